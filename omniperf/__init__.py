@@ -1,0 +1,3 @@
+"""OmniPerf: autonomous agents make real code faster; the harness measures whether they did."""
+
+__version__ = "0.1.0"

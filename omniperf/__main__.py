@@ -1,0 +1,5 @@
+"""`python -m omniperf`."""
+
+from omniperf.cli import main
+
+main()

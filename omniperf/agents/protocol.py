@@ -1,0 +1,149 @@
+"""What an agent is, and what it is given: the contract between the harness and everything that writes patches."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Literal, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from omniperf.agents.budget import Budget
+    from omniperf.results.journal import Journal
+    from omniperf.tasks.schema import Task
+    from omniperf.workspace.worktree import Workspace
+
+
+class ToolError(Exception):
+    """A tool could not do what it was asked; the text says why and is meant for the agent."""
+
+
+@dataclass(frozen=True)
+class CommandResult:
+    """What a command left: `exit_code` is negative for a signal; `output` is stdout and stderr, interleaved."""
+
+    exit_code: int
+    output: str
+    seconds: float
+    stopped_by: Literal["", "time", "output", "memory", "cancelled"] = ""
+    dropped_bytes: int = 0
+
+
+@dataclass(frozen=True)
+class Screening:
+    """What the `benchmark` tool saw: a hint for the agent, never a verdict.
+
+    `speedup` is base / current tree with its 90 % interval `low` to `high`; 0 where nothing could be measured.
+    """
+
+    decision: Literal["faster", "slower", "no_change", "undecided", "failed"]
+    speedup: float
+    low: float
+    high: float
+    pairs: int
+    outputs_equal: bool
+    reason: str = ""
+
+
+@dataclass(frozen=True)
+class TestReport:
+    """What the task's tests said; `output` is the end of their output."""
+
+    __test__ = False  # not a pytest class
+
+    passed: bool
+    output: str
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Hotspot:
+    """One function of the tree under the profiler, for one run of the workload. `file` is relative to the tree."""
+
+    file: str
+    line: int
+    function: str
+    calls: int
+    own_seconds: float
+    total_seconds: float
+
+
+class Tools(Protocol):
+    """The tools of every agent. Paths are relative to the workspace; each call is journalled."""
+
+    def bash(self, command: str, timeout: float | None = None) -> CommandResult:
+        """Run a shell command in the sandbox, in the workspace's root."""
+        ...
+
+    def view(self, path: str) -> str:
+        """Return a file's text (UTF-8, bytes that are not survive as surrogates)."""
+        ...
+
+    def create(self, path: str, text: str) -> None:
+        """Write a whole file, making its folders."""
+        ...
+
+    def str_replace(self, path: str, old: str, new: str) -> None:
+        """Replace the one occurrence of `old`; a ToolError if there is none or more than one."""
+        ...
+
+    def insert(self, path: str, line: int, text: str) -> None:
+        """Insert text after that line (0: at the top)."""
+        ...
+
+    def benchmark(self) -> Screening:
+        """Screen the current tree against base."""
+        ...
+
+    def test(self) -> TestReport:
+        """Run the task's tests on the current tree."""
+        ...
+
+    def profile(self) -> tuple[Hotspot, ...]:
+        """Profile one run of the workload on the current tree; hottest own time first; functions of the tree only."""
+        ...
+
+    def commit(self, message: str) -> str:
+        """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
+        ...
+
+    def finish(self, summary: str) -> None:
+        """Say that the work is done. What the summary claims decides nothing."""
+        ...
+
+
+@dataclass
+class Session:
+    """One attempt, as its agent sees it."""
+
+    task: Task
+    prompt: str
+    workspace: Workspace
+    tools: Tools
+    budget: Budget
+    journal: Journal
+    options: Mapping[str, str] = field(default_factory=dict)
+    logs: Path | None = None
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """How an agent ended: on its own, out of budget, or by an error of its own making."""
+
+    kind: Literal["finished", "budget", "agent_error"]
+    detail: str = ""
+
+
+class Agent(Protocol):
+    """Anything that turns a prompt and a workspace into a patch. Found through the entry points `omniperf.agents`.
+
+    The class is called without arguments. `version` goes into the result; `summary` is one line for `omniperf agents`.
+    """
+
+    version: str
+    summary: str
+
+    def solve(self, session: Session) -> Outcome:
+        """Work until done, out of budget, or stuck."""
+        ...

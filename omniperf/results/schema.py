@@ -1,0 +1,198 @@
+"""`omniperf/result/v1`: an attempt's whole truth in one record."""
+
+from __future__ import annotations
+
+from typing import Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field
+
+SCHEMA = "omniperf/result/v1"
+
+VerdictClass = Literal[
+    "improved", "no_change", "regressed", "inconclusive", "incorrect", "rejected", "invalid", "no_patch", "unverified"
+]
+OutcomeKind = Literal["finished", "budget", "agent_error", "infra_error", "harness_error", "cancelled"]
+InfraKind = Literal[
+    "auth", "quota", "throttled", "protocol", "missing_dep", "disk", "spawn", "device", "network"
+]
+
+
+class Model(BaseModel):
+    """A frozen record that refuses unknown keys."""
+
+    model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True)
+
+
+class Interval(Model):
+    """A two-sided interval for a speedup (base / candidate)."""
+
+    low: float
+    high: float
+    confidence: float
+
+
+class Estimate(Model):
+    """A speedup (base / candidate; > 1 is better) with its uncertainty.
+
+    `interval` is at 95 %; `claim` is one-sided at the verdict's own confidence on each side, adjusted for the
+    planned looks. `noise` is the robust SD of one pair's log ratio; `minimum_detectable_effect` is a ratio minus one.
+    """
+
+    speedup: float
+    interval: Interval
+    claim: Interval
+    pairs: int
+    noise: float
+    minimum_detectable_effect: float
+
+
+class MetricResult(Model):
+    """One metric of the verdict; medians are in `unit`."""
+
+    name: str
+    unit: str
+    primary: bool
+    base_median: float
+    candidate_median: float
+    estimate: Estimate
+    guard: float | None = None
+    guard_held: bool | None = None
+
+
+class Finding(Model):
+    """One integrity observation."""
+
+    id: str
+    severity: Literal["reject", "warn", "info"]
+    message: str
+    evidence: str = ""
+    remedy: str = ""
+
+
+class Correctness(Model):
+    """What was checked of the candidate's behaviour. `None` means not checked, never clean."""
+
+    tests_passed: bool | None = None
+    outputs_equal: bool | None = None
+    outputs_compared: int = 0
+    seeds: int = 0
+    detail: str = ""
+
+
+class Cost(Model):
+    """What the verdict cost: wall seconds in all, and seconds a lane was held."""
+
+    wall_seconds: float = 0.0
+    lane_seconds: float = 0.0
+    samples: int = 0
+
+
+class Verdict(Model):
+    """What a patch is worth, from the harness's own measurement alone."""
+
+    class_: VerdictClass = Field("unverified", alias="class")
+    reason: str = "not verified"
+    speedup: Estimate | None = None
+    metrics: tuple[MetricResult, ...] = ()
+    correctness: Correctness = Correctness()
+    findings: tuple[Finding, ...] = ()
+    noise_floor: float | None = Field(None, description="A/A noise floor of this host and task; None: not calibrated")
+    versus_human: Literal["beats_human", "matches_human", "below_human", "inconclusive"] | None = None
+    versus_human_speedup: Estimate | None = None
+    printed: dict[str, float] = Field(default_factory=dict, description="a script's own figures, never decisive")
+    seed_commitment: str = Field("", description="sha256 of the secret the seeds and the order were drawn from")
+    seed_secret: str = Field("", description="the secret itself, revealed after measuring")
+    cost: Cost = Cost()
+
+
+class PatchFile(Model):
+    """One file of a patch."""
+
+    path: str
+    status: Literal["added", "modified", "deleted", "renamed", "copied", "type_changed"]
+    added: int | None = Field(None, description="lines; None for a binary file")
+    removed: int | None = None
+    old_path: str | None = None
+    in_scope: bool = True
+
+
+class PatchInfo(Model):
+    """The collected patch. Lines of binary files are not counted."""
+
+    sha256: str
+    bytes: int
+    files: tuple[PatchFile, ...]
+    added: int
+    removed: int
+    in_scope: bool
+    source: Literal["final", "best"] = "final"
+
+
+class Outcome(Model):
+    """How the attempt ended, which says nothing about what its patch is worth."""
+
+    kind: OutcomeKind
+    detail: str = ""
+    infra_kind: InfraKind | None = None
+    phase: Literal["preflight", "workspace", "prompt", "agent", "collect", "verify", "report"] = "agent"
+    exit_code: int | None = None
+    signal: str | None = None
+    evidence: str = Field("", description="the log line that proves it")
+    finish_called: bool = False
+
+
+class Usage(Model):
+    """What the attempt used. `usd` is None when a model's price is unknown."""
+
+    steps: int = 0
+    input_tokens: int = 0
+    output_tokens: int = 0
+    cached_tokens: int = 0
+    usd: float | None = 0.0
+    wall_seconds: float = 0.0
+    device_seconds: float = 0.0
+    seconds_to_first_edit: float | None = None
+    seconds_to_first_gain: float | None = None
+
+
+class Identity(Model):
+    """What was attempted. Ids are content-derived, never a line number or a path."""
+
+    run_id: str
+    attempt_id: str
+    task_id: str
+    task_sha256: str
+    prompt_sha256: str
+    prompt_template: str
+    agent: str
+    agent_version: str
+    model: str | None = Field(None, description="the model observed in the provider's own replies")
+    label: str
+    n: int
+    omniperf_version: str
+
+
+class Provenance(Model):
+    """The git facts of the attempt."""
+
+    source: str
+    base: str
+    base_tree: str
+    human: str | None = None
+    patched_tree: str | None = None
+
+
+class Result(Model):
+    """`result.json`."""
+
+    schema_: Literal["omniperf/result/v1"] = Field("omniperf/result/v1", alias="schema")
+    identity: Identity
+    started: str
+    finished: str
+    outcome: Outcome
+    patch: PatchInfo | None
+    verdict: Verdict
+    usage: Usage
+    provenance: Provenance
+    environment: dict[str, Any]
+    sandbox: str
