@@ -10,7 +10,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Limits
 
 
-class BudgetExhausted(Exception):
+class BudgetExhaustedError(Exception):
     """A limit of the attempt is reached; `limit` names it."""
 
     def __init__(self, limit: str, value: float) -> None:
@@ -32,9 +32,9 @@ class Budget:
         return max(0.0, self.limits.minutes * 60 - (time.monotonic() - self.started))
 
     def step(self) -> None:
-        """Take one step, or raise BudgetExhausted."""
+        """Take one step, or raise BudgetExhaustedError."""
         if self.steps >= self.limits.steps:
-            raise BudgetExhausted("steps", self.limits.steps)
+            raise BudgetExhaustedError("steps", self.limits.steps)
         if self.seconds_left <= 0:
-            raise BudgetExhausted("minutes", self.limits.minutes)
+            raise BudgetExhaustedError("minutes", self.limits.minutes)
         self.steps += 1

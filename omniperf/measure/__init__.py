@@ -1,0 +1,1 @@
+"""Measurement: workers, the outside clock, pairs, sequential statistics, lanes."""

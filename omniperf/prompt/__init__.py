@@ -1,0 +1,1 @@
+"""Prompts: rendering a task for an agent."""

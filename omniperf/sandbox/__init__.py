@@ -1,0 +1,1 @@
+"""Sandboxes: run commands with limits, away from everything they must not see."""

@@ -78,7 +78,7 @@ class TaskEnvironment(Model):
 
 
 class Workload(Model):
-    """The code that is timed. A plain string `workload: file.py` means `{file: file.py}`, its kind found by reading it."""
+    """The code that is timed. A plain `workload: file.py` means `{file: file.py}`, its kind found by reading it."""
 
     file: RelativePath = Field(description="next to the task file, outside the repo")
     kind: Literal["module", "script"] | None = Field(

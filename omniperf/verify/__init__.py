@@ -1,0 +1,1 @@
+"""Verification: from a patch to a verdict."""

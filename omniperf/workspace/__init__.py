@@ -1,0 +1,1 @@
+"""Workspaces: repositories, seals, worktrees, and collecting the patch."""

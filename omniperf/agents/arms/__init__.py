@@ -1,0 +1,1 @@
+"""Control arms: agents without a model, used as yardsticks."""
