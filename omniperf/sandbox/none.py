@@ -1,0 +1,27 @@
+"""The backend without a sandbox: commands run on the host, with limits but without walls.
+
+Only on explicit request (it is recorded in the result), or for the bundled quickstart where the host has no user
+namespaces.
+"""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from omniperf.sandbox.spec import Spec
+
+
+class NoSandbox:
+    """Runs commands on the host as they are."""
+
+    name = "none"
+    isolated = False
+
+    def where(self, spec: Spec, target: str) -> str:
+        """Nothing is mounted, so a target is found at its source."""
+        return str(spec.source(target))
+
+    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:  # noqa: ARG002
+        """Argv itself."""
+        return argv

@@ -1,0 +1,122 @@
+"""What a sandbox contains and what it allows, said the same way for every backend."""
+
+from __future__ import annotations
+
+import json
+import os
+from dataclasses import dataclass, field, replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Protocol
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_CONFINED = Path(__file__).with_name("confined.py")
+
+# Started as root, a sandbox runs as a uid that nobody else on the host has: limits on processes bind a user, and
+# sandboxes of one user would share them. Derived from the harness's pid, since attempts are processes of their own.
+_FIRST_UID, _UIDS = 0x40000, 0x10000
+
+
+@dataclass(frozen=True)
+class Mount:
+    """A host path and where it is seen inside."""
+
+    source: Path
+    target: str
+    writable: bool = False
+
+
+@dataclass(frozen=True)
+class Allowance:
+    """Limits of everything that runs in one sandbox. Sizes in bytes."""
+
+    memory: int = 4 * 2**30
+    processes: int = 512
+    files: int = 4096
+    file_size: int = 4 * 2**30
+    scratch: int = 2 * 2**30
+
+    def rlimits(self, *, gpu: bool) -> dict[str, int]:
+        """The limits that the kernel enforces per process (CUDA reserves far more address space than it uses)."""
+        limits = {
+            "RLIMIT_NPROC": self.processes,
+            "RLIMIT_NOFILE": self.files,
+            "RLIMIT_FSIZE": self.file_size,
+            "RLIMIT_CORE": 0,
+        }
+        return limits if gpu else {**limits, "RLIMIT_DATA": self.memory}
+
+
+@dataclass(frozen=True)
+class Spec:
+    """One sandbox: what is mounted, the environment, what it may use. `/workspace` and `/env` must be mounted."""
+
+    mounts: tuple[Mount, ...]
+    interpreter: Path  # the prefix of the Python behind /env
+    env: Mapping[str, str] = field(default_factory=dict)
+    allowance: Allowance = Allowance()
+    network: bool = False
+    gpu: bool = False
+    cores: tuple[int, ...] = ()
+
+    def source(self, target: str) -> Path:
+        """The host path mounted at that target."""
+        return next(mount.source for mount in self.mounts if mount.target == target)
+
+
+class Backend(Protocol):
+    """A way to run a command confined. `isolated` says whether it has namespaces of its own."""
+
+    name: str
+    isolated: bool
+
+    def where(self, spec: Spec, target: str) -> str:
+        """The path by which a command inside finds a mount's target."""
+        ...
+
+    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:
+        """The command line that runs argv inside; the first process's pid goes to `info_fd` as JSON."""
+        ...
+
+
+def sandbox_uid() -> int | None:
+    """The uid a sandbox drops to when it was started as root; None otherwise."""
+    return _FIRST_UID + os.getpid() % _UIDS if os.getuid() == 0 else None
+
+
+def with_script(spec: Spec, script: Path) -> Spec:
+    """The spec with a script of ours, and the one that confines it, under /omniperf."""
+    ours = tuple(Mount(path, f"/omniperf/{path.name}") for path in (_CONFINED, script))
+    return replace(spec, mounts=spec.mounts + ours)
+
+
+def confined(backend: Backend, spec: Spec, script: Path, *arguments: str) -> list[str]:
+    """The argv, inside the sandbox, of a script of ours that `with_script` mounted; it confines itself first."""
+    limits = spec.allowance.rlimits(gpu=spec.gpu)
+    if not backend.isolated:  # outside a user of its own, a limit on processes would count the whole host's
+        limits.pop("RLIMIT_NPROC")
+    config = {"uid": sandbox_uid() if backend.isolated else None, "rlimits": limits, "cores": list(spec.cores)}
+    ours = [backend.where(spec, f"/omniperf/{path.name}") for path in (_CONFINED, script)]
+    python = f"{backend.where(spec, '/env')}/bin/python"
+    return [python, "-S", "-s", ours[0], json.dumps(config), ours[1], *arguments]
+
+
+def environment(backend: Backend, spec: Spec) -> dict[str, str]:
+    """The whole environment of a command inside: an allow-list, never the harness's own."""
+    env = backend.where(spec, "/env")
+    home = "/home/agent" if backend.isolated else backend.where(spec, "/workspace")
+    return {
+        "PATH": f"{env}/bin:{spec.interpreter}/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
+        "HOME": home,
+        "USER": "agent",
+        "LOGNAME": "agent",
+        "LANG": "C.UTF-8",
+        "TMPDIR": "/tmp",  # noqa: S108 - the sandbox's own
+        "VIRTUAL_ENV": env,
+        "PYTHONHASHSEED": "0",
+        "GIT_CONFIG_COUNT": "1",
+        "GIT_CONFIG_KEY_0": "safe.directory",
+        "GIT_CONFIG_VALUE_0": "*",
+        **spec.env,
+    }

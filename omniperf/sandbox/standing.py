@@ -1,0 +1,139 @@
+"""A standing sandbox: started once for an attempt, then asked to run commands."""
+
+from __future__ import annotations
+
+import json
+import os
+import select
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any, Literal
+
+from omniperf.errors import InfraError
+from omniperf.sandbox.spec import confined, environment, with_script
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+    from types import TracebackType
+
+    from omniperf.sandbox.spec import Backend, Spec
+
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_OUTPUT_BYTES, _KEPT_BYTES = 64 * 2**20, 32 * 2**10
+_GRACE = 15.0  # seconds beyond a command's own limit after which the sandbox itself counts as dead
+
+
+@dataclass(frozen=True)
+class Completed:
+    """How a command ended. `exit_code` is negative for a signal; `output` is stdout and stderr, interleaved."""
+
+    exit_code: int
+    output: str
+    seconds: float
+    stopped_by: Literal["", "time", "output", "memory"] = ""
+    dropped_bytes: int = 0
+
+    @property
+    def ok(self) -> bool:
+        """Whether it ended by itself with status 0."""
+        return self.exit_code == 0 and not self.stopped_by
+
+    @property
+    def ending(self) -> str:
+        """In words."""
+        if self.stopped_by:
+            return f"was stopped at its {self.stopped_by} limit after {self.seconds:.1f} s"
+        return f"ended with exit code {self.exit_code}" if self.exit_code >= 0 else f"died of signal {-self.exit_code}"
+
+
+class StandingSandbox:
+    """A sandbox with its supervisor. A context manager: leaving it ends every process inside."""
+
+    def __init__(self, backend: Backend, spec: Spec) -> None:
+        self.backend = backend
+        self.spec = with_script(spec, _SUPERVISOR)
+        self.env = environment(backend, self.spec)
+        self._workspace = backend.where(self.spec, "/workspace")
+        argv = confined(backend, self.spec, _SUPERVISOR, "isolated" if backend.isolated else "host")
+        self._process = subprocess.Popen(
+            backend.command(self.spec, argv),
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=subprocess.PIPE,
+            cwd=None if backend.isolated else self._workspace,
+            env={"LANG": "C.UTF-8"},
+            bufsize=0,
+        )
+        self._buffer = b""
+        self._receive(30.0)
+
+    def run(
+        self, command: str, seconds: float, env: Mapping[str, str] | None = None, cwd: str | None = None
+    ) -> Completed:
+        """Run a shell command in the workspace; at its limit the whole process tree is killed.
+
+        Raises InfraError (spawn) when the sandbox itself has died.
+        """
+        request = {
+            "command": command,
+            "cwd": cwd or self._workspace,
+            "env": {**self.env, **(env or {})},
+            "seconds": seconds,
+            "output_bytes": _OUTPUT_BYTES,
+            "kept_bytes": _KEPT_BYTES,
+            "memory_bytes": self.spec.allowance.memory,
+        }
+        assert self._process.stdin is not None
+        try:
+            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+        except BrokenPipeError:
+            raise self._died() from None
+        reply = self._receive(seconds + _GRACE)
+        return Completed(
+            exit_code=reply["exit_code"],
+            output=reply["output"].encode("latin-1").decode("utf-8", "replace"),
+            seconds=reply["seconds"],
+            stopped_by=reply["stopped_by"],
+            dropped_bytes=reply["dropped"],
+        )
+
+    def _receive(self, seconds: float) -> Any:
+        assert self._process.stdout is not None
+        pipe, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+            data = os.read(pipe, 1 << 20) if ready else b""
+            if not data:
+                raise self._died()
+            self._buffer += data
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return json.loads(line)
+
+    def _died(self) -> InfraError:
+        self._process.kill()
+        _, said = self._process.communicate()
+        last = (said.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        return InfraError(
+            "spawn", f"The {self.backend.name} sandbox ended unexpectedly ({last}).", "Run `omniperf doctor`."
+        )
+
+    def close(self) -> None:
+        """End every process inside."""
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        try:
+            self._process.wait(timeout=5)
+        except subprocess.TimeoutExpired:
+            self._process.kill()
+            self._process.wait()
+
+    def __enter__(self) -> StandingSandbox:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()

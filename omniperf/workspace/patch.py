@@ -1,0 +1,176 @@
+"""The patch: collected by the harness from the tree's final state, and proved by applying it to base again."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import stat
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from omniperf.errors import OmniPerfError
+from omniperf.results.schema import PatchFile
+from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git, text
+from omniperf.workspace.worktree import NOT_COLLECTED, _first_line, _rooted, remove_tree
+
+if TYPE_CHECKING:
+    from omniperf.workspace.seal import Seal
+    from omniperf.workspace.worktree import Workspace
+
+_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tsymlinks = true
+\tignorecase = false
+\tquotePath = false
+\tautocrlf = false
+"""
+
+_Status = Literal["added", "modified", "deleted", "renamed", "copied", "type_changed"]
+_STATUS: dict[str, _Status] = {
+    "A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "type_changed",
+}  # fmt: skip
+
+
+class PatchDoesNotApplyError(OmniPerfError):
+    """The diff does not apply to base."""
+
+
+@dataclass(frozen=True)
+class Patch:
+    """A diff against base: its bytes, the tree it leads to, and what it touches."""
+
+    data: bytes
+    tree: str
+    files: tuple[PatchFile, ...]
+
+    @property
+    def sha256(self) -> str:
+        """Hash of the diff's bytes."""
+        return hashlib.sha256(self.data).hexdigest()
+
+
+def collect(workspace: Workspace) -> Patch:
+    """Collect everything between base and the tree's final state, committed or not.
+
+    Left out: scratch, ignored and generated files, and what set-up installed. The tree is changed only in that nested
+    `.git` entries and special files (sockets, fifos) are deleted: git would stop at them, and a workspace is never
+    used again. Nothing that the agent did to its own git takes part.
+    """
+    _make_collectable(workspace.tree)
+    with tempfile.TemporaryDirectory(dir=workspace.root, prefix="collect-") as scratch:
+        git_dir = _fresh_git(Path(scratch), workspace.seal, NOT_COLLECTED + _rooted(workspace.installed))
+        (git_dir / "index").write_bytes(workspace.index.read_bytes())
+        git("add", "-A", ".", git_dir=git_dir, work_tree=workspace.tree)
+        tree = text(git("write-tree", git_dir=git_dir))
+        return _between(workspace.seal, tree, git_dir)
+
+
+def parse(seal: Seal, data: bytes) -> Patch:
+    """Apply a diff to base, exactly and in memory, and return it in the form in which `collect` returns one.
+
+    Raises PatchDoesNotApplyError.
+    """
+    with tempfile.TemporaryDirectory(prefix="omniperf-patch-") as scratch:
+        git_dir = _fresh_git(Path(scratch), seal, "")
+        git("read-tree", seal.commit, git_dir=git_dir)
+        if data.strip():
+            try:
+                git("apply", "--cached", "--whitespace=nowarn", "-", git_dir=git_dir, stdin=data)
+            except GitError as error:
+                raise PatchDoesNotApplyError(
+                    f"The patch does not apply to {seal.commit[:12]}: {_first_line(error)}."
+                ) from None
+        return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
+
+
+def _fresh_git(folder: Path, seal: Seal, exclude: str) -> Path:
+    git_dir = folder / "git"
+    for sub in ("objects/info", "refs", "info"):
+        (git_dir / sub).mkdir(parents=True)
+    (git_dir / "HEAD").write_text(f"{seal.commit}\n")
+    (git_dir / "config").write_text(_CONFIG)
+    (git_dir / "objects" / "info" / "alternates").write_text(f"{(seal.git_dir / 'objects').resolve()}\n")
+    (git_dir / "info" / "attributes").write_text(EXACT_BYTES)
+    (git_dir / "info" / "exclude").write_text(exclude)
+    shallow = seal.git_dir / "shallow"
+    if shallow.is_file():
+        (git_dir / "shallow").write_bytes(shallow.read_bytes())
+    return git_dir
+
+
+def _between(seal: Seal, tree: str, git_dir: Path) -> Patch:
+    """The diff from base to a tree that the git folder holds, proved to lead from one to the other."""
+    if tree == seal.tree:
+        return Patch(b"", tree, ())
+    pair = ("-r", "-M", seal.tree, tree)
+    data = git("diff-tree", "-p", "--binary", "--full-index", "--no-ext-diff", "--no-textconv", *pair, git_dir=git_dir)
+    proof = git_dir / "proof-index"
+    git("read-tree", seal.tree, git_dir=git_dir, index=proof)
+    git("apply", "--cached", "--whitespace=nowarn", "-", git_dir=git_dir, index=proof, stdin=data)
+    proved = text(git("write-tree", git_dir=git_dir, index=proof))
+    if proved != tree:
+        raise PatchDoesNotApplyError(f"The collected diff leads to tree {proved[:12]}, not to {tree[:12]}.")
+    return Patch(data, tree, _files(pair, git_dir))
+
+
+def _files(pair: tuple[str, ...], git_dir: Path) -> tuple[PatchFile, ...]:
+    names = _fields(git("diff-tree", "-z", "--name-status", *pair, git_dir=git_dir))
+    counts = _fields(git("diff-tree", "-z", "--numstat", *pair, git_dir=git_dir))
+    files = []
+    while names:
+        letter = names.pop(0)[0]
+        old_path = names.pop(0) if letter in "RC" else None
+        path = names.pop(0)
+        added, removed, same = counts.pop(0).split("\t")
+        if not same:  # a rename: its two names follow
+            del counts[:2]
+        files.append(
+            PatchFile(
+                path=_shown(path),
+                old_path=None if old_path is None else _shown(old_path),
+                status=_STATUS[letter],
+                added=None if added == "-" else int(added),
+                removed=None if removed == "-" else int(removed),
+            )
+        )
+    return tuple(files)
+
+
+def _fields(output: bytes) -> list[str]:
+    return output.decode("utf-8", "surrogateescape").split("\0")[:-1]
+
+
+def _shown(path: str) -> str:
+    """A path as JSON can hold it, with bytes that are not UTF-8 escaped."""
+    return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
+
+
+def _make_collectable(tree: Path) -> None:
+    """Delete nested `.git` entries and special files, and open folders that were closed."""
+    pending = [tree]
+    while pending:
+        folder = pending.pop()
+        try:
+            entries = list(os.scandir(folder))
+        except PermissionError:
+            folder.chmod(0o755)
+            entries = list(os.scandir(folder))
+        for entry in entries:
+            path = Path(entry.path)
+            if entry.name == ".git":
+                if folder == tree:
+                    continue
+                if entry.is_dir(follow_symlinks=False):
+                    remove_tree(path)
+                else:
+                    path.unlink()
+            elif entry.is_dir(follow_symlinks=False):
+                pending.append(path)
+            elif not entry.is_symlink() and not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+                path.unlink()
+            elif not entry.is_symlink() and not os.access(path, os.R_OK):
+                path.chmod(0o644)

@@ -1,0 +1,93 @@
+"""Running git so that nothing of the user's configuration, and nothing an agent left, takes part."""
+
+from __future__ import annotations
+
+import os
+import subprocess
+from typing import TYPE_CHECKING
+
+from omniperf.errors import InfraError, OmniPerfError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+# Trees must hold the exact bytes of their blobs, whatever .gitattributes says: no end-of-line conversion, no filters,
+# no custom diff drivers. `$GIT_DIR/info/attributes` overrides the tree's own files.
+EXACT_BYTES = "* -text -filter -ident -working-tree-encoding !eol !diff !merge\n"
+
+# One author and date for every commit the harness makes, so that equal trees have equal commits.
+IDENTITY = {
+    "GIT_AUTHOR_NAME": "base",
+    "GIT_AUTHOR_EMAIL": "base@localhost",
+    "GIT_AUTHOR_DATE": "2000-01-01T00:00:00Z",
+    "GIT_COMMITTER_NAME": "base",
+    "GIT_COMMITTER_EMAIL": "base@localhost",
+    "GIT_COMMITTER_DATE": "2000-01-01T00:00:00Z",
+}
+
+_ISOLATED = {
+    "GIT_CONFIG_NOSYSTEM": "1",
+    "GIT_CONFIG_GLOBAL": os.devnull,
+    "GIT_ATTR_NOSYSTEM": "1",
+    "GIT_TERMINAL_PROMPT": "0",
+    "GIT_OPTIONAL_LOCKS": "0",
+    "LC_ALL": "C",
+    "HOME": os.devnull,
+}
+
+
+class GitError(OmniPerfError):
+    """A git command failed; `stderr` is what it said."""
+
+    def __init__(self, args: tuple[str, ...], stderr: str) -> None:
+        lines = stderr.strip().splitlines() or ["git said nothing"]
+        super().__init__(f"git {args[0]} failed: {lines[-1]}")
+        self.stderr = stderr
+
+
+def git(
+    *args: str,
+    git_dir: Path | None = None,
+    work_tree: Path | None = None,
+    index: Path | None = None,
+    stdin: bytes | None = None,
+    env: dict[str, str] | None = None,
+    network: bool = False,
+    umask: int = -1,
+) -> bytes:
+    """Run git and return its standard output.
+
+    With `network` the user's own git configuration and environment apply (proxies, credentials, certificates);
+    otherwise neither does. Raises GitError, or InfraError where git is missing.
+    """
+    if network:
+        environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
+        environment |= {key: value for key, value in os.environ.items() if key.startswith(("GIT_SSL", "GIT_PROXY"))}
+        environment["GIT_TERMINAL_PROMPT"] = "0"
+    else:
+        environment = {"PATH": os.environ.get("PATH", os.defpath), **_ISOLATED}
+    for name, value in (("GIT_DIR", git_dir), ("GIT_WORK_TREE", work_tree), ("GIT_INDEX_FILE", index)):
+        if value is not None:
+            environment[name] = str(value)
+    environment.update(env or {})
+    try:
+        # An explicit configuration for every call: nothing in a repository may start a program of its own.
+        done = subprocess.run(
+            ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", *args),
+            input=b"" if stdin is None else stdin,
+            capture_output=True,
+            env=environment,
+            cwd=work_tree or git_dir,
+            umask=umask,
+            check=False,
+        )
+    except FileNotFoundError:
+        raise InfraError("missing_dep", "git was not found.", "Install git 2.31 or newer.") from None
+    if done.returncode != 0:
+        raise GitError(args, done.stderr.decode(errors="replace"))
+    return done.stdout
+
+
+def text(output: bytes) -> str:
+    """Decode one line of git's output."""
+    return output.decode("utf-8", "surrogateescape").strip()

@@ -1,0 +1,241 @@
+"""Where a task's commits come from: a mirror, the repository cache, a local repository, a plain folder, an sdist."""
+
+from __future__ import annotations
+
+import hashlib
+import os
+import re
+import shutil
+import subprocess
+import sys
+import tarfile
+import tempfile
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING
+from urllib.parse import urlsplit
+
+from omniperf.errors import InfraError, UsageError
+from omniperf.tasks.globs import matches
+from omniperf.workspace.lock import locked
+from omniperf.workspace.plumbing import EXACT_BYTES, IDENTITY, GitError, git, text
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
+    from omniperf.tasks.schema import Task
+
+_GENERATED = "__pycache__/\n*.py[cod]\n.pytest_cache/\n.mypy_cache/\n.ruff_cache/\n"
+_SDIST_FILES, _SDIST_BYTES = 20_000, 512 * 2**20
+
+
+@dataclass(frozen=True)
+class Source:
+    """A git object store that holds a task's base, and its human commit where it has one.
+
+    `label` names the origin for people; `version` is upstream's own description of base (`v3.4-12-gabc`), or "".
+    """
+
+    git_dir: Path
+    base: str
+    human: str | None
+    label: str
+    version: str = ""
+
+
+def resolve_source(task: Task, settings: Settings) -> Source:
+    """Find the task's repository, fetching it into the cache where it is not at hand.
+
+    Raises UsageError for a commit that does not exist, InfraError where the network is needed and fails.
+    """
+    repo = task.repo
+    if repo is None:
+        raise UsageError(f"Task {task.id} is prompt-only: it names no repo.", "Use `omniperf prompt show`.")
+    if repo.url:
+        return _from_url(task, settings)
+    if repo.pypi:
+        return _from_pypi(repo.pypi, settings)
+    folder = (task.folder / str(repo.path)).resolve()
+    if not folder.is_dir():
+        raise UsageError(f"Task {task.id}: repo.path {folder} is not a folder.", "Correct `repo.path`.")
+    git_dir = _git_dir_of(folder)
+    if git_dir is None:
+        if repo.base:
+            raise UsageError(
+                f"Task {task.id}: {folder} is a plain folder, so it has no commit {repo.base}.",
+                "Drop `base`, or point `repo.path` at a git repository.",
+            )
+        return _from_folder(folder, settings, label=str(repo.path))
+    return _commits(task, git_dir, str(repo.path), repo.base or "HEAD")
+
+
+def mirror_of(url: str, mirrors: tuple[str, ...]) -> Path | None:
+    """The first mirror that holds the repository of that URL.
+
+    A mirror is a folder, tried as FOLDER/HOST/OWNER/NAME and FOLDER/OWNER/NAME (each also with `.git`), or a template
+    with {host}, {owner} and {name}.
+    """
+    parts = urlsplit(url)
+    path = parts.path.strip("/").removesuffix(".git")
+    owner, _, name = path.rpartition("/")
+    fields = {"host": parts.hostname or "", "owner": owner, "name": name}
+    for mirror in mirrors:
+        tails = ("",) if "{" in mirror else ("/{host}/{owner}/{name}", "/{owner}/{name}")
+        for tail in tails:
+            stem = Path((mirror + tail).format(**fields)).expanduser()
+            for candidate in (stem, stem.with_name(stem.name + ".git")):
+                git_dir = _git_dir_of(candidate)
+                if git_dir is not None:
+                    return git_dir
+    return None
+
+
+def _git_dir_of(folder: Path) -> Path | None:
+    """The git folder of a repository whose top is that folder, or None."""
+    for candidate in (folder / ".git", folder):
+        if (candidate / "HEAD").is_file() and (candidate / "objects").is_dir():
+            return candidate
+    if (folder / ".git").is_file():  # a linked worktree or a submodule
+        return Path(text(git("-C", str(folder), "rev-parse", "--absolute-git-dir")))
+    return None
+
+
+def _commits(task: Task, git_dir: Path, label: str, base: str) -> Source:
+    """Resolve base and human in a repository that is at hand."""
+    found: dict[str, str] = {}
+    for role, revision in (("base", base), ("human", task.repo.human if task.repo else None)):
+        if revision is None:
+            continue
+        try:
+            found[role] = text(
+                git("rev-parse", "--verify", "--end-of-options", f"{revision}^{{commit}}", git_dir=git_dir)
+            )
+        except GitError:
+            raise UsageError(
+                f"Task {task.id}: {role} {revision} is not a commit of {label}.", f"Correct `repo.{role}`."
+            ) from None
+    return Source(git_dir, found["base"], found.get("human"), label, _describe(git_dir, found["base"]))
+
+
+def _describe(git_dir: Path, commit: str) -> str:
+    """Upstream's version of a commit; "" where history or tags are missing."""
+    try:
+        return text(git("describe", "--tags", commit, git_dir=git_dir))
+    except GitError:
+        return ""
+
+
+def _from_url(task: Task, settings: Settings) -> Source:
+    repo = task.repo
+    assert repo is not None
+    assert repo.url is not None
+    assert repo.base is not None
+    mirror = mirror_of(repo.url, settings.mirrors)
+    if mirror is not None:
+        return _commits(task, mirror, repo.url, repo.base)
+    name = re.sub(r"[^A-Za-z0-9.-]+", "-", urlsplit(repo.url).path.strip("/"))
+    cached = settings.cache / "repos" / f"{name}-{hashlib.sha256(repo.url.encode()).hexdigest()[:12]}.git"
+    with locked(cached.with_suffix(".lock")):
+        if not (cached / "HEAD").is_file():
+            git("init", "-q", "--bare", str(cached))
+        for revision in filter(None, (repo.base, repo.human)):
+            try:
+                git("cat-file", "-e", f"{revision}^{{commit}}", git_dir=cached)
+                continue
+            except GitError:
+                pass
+            try:
+                if re.fullmatch(r"[0-9a-f]{40}", revision):  # one commit is enough, history is not needed
+                    git("fetch", "-q", "--no-tags", "--depth=1", repo.url, revision, git_dir=cached, network=True)
+                else:  # an abbreviated sha, a tag or a branch can only be found in the whole history
+                    refs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
+                    git("fetch", "-q", "--filter=blob:none", repo.url, *refs, git_dir=cached, network=True)
+            except GitError as error:
+                raise InfraError(
+                    "network",
+                    f"{repo.url} could not be fetched ({error.message.removeprefix('git fetch failed: ')}).",
+                    "Check the network, or name a local mirror in OMNIPERF_MIRRORS.",
+                ) from error
+    return _commits(task, cached, repo.url, repo.base)
+
+
+def _from_folder(folder: Path, settings: Settings, label: str) -> Source:
+    """Make a plain folder into a repository of one commit. Equal folders give equal commits."""
+    cached = settings.cache / "repos" / f"folder-{hashlib.sha256(str(folder).encode()).hexdigest()[:16]}.git"
+    with locked(cached.with_suffix(".lock")):
+        if not (cached / "HEAD").is_file():
+            git("init", "-q", "--bare", str(cached))
+        (cached / "info").mkdir(exist_ok=True)
+        (cached / "info" / "attributes").write_text(EXACT_BYTES)
+        (cached / "info" / "exclude").write_text(_GENERATED)
+        with tempfile.TemporaryDirectory(dir=cached) as scratch:
+            index = Path(scratch) / "index"
+            git("add", "-A", ".", git_dir=cached, work_tree=folder, index=index)
+            tree = text(git("write-tree", git_dir=cached, index=index))
+        commit = text(git("commit-tree", tree, "-m", "base", git_dir=cached, env=IDENTITY))
+        git("update-ref", "refs/heads/base", commit, git_dir=cached)
+    return Source(cached, commit, None, label)
+
+
+def _from_pypi(requirement: str, settings: Settings) -> Source:
+    """Download an sdist once and make it into a repository of one commit."""
+    name, _, version = requirement.partition("==")
+    unpacked = settings.cache / "sdists" / f"{name}-{version}"
+    with locked(unpacked.with_suffix(".lock")):
+        if not unpacked.is_dir():
+            with tempfile.TemporaryDirectory(dir=unpacked.parent) as scratch:
+                _download_sdist(requirement, Path(scratch))
+                _unpack(next(Path(scratch).glob("*.tar.gz")), Path(scratch) / "tree")
+                (Path(scratch) / "tree").rename(unpacked)
+    source = _from_folder(unpacked, settings, label=f"pypi:{requirement}")
+    return Source(source.git_dir, source.base, None, source.label, version)
+
+
+def _download_sdist(requirement: str, folder: Path) -> None:
+    # TMPDIR inside the folder: pip fails on a package whose metadata it cannot build, but the sdist is on disk by then.
+    command = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder))
+    done = subprocess.run(
+        (*command, requirement), capture_output=True, text=True, env={**os.environ, "TMPDIR": str(folder)}, check=False
+    )
+    if not any(folder.glob("*.tar.gz")):
+        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+        raise InfraError(
+            "network",
+            f"The sdist of {requirement} could not be downloaded ({said}).",
+            "Check the name, the version and pip's configuration; only a .tar.gz sdist can be a source.",
+        )
+
+
+def _unpack(archive: Path, folder: Path) -> None:
+    """Unpack an untrusted sdist: one top folder, bounded, no links or paths that leave it."""
+    with tarfile.open(archive) as tar:
+        members, total = [], 0
+        for member in tar:
+            total += member.size
+            if len(members) >= _SDIST_FILES or total > _SDIST_BYTES:
+                raise UsageError(f"{archive.name} is too large to be a task's repo.", "Use a git repository.")
+            members.append(member)
+        inside = folder.with_name("unpacked")
+        tar.extractall(inside, members, filter="data")
+    tops = list(inside.iterdir())
+    if len(tops) != 1 or not tops[0].is_dir():
+        raise UsageError(f"{archive.name} is not an sdist: it must hold one folder.", "Use a git repository.")
+    shutil.move(tops[0], folder)
+
+
+def human_patch(task: Task, source: Source) -> bytes | None:
+    """The reference as a diff against base, limited to what the task's targets allow; None where there is none.
+
+    Upstream commits also touch change logs and tests; those are no part of an optimization.
+    """
+    if task.repo is not None and task.repo.human_patch:
+        return (task.folder / task.repo.human_patch).read_bytes()
+    if source.human is None:
+        return None
+    pair = (source.base, source.human)
+    changed = git("diff-tree", "-r", "-z", "--name-only", "--no-renames", *pair, git_dir=source.git_dir)
+    names = changed.decode("utf-8", "surrogateescape").split("\0")
+    paths = [path for path in names if path and matches(path, task.targets)]
+    if not paths:
+        return None
+    pathspec = ("--", *(f":(literal){path}" for path in paths))
+    return git("diff-tree", "-p", "--binary", "--full-index", "--no-ext-diff", *pair, *pathspec, git_dir=source.git_dir)

@@ -1,0 +1,206 @@
+"""Workspaces: the sealed worktree an attempt works in, made fresh and never reused.
+
+Three git folders keep the agent away from everything: the harness's linked worktree of the seal (outside, never shown),
+the agent's own `/git` (inside, one commit, its pack bound read-only), and a fresh one made to collect the patch.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omniperf.errors import InfraError, OmniPerfError
+from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable
+
+    from omniperf.workspace.seal import Seal
+
+# Never part of a patch: the agents' scratch folder, a diff an agent wrote by itself, and what tools generate.
+NOT_COLLECTED = """\
+/.bench_scratch/
+/model_patch.diff
+__pycache__/
+*.py[cod]
+*.egg-info/
+.eggs/
+.pytest_cache/
+.mypy_cache/
+.ruff_cache/
+.hypothesis/
+.benchmarks/
+.coverage
+.DS_Store
+"""
+
+_AGENT_CONFIG = """\
+[core]
+\trepositoryformatversion = 0
+\tfilemode = true
+\tbare = false
+\tworktree = /workspace
+\tlogallrefupdates = true
+[gc]
+\tauto = 0
+[user]
+\tname = agent
+\temail = agent@localhost
+[advice]
+\tdetachedHead = false
+"""
+
+
+@dataclass(frozen=True)
+class Workspace:
+    """One worktree: `tree` is what the agent edits, `git_dir` its own git folder, `index` the pristine index."""
+
+    root: Path
+    seal: Seal
+    installed: tuple[str, ...] = field(default=())
+
+    @property
+    def tree(self) -> Path:
+        """The worktree on the host."""
+        return self.root / "tree"
+
+    @property
+    def git_dir(self) -> Path:
+        """The agent's git folder on the host (`/git` inside the sandbox)."""
+        return self.root / "git"
+
+    @property
+    def gitlink(self) -> Path:
+        """The file bound over the tree's `.git` inside the sandbox."""
+        return self.root / "gitlink"
+
+    @property
+    def index(self) -> Path:
+        """The index as it was when the tree was checked out."""
+        return self.root / "index"
+
+    def apply(self, patch: bytes) -> None:
+        """Apply a diff to the tree, whole or not at all. Raises OmniPerfError."""
+        try:
+            git(
+                "apply", "--whitespace=nowarn", "-",
+                work_tree=self.tree, git_dir=self._seal_view(), stdin=patch, umask=_umask(),
+            )  # fmt: skip
+        except GitError as error:
+            raise OmniPerfError(f"The patch does not apply to {self.seal.commit[:12]}: {_first_line(error)}.") from None
+
+    def _seal_view(self) -> Path:
+        return self.seal.git_dir / "worktrees" / self.root.name
+
+    def remove(self) -> None:
+        """Delete the workspace and the seal's record of it."""
+        remove_tree(self.root)
+        remove_tree(self._seal_view())
+
+
+def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | None = None) -> Workspace:
+    """Check base out under `root` (a folder that does not exist yet) and prove that it is base.
+
+    `agent` also makes the agent's git folder. `installed` is a folder of files that set-up left in the tree (build
+    products, egg-info); they are copied in. Raises InfraError (disk) or OmniPerfError where the tree is not base.
+    """
+    tree, name = root / "tree", root.name
+    root.mkdir(parents=True, mode=0o700)
+    add = ("worktree", "add", "-q", "--detach", "--lock", str(tree), seal.commit)
+    try:
+        git(*add, git_dir=seal.git_dir, umask=_umask())
+        view = _rename_view(seal, tree, name)
+        workspace = Workspace(root, seal, _install(installed, tree))
+        shutil.copy2(view / "index", workspace.index)
+        _prove(workspace)
+        if agent:
+            _make_agent_git(workspace)
+    except (OSError, GitError) as error:
+        remove_tree(root)
+        raise InfraError("disk", f"No worktree could be made at {root}: {error}.", "Check the disk's space.") from error
+    return workspace
+
+
+def _umask() -> int:
+    """The umask for what the sandbox must be able to write.
+
+    Started as root, the sandbox drops to an unprivileged uid. World-writable files in a folder that only root can enter
+    cost nothing, where a recursive chown would also make every entry of the index stale.
+    """
+    return 0 if os.getuid() == 0 else 0o022
+
+
+def _rename_view(seal: Seal, tree: Path, name: str) -> Path:
+    """Give git's own record of the worktree (named after its last folder, `tree`) the attempt's name."""
+    current = Path((tree / ".git").read_text().removeprefix("gitdir:").strip())
+    wanted = seal.git_dir / "worktrees" / name
+    current.rename(wanted)
+    (tree / ".git").write_text(f"gitdir: {wanted}\n")
+    return wanted
+
+
+def _prove(workspace: Workspace) -> None:
+    """Compare every file, through the index, with base's tree."""
+    try:
+        git("diff-index", "--quiet", workspace.seal.tree, git_dir=workspace._seal_view(), work_tree=workspace.tree)
+    except GitError:
+        raise OmniPerfError(
+            f"The worktree {workspace.tree} is not base {workspace.seal.tree[:12]}.",
+            "Delete the seal in the cache and try again; if it happens again, check the disk.",
+        ) from None
+
+
+def _make_agent_git(workspace: Workspace) -> None:
+    folder, seal = workspace.git_dir, workspace.seal
+    before = os.umask(_umask())
+    try:
+        for sub in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", "logs"):
+            (folder / sub).mkdir(parents=True)
+        (folder / "HEAD").write_text(f"{seal.commit}\n")
+        (folder / "config").write_text(_AGENT_CONFIG)
+        (folder / "info" / "attributes").write_text(EXACT_BYTES)
+        (folder / "info" / "exclude").write_text(NOT_COLLECTED + _rooted(workspace.installed))
+        shallow = seal.git_dir / "shallow"
+        if shallow.is_file():
+            (folder / "shallow").write_bytes(shallow.read_bytes())
+        (folder / "index").write_bytes(workspace.index.read_bytes())
+        workspace.gitlink.write_text("gitdir: /git\n")
+    finally:
+        os.umask(before)
+
+
+def _install(installed: Path | None, tree: Path) -> tuple[str, ...]:
+    """Copy set-up's files into the tree; return their paths."""
+    if installed is None or not installed.is_dir():
+        return ()
+    shutil.copytree(installed, tree, symlinks=True, dirs_exist_ok=True)
+    return tuple(str(path.relative_to(installed)) for path in sorted(installed.rglob("*")) if not path.is_dir())
+
+
+def _rooted(paths: Iterable[str]) -> str:
+    """Exclude lines for exact paths."""
+    return "".join("/" + "".join("\\" + c if c in "*?[]\\!# " else c for c in path) + "\n" for path in paths)
+
+
+def _first_line(error: GitError) -> str:
+    return error.stderr.strip().splitlines()[0].removeprefix("error: ") if error.stderr.strip() else "git said nothing"
+
+
+def remove_tree(folder: Path) -> None:
+    """Delete a folder, whatever modes were set inside it."""
+
+    def unlock(_function: object, path: str, _error: object) -> None:
+        parent = Path(path).parent
+        parent.chmod(0o700)
+        target = Path(path)
+        if target.is_dir() and not target.is_symlink():
+            target.chmod(0o700)
+            remove_tree(target)
+        else:
+            target.unlink(missing_ok=True)
+
+    if folder.exists():
+        shutil.rmtree(folder, onerror=unlock)
