@@ -7,8 +7,6 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
-    from pathlib import Path
-
     from omniperf.agents.budget import Budget
     from omniperf.results.journal import Journal
     from omniperf.tasks.schema import Task
@@ -115,7 +113,7 @@ class Tools(Protocol):
 
 @dataclass
 class Session:
-    """One attempt, as its agent sees it."""
+    """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone."""
 
     task: Task
     prompt: str
@@ -124,7 +122,7 @@ class Session:
     budget: Budget
     journal: Journal
     options: Mapping[str, str] = field(default_factory=dict)
-    logs: Path | None = None
+    reference: bytes | None = None
 
 
 @dataclass(frozen=True)

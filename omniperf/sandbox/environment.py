@@ -25,7 +25,7 @@ from omniperf.sandbox.spec import Allowance, Mount, Spec
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.workspace.lock import locked
 from omniperf.workspace.plumbing import GitError, git
-from omniperf.workspace.worktree import provide, remove_tree
+from omniperf.workspace.worktree import provide, remove_tree, writable_inside
 
 if TYPE_CHECKING:
     from omniperf.results.events import Emit
@@ -123,13 +123,10 @@ def _variables(task: Task, version: str) -> dict[str, str]:
 
 
 def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Interpreter, backend: Backend) -> None:
-    before = os.umask(0 if os.getuid() == 0 else 0o022)  # set-up runs as the sandbox's unprivileged uid
-    try:
+    with writable_inside():  # set-up runs as the sandbox's unprivileged uid
         folder.mkdir(parents=True)
         venv = (str(interpreter.executable), "-I", "-m", "venv", "--without-pip", "--symlinks", str(folder / "venv"))
         done = subprocess.run(venv, capture_output=True, text=True, check=False)
-    finally:
-        os.umask(before)
     if done.returncode != 0:
         raise InfraError("missing_dep", f"{interpreter.executable} cannot make a venv.", "Install its venv module.")
     if not task.environment.setup:
@@ -172,16 +169,13 @@ def _keep_products(task: Task, tree: Path, view: Path, installed: Path) -> None:
             "Set-up may add files, not edit them: base must stay base.",
         ) from None
     listing = git("ls-files", "-z", "--others", git_dir=view, work_tree=tree).decode("utf-8", "surrogateescape")
-    before = os.umask(0 if os.getuid() == 0 else 0o022)
-    try:
+    with writable_inside():
         for name in filter(None, listing.split("\0")):
             if "__pycache__" in name or name.endswith("/") or name == ".git":
                 continue
             target = installed / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(tree / name, target, follow_symlinks=False)
-    finally:
-        os.umask(before)
 
 
 def last_line(output: str) -> str:

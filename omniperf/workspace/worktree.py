@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -16,7 +17,7 @@ from omniperf.errors import InfraError, OmniPerfError
 from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Iterator
 
     from omniperf.workspace.seal import Seal
 
@@ -125,12 +126,21 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
 
 
 def _umask() -> int:
-    """The umask for what the sandbox must be able to write.
+    return 0 if os.getuid() == 0 else 0o022
+
+
+@contextmanager
+def writable_inside() -> Iterator[None]:
+    """Make files that the sandbox can write.
 
     Started as root, the sandbox drops to an unprivileged uid. World-writable files in a folder that only root can enter
     cost nothing, where a recursive chown would also make every entry of the index stale.
     """
-    return 0 if os.getuid() == 0 else 0o022
+    before = os.umask(_umask())
+    try:
+        yield
+    finally:
+        os.umask(before)
 
 
 def _rename_view(seal: Seal, tree: Path, name: str) -> Path:
@@ -155,8 +165,7 @@ def _prove(workspace: Workspace) -> None:
 
 def _make_agent_git(workspace: Workspace) -> None:
     folder, seal = workspace.git_dir, workspace.seal
-    before = os.umask(_umask())
-    try:
+    with writable_inside():
         for sub in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", "logs"):
             (folder / sub).mkdir(parents=True)
         (folder / "HEAD").write_text(f"{seal.commit}\n")
@@ -168,8 +177,6 @@ def _make_agent_git(workspace: Workspace) -> None:
             (folder / "shallow").write_bytes(shallow.read_bytes())
         (folder / "index").write_bytes(workspace.index.read_bytes())
         workspace.gitlink.write_text("gitdir: /git\n")
-    finally:
-        os.umask(before)
 
 
 def _install(installed: Path | None, tree: Path) -> tuple[str, ...]:

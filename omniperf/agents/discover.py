@@ -1,0 +1,25 @@
+"""Agents by name, from the entry points `omniperf.agents`."""
+
+from __future__ import annotations
+
+from importlib.metadata import entry_points
+from typing import TYPE_CHECKING
+
+from omniperf.errors import UsageError
+
+if TYPE_CHECKING:
+    from omniperf.agents.protocol import Agent
+
+GROUP = "omniperf.agents"
+
+
+def load_agent(name: str) -> Agent:
+    """Make the agent of that name. Raises UsageError for an unknown or broken one."""
+    found = {point.name: point for point in entry_points(group=GROUP)}
+    if name not in found:
+        raise UsageError(f"There is no agent {name!r}.", f"Choose one of: {', '.join(sorted(found))}.")
+    try:
+        agent: Agent = found[name].load()()
+    except Exception as error:
+        raise UsageError(f"The agent {name!r} cannot be loaded ({error}).", f"Repair {found[name].value}.") from error
+    return agent

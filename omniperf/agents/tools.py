@@ -1,0 +1,252 @@
+"""The tools of a session: how an agent, with a model or without, looks, edits, measures and commits."""
+
+from __future__ import annotations
+
+import math
+import secrets
+import shlex
+import tempfile
+import time
+from contextlib import ExitStack
+from dataclasses import replace
+from pathlib import Path, PurePosixPath
+from typing import TYPE_CHECKING
+
+from omniperf.agents.budget import BudgetExhaustedError
+from omniperf.agents.protocol import CommandResult, Hotspot, Screening, TestReport, ToolError
+from omniperf.measure.arms import make_arm
+from omniperf.measure.bench import in_tree
+from omniperf.measure.clock import Worker, WorkloadError
+from omniperf.measure.compare import Comparer
+from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
+from omniperf.measure.statistics import hl_interval
+from omniperf.results.events import Event
+from omniperf.sandbox.standing import StandingSandbox
+from omniperf.workspace.worktree import writable_inside
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from omniperf.agents.budget import Budget
+    from omniperf.measure.bench import Bench
+    from omniperf.results.events import Emit
+    from omniperf.results.journal import Journal
+    from omniperf.sandbox.standing import Completed
+    from omniperf.verify.preflight import Preflight
+    from omniperf.workspace.worktree import Workspace
+
+_SCREENING_LOOKS = (4, 6, 9)
+_PROFILE_SECONDS = 600.0
+_DECISIONS = {"improved": "faster", "regressed": "slower", "no_change": "no_change"}
+
+
+class SessionTools:
+    """The tools, over one sandbox that stands for the whole attempt. A context manager."""
+
+    def __init__(
+        self, bench: Bench, workspace: Workspace, proved: Preflight, budget: Budget, journal: Journal, emit: Emit
+    ) -> None:
+        self._bench, self._workspace, self._proved = bench, workspace, proved
+        self._budget, self._journal, self._emit = budget, journal, emit
+        self._stack = ExitStack()
+        self._screens = 0
+        self.finished: str | None = None
+        self.device_seconds = 0.0
+        self.first_edit: float | None = None
+        self.first_gain: float | None = None
+        try:
+            spec = bench.spec(workspace, agent=True)
+            self._sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
+            self._caches = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
+            self._base = self._stack.enter_context(bench.tree("screening"))
+            bench.build(self._base)
+        except BaseException:
+            self._stack.close()
+            raise
+
+    def bash(self, command: str, timeout: float | None = None) -> CommandResult:
+        """Run a shell command in the sandbox, in the workspace's root."""
+        self._step("bash", command=command)
+        done = self._command(command, timeout)
+        self._journal.write("result", tool="bash", exit_code=done.exit_code, seconds=done.seconds)
+        return CommandResult(done.exit_code, done.output, done.seconds, done.stopped_by, done.dropped_bytes)
+
+    def view(self, path: str) -> str:
+        """Return a file's text."""
+        self._step("view", path=path)
+        return self._read(self._inside(path), path)
+
+    def create(self, path: str, text: str) -> None:
+        """Write a whole file, making its folders."""
+        self._step("create", path=path)
+        target = self._inside(path)
+        with writable_inside():
+            target.parent.mkdir(parents=True, exist_ok=True)
+        self._write(target, text)
+
+    def str_replace(self, path: str, old: str, new: str) -> None:
+        """Replace the one occurrence of `old`."""
+        self._step("str_replace", path=path)
+        target = self._inside(path)
+        text = self._read(target, path)
+        count = text.count(old)
+        if count != 1:
+            raise ToolError(f"{path} holds the text {count} times; give a text that occurs exactly once.")
+        self._write(target, text.replace(old, new))
+
+    def insert(self, path: str, line: int, text: str) -> None:
+        """Insert text after that line (0: at the top)."""
+        self._step("insert", path=path, line=line)
+        target = self._inside(path)
+        lines = self._read(target, path).splitlines(keepends=True)
+        if not 0 <= line <= len(lines):
+            raise ToolError(f"{path} has {len(lines)} lines; line {line} is not among them.")
+        lines[line:line] = [text if text.endswith("\n") else text + "\n"]
+        self._write(target, "".join(lines))
+
+    def benchmark(self) -> Screening:
+        """Screen the current tree against base: fewer pairs and a weaker claim than a verdict's."""
+        self._step("benchmark")
+        screening = self._screen()
+        if screening.decision == "faster" and screening.outputs_equal and self.first_gain is None:
+            self.first_gain = time.monotonic() - self._budget.started
+        self._journal.write("screening", **screening.__dict__)
+        return screening
+
+    def test(self) -> TestReport:
+        """Run the task's tests on the current tree."""
+        self._step("test")
+        started = time.monotonic()
+        failed = None
+        for command in (*self._bench.task.environment.build, *self._bench.task.tests):
+            done = self._command(command, None)
+            if not done.ok:
+                failed = done
+                break
+        report = TestReport(failed is None, failed.output if failed else "", time.monotonic() - started)
+        self._journal.write("tests", passed=report.passed, seconds=report.seconds)
+        return report
+
+    def profile(self) -> tuple[Hotspot, ...]:
+        """Profile one run of the workload on the current tree; hottest own time first; functions of the tree only."""
+        self._step("profile")
+        arm = make_arm(
+            "workspace",
+            self._bench.task,
+            self._bench.environment,
+            self._bench.backend,
+            self._workspace.tree,
+            self._caches,
+        )
+        try:
+            with Worker(self._bench.backend, arm, self._bench.task, self._bench.kind) as worker:
+                rows = worker.functions("profile", secrets.randbits(63), _PROFILE_SECONDS)
+        except WorkloadError as error:
+            raise ToolError(f"The workload could not be profiled: {error}.") from None
+        spots = []
+        for file, line, name, calls, own, total in rows:
+            path = in_tree(self._bench, file)
+            if path is not None:
+                spots.append(Hotspot(path, line, name, calls, own, total))
+        return tuple(sorted(spots, key=lambda spot: -spot.own_seconds))
+
+    def commit(self, message: str) -> str:
+        """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
+        self._step("commit", message=message)
+        commit = f"git commit -q -m {shlex.quote(message)}"
+        script = f"git add -A && (git diff --cached --quiet || {commit}) && git rev-parse HEAD"
+        before = self._command("git rev-parse HEAD", None).output.strip()
+        done = self._command(script, None)
+        if not done.ok:
+            raise ToolError(f"The commit {done.ending}: {done.output.strip()[-500:]}")
+        after = done.output.strip().splitlines()[-1]
+        self._journal.write("commit", sha=after if after != before else "", message=message)
+        return after if after != before else ""
+
+    def finish(self, summary: str) -> None:
+        """Say that the work is done."""
+        self._journal.write("finish", summary=summary)
+        self.finished = summary
+
+    def _step(self, tool: str, **arguments: object) -> None:
+        self._budget.step()
+        self._journal.write("step", step=self._budget.steps, tool=tool, **arguments)
+        self._emit(Event("agent", tool, {"step": self._budget.steps, "transient": tool in ("view", "create")}))
+
+    def _command(self, command: str, timeout: float | None) -> Completed:
+        limit = self._bench.task.limits.command_seconds
+        wanted = limit if timeout is None else min(timeout, limit)
+        if self._budget.seconds_left <= 0:
+            raise BudgetExhaustedError("minutes", self._bench.task.limits.minutes)
+        return self._sandbox.run(command, min(wanted, self._budget.seconds_left))
+
+    def _screen(self) -> Screening:
+        bench, task = self._bench, self._bench.task
+        self._screens += 1
+        caches = self._caches / f"screen-{self._screens}"
+        arms = (
+            make_arm("base", task, bench.environment, bench.backend, self._base.tree, self._caches),
+            make_arm("candidate", task, bench.environment, bench.backend, self._workspace.tree, caches),
+        )
+        measure = task.measure.model_copy(update={"confidence": 0.95})
+        plan = Plan(measure, secrets.token_bytes(32), f"screening-{self._screens}", _SCREENING_LOOKS, "agent")
+        comparable = self._proved.outputs_comparable
+        with Comparer(bench.backend, arms[0], task, bench.kind, own_check=self._proved.own_check) as comparer:
+            try:
+                pairs = measure_pairs(
+                    bench.backend, task, bench.kind, *arms, plan, comparer if comparable else None,
+                    self._measured, self._quiet,
+                )  # fmt: skip
+            except CandidateError as error:
+                return Screening("failed", 0.0, 0.0, 0.0, 0, outputs_equal=False, reason=str(error))
+            except BaseError as error:
+                raise ToolError(f"Base could not be measured: {error}") from None
+        self.device_seconds += pairs.lane_seconds
+        if pairs.decision is None:
+            return Screening("undecided", 0.0, 0.0, 0.0, len(pairs.base), outputs_equal=True, reason="out of time")
+        low, high = hl_interval(pairs.log_ratios(task.primary_metric.name), 0.90)
+        return Screening(
+            decision=_DECISIONS.get(pairs.decision.state, "undecided"),  # type: ignore[arg-type]
+            speedup=pairs.decision.estimate.speedup,
+            low=math.exp(low),
+            high=math.exp(high),
+            pairs=len(pairs.base),
+            outputs_equal=True,
+        )
+
+    def _measured(self, line: object) -> None:
+        self._journal.write("pair", measured=line)
+
+    def _quiet(self, event: Event) -> None:
+        self._emit(replace(event, data={**event.data, "transient": True}))
+
+    def _inside(self, path: str) -> Path:
+        """The host path of a workspace path; a ToolError for anything that leads out, links included."""
+        pure = PurePosixPath(path.removeprefix("/workspace/"))
+        if pure.is_absolute() or ".." in pure.parts or "\0" in path or not pure.parts or pure.parts[0] == ".git":
+            raise ToolError(f"{path} is not a path inside the workspace.")
+        tree = self._workspace.tree.resolve()
+        target = tree / pure
+        if not target.resolve().is_relative_to(tree):
+            raise ToolError(f"{path} leads out of the workspace.")
+        return target
+
+    def _read(self, target: Path, path: str) -> str:
+        if not target.is_file():
+            raise ToolError(f"{path} does not exist in the workspace.")
+        with target.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
+            return file.read()
+
+    def _write(self, target: Path, text: str) -> None:
+        if self.first_edit is None:
+            self.first_edit = time.monotonic() - self._budget.started
+        with writable_inside(), target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
+            file.write(text)
+
+    def __enter__(self) -> SessionTools:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self._stack.close()

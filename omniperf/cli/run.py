@@ -1,0 +1,77 @@
+"""`omniperf run`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omniperf.cli.options import (
+    CacheFlag, JsonFlag, MirrorFlag, ResultsFlag, SandboxFlag, TasksFlag, WorktreesFlag, new_app,
+)  # fmt: skip
+
+app = new_app()
+
+
+@app.command()
+def run(
+    task: Annotated[str, typer.Argument(metavar="TASK", help="A task's id, its folder, or its task.yaml.")],
+    agent: Annotated[str, typer.Option("--agent", help="Who optimizes; see `omniperf agents`.")] = "pattern",
+    attempts: Annotated[int, typer.Option("--attempts", min=1, help="How often, each from a fresh workspace.")] = 1,
+    patch: Annotated[Path | None, typer.Option("--patch", help="The diff that the agent `patch` applies.")] = None,
+    hints: Annotated[bool, typer.Option("--hints/--no-hints", help="Show the task's hints to the agent.")] = True,
+    versus_human: Annotated[bool, typer.Option("--versus-human", help="Measure against the human patch too.")] = False,
+    require: Annotated[
+        str | None, typer.Option("--require", metavar="CLASS", help="Exit 3 unless every verdict is of this class.")
+    ] = None,
+    keep: Annotated[bool, typer.Option("--keep-workspace", help="Leave the attempt's worktree behind.")] = False,
+    results: ResultsFlag = None,
+    worktrees: WorktreesFlag = None,
+    cache: CacheFlag = None,
+    mirror: MirrorFlag = None,
+    sandbox: SandboxFlag = None,
+    tasks: TasksFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Let an agent work on a task, and measure what its patch is worth."""
+    from typing import get_args
+
+    from omniperf.attempt import AttemptSpec, run_task
+    from omniperf.cli.output import print_json, print_view
+    from omniperf.errors import UsageError
+    from omniperf.report.progress import progress
+    from omniperf.report.terminal import results_table, summary
+    from omniperf.results.schema import VerdictClass
+    from omniperf.settings import load_settings
+    from omniperf.tasks.load import load_task
+
+    if require is not None and require not in get_args(VerdictClass):
+        raise UsageError(f"There is no verdict class {require!r}.", f"One of: {', '.join(get_args(VerdictClass))}.")
+    if (agent == "patch") != (patch is not None):
+        raise UsageError("--patch and --agent patch go together.", "Give both or neither.")
+    settings = load_settings(
+        {
+            "results": results,
+            "worktrees": worktrees,
+            "cache": cache,
+            "mirrors": mirror or None,
+            "sandbox": sandbox,
+            "tasks": tasks,
+        }  # fmt: skip
+    )
+    spec = AttemptSpec(
+        run_id="", agent=agent, n=0, options={"file": str(patch)} if patch else {}, hints=hints,
+        versus_human=versus_human, keep_workspace=keep,
+    )  # fmt: skip
+    with progress() as emit:
+        folder, found = run_task(load_task(task, settings), spec, attempts, settings, emit)
+    if json:
+        attempts_made = [result.model_dump(mode="json", by_alias=True) for result in found]
+        print_json({"run_id": folder.name, "folder": str(folder), "attempts": attempts_made})
+    elif len(found) == 1:
+        print_view(summary(found[0], folder / found[0].identity.task_id / f"{agent}.1"))
+    else:
+        print_view(results_table(found))
+    if any(result.outcome.kind in ("infra_error", "harness_error") for result in found):
+        raise typer.Exit(1)
+    if require is not None and any(result.verdict.class_ != require for result in found):
+        raise typer.Exit(3)

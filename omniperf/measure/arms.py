@@ -1,0 +1,64 @@
+"""Arms: a tree made into a sandbox in which its workload runs."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omniperf.measure.clock import Arm
+from omniperf.sandbox.spec import Allowance, Mount, Spec
+
+if TYPE_CHECKING:
+    from omniperf.sandbox.environment import Environment
+    from omniperf.sandbox.spec import Backend
+    from omniperf.tasks.schema import Task
+
+
+def allowance(task: Task) -> Allowance:
+    """What the task's resources allow one sandbox."""
+    return Allowance(memory=int(task.resources.memory_gib * 2**30))
+
+
+def tree_spec(
+    task: Task, environment: Environment, tree: Path, *, writable: bool, extra: tuple[Mount, ...] = ()
+) -> Spec:
+    """The sandbox that shows a tree at /workspace and the task's environment at /env."""
+    return Spec(
+        mounts=(Mount(tree, "/workspace", writable), Mount(environment.venv, "/env"), *extra),
+        interpreter=environment.interpreter.prefix,
+        env=environment.variables,
+        allowance=allowance(task),
+        gpu=task.resources.gpus > 0,
+    )
+
+
+def python_path(task: Task, backend: Backend, spec: Spec) -> str:
+    """PYTHONPATH for commands that the harness or the agent runs in the tree."""
+    workspace = Path(backend.where(spec, "/workspace"))
+    return os.pathsep.join(str(workspace / path) for path in task.environment.pythonpath)
+
+
+def make_arm(name: str, task: Task, environment: Environment, backend: Backend, tree: Path, caches: Path) -> Arm:
+    """The arm of a tree; compiled Python goes to a folder of its own under `caches`, shared with no other tree.
+
+    The folder is writable until `sealed` closes it: code compiled in the warm-up is what the timed samples load, and
+    no timed sample can leave anything for the next.
+    """
+    assert task.workload is not None
+    pycache = caches / f"pycache-{name}"
+    pycache.mkdir(parents=True, exist_ok=True)
+    pycache.chmod(0o777)
+    extra = (
+        Mount(task.folder / task.workload.file, "/omniperf/workload.py"),
+        Mount(pycache, "/pycache", writable=True),
+    )
+    spec = tree_spec(task, environment, tree, writable=False, extra=extra)
+    return Arm(name, replace(spec, env={**spec.env, "PYTHONPYCACHEPREFIX": backend.where(spec, "/pycache")}))
+
+
+def sealed(arm: Arm, cores: tuple[int, ...]) -> Arm:
+    """The arm as it is timed: nothing writable outlives a sample, and it runs on the lane's cores."""
+    mounts = tuple(replace(mount, writable=False) for mount in arm.spec.mounts)
+    return Arm(arm.name, replace(arm.spec, mounts=mounts, cores=cores))

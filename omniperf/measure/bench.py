@@ -1,0 +1,142 @@
+"""A task made ready on this host: its seal, its environment, its sandbox, and the trees that are measured."""
+
+from __future__ import annotations
+
+import secrets
+import shlex
+from contextlib import contextmanager
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from omniperf.errors import UsageError
+from omniperf.measure.arms import allowance, python_path
+from omniperf.sandbox.choose import choose_backend
+from omniperf.sandbox.environment import Environment, prepare
+from omniperf.sandbox.spec import Mount, Spec
+from omniperf.sandbox.standing import Completed, StandingSandbox
+from omniperf.tasks.load import workload_kind
+from omniperf.workspace.seal import Seal, seal
+from omniperf.workspace.source import Source, human_patch, resolve_source
+from omniperf.workspace.worktree import Workspace, provide
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from omniperf.results.events import Emit
+    from omniperf.sandbox.spec import Backend
+    from omniperf.settings import Settings
+    from omniperf.tasks.schema import Task
+
+
+@dataclass(frozen=True)
+class Bench:
+    """Everything that running and measuring a task needs."""
+
+    task: Task
+    kind: Literal["module", "script"]
+    settings: Settings
+    source: Source
+    seal: Seal
+    environment: Environment
+    backend: Backend
+
+    @contextmanager
+    def tree(self, name: str, patch: bytes = b"") -> Iterator[Workspace]:
+        """A fresh worktree at base with the patch applied, gone when the block ends. Raises OmniPerfError."""
+        workspace = self.workspace(name, agent=False)
+        try:
+            if patch.strip():
+                workspace.apply(patch)
+            yield workspace
+        finally:
+            workspace.remove()
+
+    def workspace(self, name: str, *, agent: bool = True) -> Workspace:
+        """A fresh worktree under the worktrees folder; the caller removes it."""
+        root = self.settings.worktrees / f"{self.task.id}-{name}-{secrets.token_hex(4)}"
+        return provide(self.seal, root.resolve(), agent=agent, installed=self.environment.installed)
+
+    def human_patch(self) -> bytes | None:
+        """The reference patch, or None."""
+        return human_patch(self.task, self.source)
+
+    def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
+        """The sandbox for commands in a tree that they may change; with `agent`, with the agent's own git."""
+        mounts = [Mount(workspace.tree, "/workspace", True), Mount(self.environment.venv, "/env")]
+        if agent:
+            mounts += [
+                Mount(workspace.gitlink, "/workspace/.git"),
+                Mount(workspace.git_dir, "/git", True),
+                Mount(self.seal.pack, "/git/objects/pack"),
+            ]
+        spec = Spec(
+            mounts=tuple(mounts),
+            interpreter=self.environment.interpreter.prefix,
+            allowance=allowance(self.task),
+            gpu=self.task.resources.gpus > 0,
+        )
+        variables = {
+            **self.environment.variables,
+            "PYTHONPATH": python_path(self.task, self.backend, spec),
+            # Compiled Python outside the tree: nothing stale is left in it for a later step to load.
+            "PYTHONPYCACHEPREFIX": "/tmp/pycache",  # noqa: S108 - the sandbox's own
+        }
+        return Spec(**{**spec.__dict__, "env": variables})
+
+    def commands(self, workspace: Workspace, commands: tuple[str, ...]) -> Completed | None:
+        """Run commands in a tree, in a sandbox of their own; the first that fails, or None."""
+        if not commands:
+            return None
+        with StandingSandbox(self.backend, self.spec(workspace)) as sandbox:
+            for command in commands:
+                done = sandbox.run(command, self.task.limits.command_seconds)
+                if not done.ok:
+                    return done
+        return None
+
+    def build(self, workspace: Workspace, changed: tuple[str, ...] = ()) -> Completed | None:
+        """Compile the changed Python files and run the task's build; the first command that fails, or None."""
+        python = [path for path in changed if path.endswith(".py") and (workspace.tree / path).is_file()]
+        check = "import sys\nfor f in sys.argv[1:]: compile(open(f, 'rb').read(), f, 'exec')"
+        compiled = (f"python -I -c {shlex.quote(check)} {shlex.join(python)}",) if python else ()
+        return self.commands(workspace, (*compiled, *self.task.environment.build))
+
+
+def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: bool = False) -> Bench:
+    """Make a task ready: find its repository, seal base, prepare its environment.
+
+    Raises UsageError for a task that cannot run, InfraError for a host that cannot run it.
+    """
+    if task.prompt_only or task.workload is None:
+        raise UsageError(
+            f"Task {task.id} is prompt-only: it has no repo and no workload.", "It can be rendered, but not run."
+        )
+    kind = workload_kind(task)
+    if kind == "script" and any(metric.name == "peak_memory" for metric in task.metrics):
+        raise UsageError(
+            f"Task {task.id}: peak_memory is measured for workloads of the kind module.", "Write setup and run."
+        )
+    if task.resources.gpus:
+        raise UsageError(
+            f"Task {task.id} needs {task.resources.gpus} GPU(s), which this version cannot claim.", "Use a CPU task."
+        )
+    backend = choose_backend(settings.sandbox, may_fall_back=may_fall_back)
+    source = resolve_source(task, settings)
+    sealed = seal(source, task.repo.omit if task.repo else (), settings.cache)
+    environment = prepare(task, sealed, source.version, settings, backend, emit)
+    return Bench(task, kind, settings, source, sealed, environment, backend)
+
+
+def in_tree(bench: Bench, path: str) -> str | None:
+    """A path inside the sandbox as one relative to the tree; None for anything else."""
+    root = Path("/workspace") if bench.backend.isolated else None
+    pure = Path(path)
+    if root is not None:
+        return str(pure.relative_to(root)) if pure.is_relative_to(root) else None
+    parts = pure.parts
+    # Without a sandbox the tree is under the worktrees folder, at NAME/tree.
+    worktrees = bench.settings.worktrees.resolve()
+    if not pure.is_relative_to(worktrees):
+        return None
+    return str(Path(*parts[len(worktrees.parts) + 2 :]))

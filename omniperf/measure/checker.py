@@ -1,0 +1,255 @@
+"""The process that compares outputs. Standard library only: it runs on the task's Python, with base's tree.
+
+No code of a candidate ever runs here. The outputs arrive as bytes and are read by the reader below, which makes
+nothing but plain data; numpy is used where the task's environment has it.
+
+Request: a JSON line {"candidate": length, "reference": length, "seeds": count}, then the bytes of both. Reply: a JSON
+line {"equal": bool, "detail": str}.
+"""
+
+import array
+import cmath
+import importlib.util
+import json
+import math
+import os
+import site
+import struct
+import sys
+
+# Relative and absolute tolerance per floating dtype: those of torch.testing.assert_close (PyTorch documentation).
+TOLERANCES = {"f8": (1e-7, 1e-7), "f4": (1.3e-6, 1e-5), "f2": (1e-3, 1e-5), "bf16": (1.6e-2, 1e-5)}
+_TORCH = {"torch.float64": "f8", "torch.float32": "f4", "torch.float16": "f2", "torch.bfloat16": "bf16"}
+_DEPTH = 200
+
+
+class NotPlainError(ValueError):
+    """The bytes are not plain data as a worker writes it."""
+
+
+class Array:
+    """A numpy array, numpy scalar or torch tensor as it was exported."""
+
+    def __init__(self, kind, dtype, shape, data):
+        self.kind, self.dtype, self.shape, self.data = kind, dtype, shape, data
+
+    @property
+    def float_kind(self):
+        """The key of TOLERANCES, or None for a dtype that must be equal."""
+        if self.kind == "tensor":
+            return _TORCH.get(self.dtype)
+        return self.dtype[1:] if self.dtype[1:] in TOLERANCES and self.dtype[0] in "<=|" else None
+
+    def numbers(self):
+        """The elements as Python floats."""
+        kind = self.float_kind
+        if kind == "f2":
+            return struct.unpack(f"<{len(self.data) // 2}e", self.data)
+        if kind == "bf16":  # the upper half of a float32
+            halves = array.array("H", self.data)
+            return array.array("f", b"".join(half.to_bytes(4, "little") for half in (value << 16 for value in halves)))
+        return array.array("d" if kind == "f8" else "f", self.data)
+
+    def native(self):
+        """The array as numpy or torch has it, for a task's own check."""
+        if self.kind == "tensor":
+            import torch
+
+            dtype = getattr(torch, self.dtype.removeprefix("torch."))
+            flat = torch.frombuffer(bytearray(self.data), dtype=dtype) if self.data else torch.empty(0, dtype=dtype)
+            return flat.reshape(self.shape)
+        import numpy
+
+        made = numpy.frombuffer(self.data, dtype=numpy.dtype(self.dtype)).reshape(self.shape)
+        return made[()] if self.kind == "scalar" else made.copy()
+
+
+class Reader:
+    """Reads marshal's version 2 of plain data, and refuses everything else."""
+
+    def __init__(self, data):
+        self.data, self.at = data, 0
+
+    def take(self, count):
+        if count < 0 or self.at + count > len(self.data):
+            raise NotPlainError("the bytes end early")
+        self.at += count
+        return self.data[self.at - count : self.at]
+
+    def count(self):
+        return int.from_bytes(self.take(4), "little", signed=True)
+
+    def value(self, depth=0):
+        if depth > _DEPTH:
+            raise NotPlainError(f"nested deeper than {_DEPTH}")
+        code = self.take(1)
+        if code in SIMPLE:
+            return SIMPLE[code]
+        if code == b"i":
+            return self.count()
+        if code == b"l":
+            return self.long()
+        if code == b"g":
+            return struct.unpack("<d", self.take(8))[0]
+        if code == b"y":
+            return complex(*struct.unpack("<dd", self.take(16)))
+        if code == b"s":
+            return self.take(self.count())
+        if code == b"u":
+            return self.take(self.count()).decode("utf-8", "surrogatepass")
+        if code in b"([<>":
+            items = [self.value(depth + 1) for _ in range(self.count())]
+            if code == b"(" and len(items) == 5 and items[0] is ...:
+                return Array(*items[1:])
+            return {b"(": tuple, b"[": list, b"<": set, b">": frozenset}[code](items)
+        if code == b"{":
+            return self.dictionary(depth)
+        raise NotPlainError(f"a value of marshal type {code!r}")
+
+    def long(self):
+        count, number = self.count(), 0
+        digits = struct.unpack(f"<{abs(count)}H", self.take(2 * abs(count)))
+        for digit in reversed(digits):
+            number = (number << 15) | digit
+        return -number if count < 0 else number
+
+    def dictionary(self, depth):
+        found = {}
+        while self.data[self.at : self.at + 1] != b"0":
+            key = self.value(depth + 1)
+            found[key] = self.value(depth + 1)
+        self.at += 1
+        return found
+
+
+SIMPLE = {b"N": None, b"T": True, b"F": False, b".": ...}
+
+
+def read(data):
+    """Plain data from a worker's bytes. Raises NotPlainError."""
+    reader = Reader(data)
+    try:
+        value = reader.value()
+    except (struct.error, UnicodeDecodeError, TypeError) as error:
+        raise NotPlainError(str(error)) from None
+    if reader.at != len(data):
+        raise NotPlainError("bytes follow the end")
+    return value
+
+
+def close(left, right, tolerance):
+    """Whether two floats agree; NaN only with NaN, infinities exactly."""
+    if left == right:
+        return True
+    if math.isnan(left) or math.isnan(right):
+        return math.isnan(left) and math.isnan(right)
+    relative, absolute = tolerance
+    return math.isfinite(left) and math.isfinite(right) and abs(left - right) <= absolute + relative * abs(right)
+
+
+def difference(candidate, reference, place="output"):
+    """Where and how two plain values differ first; "" when they agree. Types must be the same, exactly."""
+    if type(candidate) is not type(reference):
+        return f"{place} is a {type(candidate).__name__}, base's is a {type(reference).__name__}"
+    if isinstance(reference, float):
+        same = close(candidate, reference, TOLERANCES["f8"])
+        return "" if same else f"{place} is {candidate!r}, base's is {reference!r}"
+    if isinstance(reference, complex):
+        parts = ((candidate.real, reference.real), (candidate.imag, reference.imag))
+        same = candidate == reference or all(close(left, right, TOLERANCES["f8"]) for left, right in parts)
+        return "" if same or (cmath.isnan(candidate) and cmath.isnan(reference)) else f"{place} differs"
+    if isinstance(reference, (list, tuple)):
+        if len(candidate) != len(reference):
+            return f"{place} has {len(candidate)} items, base's has {len(reference)}"
+        pairs = enumerate(zip(candidate, reference, strict=True))
+        return next(filter(None, (difference(a, b, f"{place}[{i}]") for i, (a, b) in pairs)), "")
+    if isinstance(reference, dict):
+        if candidate.keys() != reference.keys():
+            return f"{place} has other keys than base's"
+        return next(filter(None, (difference(candidate[k], v, f"{place}[{k!r}]") for k, v in reference.items())), "")
+    if isinstance(reference, Array):
+        return array_difference(candidate, reference, place)
+    return "" if candidate == reference else f"{place} is {short(candidate)}, base's is {short(reference)}"
+
+
+def array_difference(candidate, reference, place):
+    """As `difference`, for arrays: same kind, dtype and shape, elements within the dtype's tolerance."""
+    for name in ("kind", "dtype", "shape"):
+        mine, base = getattr(candidate, name), getattr(reference, name)
+        if mine != base:
+            return f"{place} has {name} {mine}, base's has {base}"
+    if candidate.data == reference.data:
+        return ""
+    kind = reference.float_kind
+    if kind is None:
+        return f"{place} differs (dtype {reference.dtype} must be equal)"
+    tolerance = TOLERANCES[kind]
+    for index, (left, right) in enumerate(zip(candidate.numbers(), reference.numbers(), strict=True)):
+        if not close(left, right, tolerance):
+            return f"{place} differs at flat index {index}: {left!r}, base's is {right!r}"
+    return ""
+
+
+def short(value):
+    """A value's beginning."""
+    shown = repr(value)
+    return shown if len(shown) <= 80 else shown[:77] + "..."
+
+
+def native(value):
+    """Plain data with its arrays as numpy or torch has them."""
+    if isinstance(value, Array):
+        return value.native()
+    if isinstance(value, (list, tuple, set, frozenset)):
+        return type(value)(native(item) for item in value)
+    if isinstance(value, dict):
+        return {key: native(item) for key, item in value.items()}
+    return value
+
+
+def compare(candidate, reference, seeds, check):
+    """The verdict on one batch of outputs, as the reply's record."""
+    try:
+        mine, base = read(candidate), read(reference)
+    except NotPlainError as error:
+        return {"equal": False, "detail": f"the output cannot be read: {error}"}
+    if type(mine) is not list or len(mine) != seeds or len(base) != seeds:
+        return {"equal": False, "detail": f"the output must be {seeds} results"}
+    if check is None:
+        detail = difference(mine, base)
+        return {"equal": not detail, "detail": detail}
+    for index in range(seeds):
+        try:
+            check(native(mine[index]), native(base[index]))
+        except Exception as error:
+            return {
+                "equal": False,
+                "detail": f"check() refused output[{index}]: {type(error).__name__}: {error}"[:2000],
+            }
+    return {"equal": True, "detail": ""}
+
+
+def main():
+    """Serve comparisons until the input closes."""
+    config = json.loads(sys.argv[1])
+    requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    null = os.open(os.devnull, os.O_RDWR)
+    os.dup2(null, 0)
+    os.dup2(null, 1)
+    site.main()
+    sys.path[:0] = config["pythonpath"]
+    check = None
+    if config["check"]:
+        spec = importlib.util.spec_from_file_location("workload", config["workload"])
+        module = importlib.util.module_from_spec(spec)
+        spec.loader.exec_module(module)
+        check = module.check
+    while line := requests.readline():
+        request = json.loads(line)
+        candidate, reference = requests.read(request["candidate"]), requests.read(request["reference"])
+        replies.write(json.dumps(compare(candidate, reference, request["seeds"], check)).encode() + b"\n")
+        replies.flush()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,305 @@
+"""The clock, outside: one worker process, timed from here.
+
+A sample starts when `run` is written to the worker and ends when a digest of all its outputs has arrived, so work that
+is put off, faked or handed to a thread is still inside, and a digest sent early does not fit the outputs that are
+fetched afterwards and compared.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import hashlib
+import json
+import os
+import select
+import subprocess
+import time
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omniperf.sandbox.spec import confined, environment, with_script
+
+if TYPE_CHECKING:
+    from types import TracebackType
+
+    from omniperf.sandbox.spec import Backend, Spec
+    from omniperf.tasks.schema import Task
+
+_WORKER = Path(__file__).with_name("worker.py")
+_OUTPUT_LIMIT = 512 * 2**20
+_READY_SECONDS = 300.0  # importing and compiling a large tree for the first time
+
+
+class WorkloadError(Exception):
+    """The workload did not do its part: it raised, died, sent what it should not, or did not finish in time."""
+
+
+@dataclass(frozen=True)
+class Arm:
+    """One of the trees that are measured: its name and the sandbox that shows it at /workspace."""
+
+    name: str
+    spec: Spec
+
+
+@dataclass(frozen=True)
+class Sample:
+    """One timed batch. Times in seconds by the outer clock; memory in MiB.
+
+    `overhead` is a second digest of the same outputs, without running anything: pipe, export and digest cost.
+    `prepare` is everything before the timed region: start, import, set-up of the states, the warm-up run.
+    """
+
+    seconds: float
+    overhead: float
+    prepare: float
+    peak_memory: float
+    digest: str
+    output: bytes
+    printed: str = ""
+
+
+class Worker:
+    """A fresh process in a fresh sandbox that holds the workload. A context manager: leaving it ends the process."""
+
+    def __init__(self, backend: Backend, arm: Arm, task: Task, kind: str) -> None:
+        assert task.workload is not None
+        self.kind = kind
+        spec = with_script(arm.spec, _WORKER)
+        workspace = backend.where(spec, "/workspace")
+        config = {
+            "kind": kind,
+            "workload": backend.where(spec, "/omniperf/workload.py"),
+            "args": list(task.workload.args),
+            "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
+        }
+        info, info_inside = os.pipe()
+        try:
+            self._process = subprocess.Popen(
+                backend.command(spec, confined(backend, spec, _WORKER, json.dumps(config)), info_inside),
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=subprocess.PIPE,
+                cwd=None if backend.isolated else workspace,
+                env=environment(backend, spec),
+                pass_fds=(info_inside,),
+                bufsize=0,
+            )
+        finally:
+            os.close(info_inside)
+        with os.fdopen(info, "rb") as told:
+            said = told.read() if backend.isolated else b""
+        self._pid = json.loads(said)["child-pid"] if said else self._process.pid
+        assert self._process.stdin is not None
+        assert self._process.stdout is not None
+        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
+        self._buffer = b""
+        try:
+            self._record(_READY_SECONDS, "importing the workload")
+        except BaseException:
+            self.close()
+            raise
+
+    def setup(self, seeds: list[int], seconds: float) -> None:
+        """Make one state a seed. Raises WorkloadError."""
+        self._ask({"do": "setup", "seeds": seeds}, seconds, "setup")
+
+    def run(self, seconds: float) -> tuple[float, str]:
+        """Run every state once; return the wall seconds until the digest was here, and the digest."""
+        started = time.perf_counter()
+        self._send(b"run\n")
+        line = self._line(seconds, "run")
+        elapsed = time.perf_counter() - started
+        return elapsed, self._digest(line, "run")
+
+    def again(self, seconds: float) -> float:
+        """The wall seconds of a digest alone."""
+        started = time.perf_counter()
+        self._send(b'{"do": "digest"}\n')
+        line = self._line(seconds, "export")
+        elapsed = time.perf_counter() - started
+        self._digest(line, "export")
+        return elapsed
+
+    def output(self, seconds: float) -> bytes:
+        """The bytes that the last digest was taken of."""
+        self._send(b'{"do": "export"}\n')
+        line = self._line(seconds, "export")
+        if not line.isdigit() or int(line) > _OUTPUT_LIMIT:
+            raise WorkloadError(f"its output is not the announced bytes, at most {_OUTPUT_LIMIT >> 20} MiB")
+        deadline = time.monotonic() + seconds
+        while len(self._buffer) < int(line):
+            self._buffer += self._read(deadline, "export")
+        output, self._buffer = self._buffer[: int(line)], self._buffer[int(line) :]
+        return output
+
+    def functions(self, what: str, seed: int, seconds: float) -> list[list[Any]]:
+        """Run one state under a profiler: `reach` for (file, function), `profile` for cProfile's rows."""
+        functions: list[list[Any]] = self._ask({"do": what, "seed": seed}, seconds, "run")["functions"]
+        return functions
+
+    def become(self, seed: int, seconds: float) -> tuple[float, str]:
+        """Run the script as this process; return its wall seconds to exit and what it printed."""
+        self._ask({"do": "become", "seed": seed}, 30.0, "start")
+        alive = os.pidfd_open(self._pid)
+        printed = bytearray()
+        try:
+            waiting = select.poll()
+            waiting.register(alive, select.POLLIN)
+            waiting.register(self._replies, select.POLLIN)
+            started = time.perf_counter()
+            self._send(b"run\n")
+            while True:
+                left = seconds - (time.perf_counter() - started)
+                ready = dict(waiting.poll(1000 * left)) if left > 0 else {}
+                elapsed = time.perf_counter() - started
+                if not ready:
+                    raise WorkloadError(f"the script did not end within {seconds:.0f} s")
+                if self._replies in ready:
+                    data = os.read(self._replies, 1 << 16)
+                    printed = (printed + data)[-_OUTPUT_LIMIT:]
+                    if not data:
+                        waiting.unregister(self._replies)
+                if alive in ready and self._replies not in ready:
+                    break
+        finally:
+            os.close(alive)
+        status = self._process.wait()
+        if status != 0:
+            ending = f"died of signal {-status}" if status < 0 else f"ended with status {status}"
+            said = (printed.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
+            raise WorkloadError(f"the script {ending}: {said[:500]}")
+        return elapsed, printed.decode("utf-8", "replace")
+
+    def peak_memory(self) -> float:
+        """The worker's peak resident memory so far, MiB, as the kernel counted it."""
+        with contextlib.suppress(OSError), Path(f"/proc/{self._pid}/status").open() as status:
+            for line in status:
+                if line.startswith("VmHWM:"):
+                    return int(line.split()[1]) / 1024
+        return float("nan")
+
+    def _digest(self, line: bytes, doing: str) -> str:
+        if line.startswith(b"{"):
+            raise WorkloadError(self._failure(line, doing))
+        digest = line.decode("latin-1")
+        if len(digest) != 64:
+            raise WorkloadError(f"{doing} was answered by something that is not a digest")
+        return digest
+
+    def _ask(self, request: dict[str, object], seconds: float, doing: str) -> dict[str, Any]:
+        self._send(json.dumps(request).encode() + b"\n")
+        return self._record(seconds, doing)
+
+    def _record(self, seconds: float, doing: str) -> dict[str, Any]:
+        line = self._line(seconds, doing)
+        try:
+            record = json.loads(line)
+        except ValueError:
+            record = None
+        if not isinstance(record, dict):
+            raise WorkloadError(f"{doing} was answered by something that is not a record")
+        if "error" in record:
+            raise WorkloadError(self._failure(line, doing))
+        return record
+
+    @staticmethod
+    def _failure(line: bytes, doing: str) -> str:
+        try:
+            record = json.loads(line)
+            where = [row.strip() for row in record["trace"].splitlines() if row.strip().startswith("File ")]
+            place = f" ({where[-1]})" if where else ""
+            return f"{doing} raised {record['error']}{place}"[:2000]
+        except (ValueError, KeyError, TypeError, AttributeError):
+            return f"{doing} was answered by something that is not a record"
+
+    def _send(self, data: bytes) -> None:
+        try:
+            os.write(self._requests, data)
+        except BrokenPipeError:
+            raise WorkloadError(self._ending("before it was asked to run")) from None
+
+    def _line(self, seconds: float, doing: str) -> bytes:
+        deadline = time.monotonic() + seconds
+        while b"\n" not in self._buffer:
+            if len(self._buffer) > 1 << 24:
+                raise WorkloadError(f"{doing} was answered by something that is not a record")
+            self._buffer += self._read(deadline, doing)
+        line, _, self._buffer = self._buffer.partition(b"\n")
+        return line
+
+    def _read(self, deadline: float, doing: str) -> bytes:
+        ready, _, _ = select.select([self._replies], [], [], max(0.0, deadline - time.monotonic()))
+        if not ready:
+            raise WorkloadError(f"{doing} did not finish in time")
+        data = os.read(self._replies, 1 << 20)
+        if not data:
+            raise WorkloadError(self._ending(f"during {doing}"))
+        return data
+
+    def _ending(self, when: str) -> str:
+        try:
+            _, said = self._process.communicate(timeout=5)
+        except subprocess.TimeoutExpired:
+            return f"the worker closed its channel {when}"
+        status = self._process.returncode
+        ending = f"died of signal {-status}" if status < 0 else f"exited with status {status}"
+        lines = said.decode(errors="replace").strip().splitlines()
+        return f"the process {ending} {when}" + (f": {lines[-1][:500]}" if lines else "")
+
+    def close(self) -> None:
+        """End the process and everything it started."""
+        self._process.kill()
+        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
+            if pipe is not None:
+                pipe.close()
+        self._process.wait()
+
+    def __enter__(self) -> Worker:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        self.close()
+
+
+@dataclass(frozen=True)
+class Timing:
+    """How a batch is timed: states per batch, and the seconds after which a step counts as not finishing."""
+
+    states: int = 1
+    seconds: float = 600.0
+
+
+def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], timing: Timing) -> Sample:
+    """Time one batch in a fresh process: `seeds[0]` warms up, the others are timed. Raises WorkloadError."""
+    begun = time.perf_counter()
+    with Worker(backend, arm, task, kind) as worker:
+        if kind == "script":
+            prepare = time.perf_counter() - begun
+            seconds, printed = worker.become(seeds[-1], timing.seconds)
+            masked = mask_printed(task, printed).encode("utf-8", "surrogatepass")
+            return Sample(seconds, 0.0, prepare, float("nan"), hashlib.sha256(masked).hexdigest(), masked, printed)
+        worker.setup(seeds[:1], timing.seconds)
+        worker.run(timing.seconds)
+        worker.setup(seeds[1:], timing.seconds)
+        prepare = time.perf_counter() - begun
+        seconds, digest = worker.run(timing.seconds)
+        peak = worker.peak_memory()
+        overhead = worker.again(timing.seconds)
+        output = worker.output(timing.seconds)
+    if hashlib.sha256(output).hexdigest() != digest:
+        raise WorkloadError("the digest that stopped the clock is not the digest of the outputs")
+    return Sample(seconds, overhead, prepare, peak, digest, output)
+
+
+def mask_printed(task: Task, printed: str) -> str:
+    """A script's output without its own figure, which differs from run to run."""
+    import re
+
+    assert task.workload is not None
+    if task.workload.printed is None:
+        return printed
+    return re.sub(task.workload.printed, "<figure>", printed)

@@ -1,0 +1,217 @@
+"""Paired measurement: fresh processes in random ABBA or BAAB blocks, until the rule has decided."""
+
+from __future__ import annotations
+
+import math
+import statistics
+import time
+from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
+
+from omniperf.measure.arms import sealed
+from omniperf.measure.clock import Timing, WorkloadError, sample
+from omniperf.measure.lanes import LaneClock, cpu_lanes
+from omniperf.measure.order import arm_order, seeds
+from omniperf.measure.statistics import LOOKS, Decision, decide
+from omniperf.results.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from omniperf.measure.clock import Arm, Sample
+    from omniperf.measure.compare import Comparer
+    from omniperf.results.events import Emit
+    from omniperf.sandbox.spec import Backend
+    from omniperf.tasks.schema import Measure, Task
+
+_WARM_STATES = 3  # fresh seeds compared before anything is timed
+_SAMPLE_SECONDS = 0.1  # a batch is at least this long on the slower arm, where one state is shorter
+_OVERHEAD_SHARE = 0.01  # pipe and digest may take this share of a sample
+_BASE_SECONDS = 2.0  # a batch made longer for a fast candidate's sake may take base no longer than this
+_MOST_STATES = 256
+
+
+class CandidateError(Exception):
+    """The candidate's workload failed, or its outputs are not base's."""
+
+
+class BaseError(Exception):
+    """Base's own workload failed, so nothing can be said of a candidate."""
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What decides order, seeds and length of one measurement."""
+
+    measure: Measure
+    secret: bytes
+    label: str
+    looks: tuple[int, ...] = LOOKS
+    phase: str = "verify"
+
+
+@dataclass
+class Pairs:
+    """All that was measured: one entry a pair in every list, times in seconds, memory in MiB.
+
+    `states` is the number of runs in a batch; times are of batches.
+    """
+
+    states: int = 1
+    base: list[Sample] = field(default_factory=list)
+    candidate: list[Sample] = field(default_factory=list)
+    decision: Decision | None = None
+    out_of_time: bool = False
+    lane_seconds: float = 0.0
+    samples: int = 0
+    compared: int = 0
+    seeds: int = 0
+
+    def log_ratios(self, metric: str) -> list[float]:
+        """ln(base) - ln(candidate) a pair, for `latency` or `peak_memory`."""
+        name = {"latency": "seconds", "peak_memory": "peak_memory"}[metric]
+        both = zip(self.base, self.candidate, strict=True)
+        return [math.log(getattr(one, name)) - math.log(getattr(other, name)) for one, other in both]
+
+    def medians(self, metric: str) -> tuple[float, float]:
+        """Medians of base and candidate; of a single run where the metric is a time."""
+        name, share = {"latency": ("seconds", self.states), "peak_memory": ("peak_memory", 1)}[metric]
+        base, candidate = ([getattr(one, name) / share for one in arm] for arm in (self.base, self.candidate))
+        return statistics.median(base), statistics.median(candidate)
+
+
+def measure_pairs(
+    backend: Backend,
+    task: Task,
+    kind: str,
+    base: Arm,
+    candidate: Arm,
+    plan: Plan,
+    comparer: Comparer | None,
+    record: Callable[[Mapping[str, object]], None],
+    emit: Emit,
+) -> Pairs:
+    """Measure pairs until the rule decides, the last look is reached, or the time is up.
+
+    Every timed output is compared with base's through `comparer`; None means that outputs cannot be compared.
+    Raises CandidateError or BaseError.
+    """
+    pairs, lane_clock = Pairs(), LaneClock()
+    lanes = cpu_lanes(task.resources.cpus)
+    metric = task.primary_metric.name
+    deadline = time.monotonic() + plan.measure.max_minutes * 60
+
+    def take(arm: Arm, drawn: list[int], timing: Timing) -> Sample:
+        pairs.samples += 1
+        try:
+            return sample(backend, arm, task, kind, drawn, timing)
+        except WorkloadError as error:
+            if arm.name == base.name:
+                raise BaseError(f"The workload fails on base: {error}.") from error
+            raise CandidateError(f"The workload fails with the patch: {error}") from error
+
+    def compare(mine: Sample, reference: Sample, count: int) -> None:
+        pairs.seeds += count
+        if comparer is None:
+            return
+        difference = comparer.difference(mine.output, reference.output, count)
+        if difference:
+            raise CandidateError(f"The outputs are not base's: {difference}")
+        pairs.compared += count
+
+    def waiting() -> None:
+        emit(Event(plan.phase, "waiting for a lane", {"transient": True}))
+
+    try:
+        with lane_clock.hold(lanes, waiting) as lane:
+            drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + _WARM_STATES)
+            warm_base = take(base, drawn, Timing(_WARM_STATES))
+            limit = _limit(warm_base.prepare + warm_base.seconds)
+            warm_candidate = take(candidate, drawn, Timing(_WARM_STATES, limit))
+            compare(warm_candidate, warm_base, _WARM_STATES)
+            pairs.states = 1 if kind == "script" else _states(warm_base, warm_candidate)
+        timing = Timing(pairs.states, _limit(pairs.states * (warm_base.prepare + warm_base.seconds)))
+        last = max(plan.looks)
+        while pairs.decision is None:
+            block = len(pairs.base) // 2
+            order = arm_order(plan.secret, plan.label, block)
+            with lane_clock.hold(lanes, waiting) as lane:
+                arms = {"A": sealed(base, lane.cores), "B": sealed(candidate, lane.cores)}
+                for half in (order[:2], order[2:]):
+                    number = len(pairs.base)
+                    drawn = seeds(plan.secret, plan.label, number, 1 + pairs.states)
+                    taken = {letter: take(arms[letter], drawn, timing) for letter in half}
+                    for kept, letter in ((pairs.base, "A"), (pairs.candidate, "B")):
+                        kept.append(replace(taken[letter], output=b""))  # outputs are large and needed only below
+                    record(_pair_record(plan, number, half, drawn, taken, lane.name))
+                    compare(taken["B"], taken["A"], pairs.states)
+                    if number + 1 in plan.looks:
+                        found = decide(
+                            pairs.log_ratios(metric), plan.measure, plan.looks, counter=metric == "peak_memory"
+                        )
+                        _say(plan, number + 1, last, found, emit)
+                        if found.state != "continue":
+                            pairs.decision = found
+                            break
+            if pairs.decision is None and time.monotonic() > deadline:
+                pairs.out_of_time = True
+                break
+    finally:
+        pairs.lane_seconds = lane_clock.seconds
+    return pairs
+
+
+def _limit(seconds: float) -> float:
+    """After how long a step of the candidate counts as not finishing, given what base needs."""
+    return 60.0 + 30.0 * seconds
+
+
+def _states(base: Sample, candidate: Sample) -> int:
+    """How many states a batch needs so that it is long enough to be timed, and the clock's own cost is small."""
+    one_base, one_candidate = base.seconds / _WARM_STATES, candidate.seconds / _WARM_STATES
+    overhead = max(base.overhead, candidate.overhead)
+    for_length = math.ceil(_SAMPLE_SECONDS / max(one_base, one_candidate))
+    # The overhead of a batch grows slower than the batch, so this errs towards more states than are needed.
+    for_overhead = math.ceil(overhead / _OVERHEAD_SHARE / min(one_base, one_candidate))
+    affordable = max(1, math.floor(_BASE_SECONDS / max(one_base, one_candidate)))
+    return max(1, min(max(for_length, for_overhead), max(affordable, for_length), _MOST_STATES))
+
+
+def _pair_record(
+    plan: Plan, number: int, half: str, drawn: list[int], taken: dict[str, Sample], lane: str
+) -> dict[str, object]:
+    def shown(one: Sample) -> dict[str, object]:
+        return {
+            "seconds": one.seconds,
+            "overhead": one.overhead,
+            "prepare": one.prepare,
+            "peak_memory": one.peak_memory,
+            "digest": one.digest,
+        }
+
+    return {
+        "phase": plan.phase,
+        "label": plan.label,
+        "pair": number,
+        "order": half,
+        "seeds": drawn,
+        "base": shown(taken["A"]),
+        "candidate": shown(taken["B"]),
+        "lane": lane,
+        "ended": time.time(),
+    }
+
+
+def _say(plan: Plan, count: int, last: int, found: Decision, emit: Emit) -> None:
+    estimate = found.estimate
+    message = (
+        f"{count} pairs: {estimate.speedup:.3f}x (95 % {estimate.interval.low:.3f} to {estimate.interval.high:.3f})"
+    )
+    data = {
+        "pairs": count,
+        "max_pairs": last,
+        "speedup": estimate.speedup,
+        "low": estimate.interval.low,
+        "high": estimate.interval.high,
+    }
+    emit(Event(plan.phase, message, data))

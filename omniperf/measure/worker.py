@@ -1,0 +1,222 @@
+"""The process that runs a workload under the harness's clock. Standard library only: it runs on the task's Python.
+
+It is told what to do by JSON lines and answers with JSON lines, except for the two timed moments: `run` is answered by
+the 64 hex digits of the outputs' digest, and `export` by a length and the bytes that digest was taken of. The clock is
+the parent's: it starts when `run` is written and stops when the digest has arrived. Nothing here measures.
+
+Outputs are plain data of exact types; numpy arrays and torch tensors become (..., kind, dtype, shape, bytes). They are
+written with marshal, version 2, which has no references and refuses every subclass; `checker` reads them with a reader
+of its own that makes nothing but plain data.
+"""
+
+import gc
+import hashlib
+import importlib.util
+import io
+import json
+import marshal
+import os
+import runpy
+import site
+import sys
+import traceback
+
+SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
+# Bound before any code of the tree is imported, so that replacing the originals changes nothing here.
+dumps, sha256, collect = marshal.dumps, hashlib.sha256, gc.collect
+
+
+class NotPlainError(TypeError):
+    """An output holds something that is not plain data."""
+
+
+def plain(value):
+    """The value with arrays made into tuples. Raises NotPlainError for anything that is not plain data."""
+    kind = type(value)
+    if kind in SCALARS:
+        return value
+    if kind is list or kind is tuple:
+        if SCALARS.issuperset(map(type, value)):
+            return value
+        return kind([plain(item) for item in value])
+    if kind is dict:
+        return {plain(key): plain(item) for key, item in value.items()}
+    if kind is set or kind is frozenset:
+        return kind([plain(item) for item in value])
+    numpy, torch = sys.modules.get("numpy"), sys.modules.get("torch")
+    if numpy is not None and (
+        kind is numpy.ndarray or (isinstance(value, numpy.generic) and kind.__module__ == "numpy")
+    ):
+        if value.dtype.hasobject:
+            raise NotPlainError("a numpy array of objects")
+        name = "ndarray" if kind is numpy.ndarray else "scalar"
+        return (..., name, value.dtype.str, tuple(value.shape), value.tobytes())
+    if torch is not None and kind is torch.Tensor:
+        host = value.detach().cpu().contiguous()
+        raw = host.view(torch.uint8) if host.dim() else host.reshape(1).view(torch.uint8)
+        return (..., "tensor", str(host.dtype), tuple(host.shape), raw.numpy().tobytes())
+    raise NotPlainError(f"a {kind.__module__}.{kind.__qualname__}")
+
+
+class Module:
+    """A workload of the kind `module`."""
+
+    def __init__(self, config):
+        spec = importlib.util.spec_from_file_location("workload", config["workload"])
+        self.module = importlib.util.module_from_spec(spec)
+        sys.modules["workload"] = self.module
+        spec.loader.exec_module(self.module)
+        self.run = self.module.run
+        self.export = getattr(self.module, "export", None)
+        self.states, self.blob = [], b""
+
+    def setup(self, seeds):
+        self.states = None
+        collect()
+        self.states = [self.module.setup(seed) for seed in seeds]
+        collect()
+
+    def work(self):
+        """Run every state once and return the digest of all outputs."""
+        run, states, self.states = self.run, self.states, []
+        self.outputs = [run(state) for state in states]
+        return self.digest()
+
+    def digest(self):
+        export, outputs = self.export, self.outputs
+        self.blob = dumps(plain(outputs if export is None else [export(output) for output in outputs]), 2)
+        return sha256(self.blob).hexdigest()
+
+    def once(self, seed):
+        state = self.module.setup(seed)
+        return lambda: self.run(state)
+
+
+class Script:
+    """A workload of the kind `script`: it is timed as a process, so here it only runs under a profiler."""
+
+    def __init__(self, config):
+        self.config = config
+
+    def once(self, seed):
+        os.environ["OMNIPERF_SEED"] = str(seed)
+        sys.argv = [self.config["workload"], *self.config["args"]]
+
+        def run():
+            sys.stdout, stdout = io.StringIO(), sys.stdout
+            try:
+                runpy.run_path(self.config["workload"], run_name="__main__")
+            except SystemExit as ended:
+                if ended.code not in (None, 0):
+                    raise RuntimeError(f"the script ended with status {ended.code}") from None
+            finally:
+                sys.stdout = stdout
+
+        return run
+
+    def become(self, seed, channel):
+        """Turn this process into the script; its output goes where the replies went."""
+        os.dup2(channel, 1)
+        os.environ["OMNIPERF_SEED"] = str(seed)
+        os.environ["PYTHONPATH"] = os.pathsep.join(self.config["pythonpath"])
+        os.execv(sys.executable, [sys.executable, self.config["workload"], *self.config["args"]])
+
+
+def functions_reached(run):
+    """(file, function) of every Python function that starts while `run` runs; module bodies do not count."""
+    seen = set()
+
+    def on_event(frame, event, _argument):
+        if event == "call" and frame.f_code.co_name != "<module>":
+            seen.add(frame.f_code)
+
+    import threading
+
+    threading.setprofile(on_event)
+    sys.setprofile(on_event)
+    try:
+        run()
+    finally:
+        sys.setprofile(None)
+        threading.setprofile(None)
+    return sorted({(code.co_filename, code.co_name) for code in seen})
+
+
+def profiled(run):
+    """(file, line, function, calls, own seconds, total seconds) of every Python function, from cProfile."""
+    import cProfile
+    import pstats
+
+    profiler = cProfile.Profile()
+    profiler.runcall(run)
+    return [
+        (file, line, name, calls, own, total)
+        for (file, line, name), (_, calls, own, total, _callers) in pstats.Stats(profiler).stats.items()
+    ]
+
+
+def failure(error):
+    """What went wrong, for the harness: the exception and the end of its traceback."""
+    lines = traceback.format_exception(type(error), error, error.__traceback__)
+    return {
+        "error": "".join(traceback.format_exception_only(type(error), error)).strip(),
+        "trace": "".join(lines)[-4000:],
+    }
+
+
+def serve(config, requests, replies):
+    """Answer requests until the input closes."""
+
+    def reply(record):
+        replies.write(json.dumps(record).encode() + b"\n")
+
+    try:
+        workload = (Module if config["kind"] == "module" else Script)(config)
+    except BaseException as error:
+        reply(failure(error))
+        return
+    reply({"ready": True})
+    while line := requests.readline():
+        try:
+            if line == b"run\n":
+                replies.write(workload.work().encode() + b"\n")
+                continue
+            request = json.loads(line)
+            name = request["do"]
+            if name == "setup":
+                workload.setup(request["seeds"])
+                reply({"ok": True})
+            elif name == "digest":
+                replies.write(workload.digest().encode() + b"\n")
+            elif name == "export":
+                replies.write(b"%d\n" % len(workload.blob))
+                replies.write(workload.blob)
+            elif name == "become":
+                reply({"ok": True})
+                if requests.readline() == b"run\n":
+                    workload.become(request["seed"], replies.fileno())
+            elif name == "reach":
+                reply({"functions": functions_reached(workload.once(request["seed"]))})
+            elif name == "profile":
+                reply({"functions": profiled(workload.once(request["seed"]))})
+        except BaseException as error:
+            reply(failure(error))
+
+
+def main():
+    """Set the interpreter up as the task expects it and serve."""
+    config = json.loads(sys.argv[1])
+    sys.argv = [config["workload"]]
+    # Code of the tree must not find the channel on the standard descriptors, nor write into it by printing.
+    requests, replies = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
+    null = os.open(os.devnull, os.O_RDWR)
+    for standard in (0, 1, 2):
+        os.dup2(null, standard)
+    site.main()
+    sys.path[:0] = config["pythonpath"]
+    serve(config, requests, replies)
+    os._exit(0)  # exit handlers of the tree have nothing to add
+
+
+if __name__ == "__main__":
+    main()

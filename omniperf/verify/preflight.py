@@ -1,0 +1,148 @@
+"""Preflight: what must hold on base before anything is spent, and before any verdict means something."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+import secrets
+import tempfile
+import time
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omniperf.errors import UsageError
+from omniperf.measure.arms import make_arm
+from omniperf.measure.bench import in_tree
+from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
+from omniperf.results.events import Event
+from omniperf.results.store import write_whole
+from omniperf.tasks.globs import matches
+from omniperf.tasks.load import task_sha256
+from omniperf.tasks.schema import Model
+
+if TYPE_CHECKING:
+    from omniperf.measure.bench import Bench
+    from omniperf.results.events import Emit
+    from omniperf.workspace.worktree import Workspace
+
+_SECONDS = 600.0
+
+
+class Preflight(Model):
+    """What was proved on base. Times in seconds."""
+
+    reached: tuple[str, ...]
+    base_seconds: float
+    tests_seconds: float | None
+    outputs_comparable: bool
+    own_check: bool
+
+
+def preflight(bench: Bench, emit: Emit) -> Preflight:
+    """Prove that the workload runs on base and reaches a target, and that base passes its tests.
+
+    The proof is kept with the cache, keyed by everything it depends on. Raises UsageError with the remedy.
+    """
+    content = [bench.seal.tree, bench.environment.key, task_sha256(bench.task), bench.backend.name]
+    key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
+    kept = bench.settings.cache / "preflight" / f"{key}.json"
+    if kept.is_file():
+        return Preflight.model_validate_json(kept.read_bytes())
+    emit(Event("preflight", "proving on base: targets match, the workload reaches them, tests pass (once)", {}))
+    with bench.tree("preflight") as base, tempfile.TemporaryDirectory(prefix="omniperf-") as caches:
+        check_targets(bench, base)
+        found = _prove(bench, base, Path(caches))
+    kept.parent.mkdir(parents=True, exist_ok=True)
+    write_whole(kept, found.model_dump_json(indent=1).encode())
+    return found
+
+
+def check_targets(bench: Bench, base: Workspace) -> None:
+    """At least one file of base must match the targets (others may name files that do not exist yet)."""
+    names = [
+        str(path.relative_to(base.tree)) for path in base.tree.rglob("*") if path.is_file() and path.name != ".git"
+    ]
+    if not any(matches(name, bench.task.targets) for name in names):
+        raise UsageError(
+            f"Task {bench.task.id}: no file of base matches its targets {', '.join(bench.task.targets)}.",
+            "Correct `targets`; they are relative to the repository's top.",
+        )
+
+
+def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
+    task = bench.task
+    failed = bench.build(base)
+    if failed is not None:
+        raise UsageError(f"Task {task.id}: its build {failed.ending} on base: {failed.output[-500:]}", "Correct it.")
+    arm = make_arm("base", task, bench.environment, bench.backend, base.tree, caches)
+    drawn = [secrets.randbits(63) for _ in range(3)]
+    try:
+        reached = reached_targets(bench, base, caches)
+        first = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
+        second = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
+    except WorkloadError as error:
+        raise UsageError(
+            f"Task {task.id}: its workload fails on base: {error}.", "Correct the workload or the environment."
+        ) from None
+    assert task.workload is not None
+    own_check = bench.kind == "module" and _defines_check(task.folder / task.workload.file)
+    comparable = own_check or first.output == second.output
+    if not comparable and bench.kind == "module":
+        raise UsageError(
+            f"Task {task.id}: its workload gives two outputs for one seed, so no patch could be called correct.",
+            "Make `run` deterministic under its seed, or give the workload a `check(output, reference)`.",
+        )
+    if not comparable and not task.tests:
+        raise UsageError(
+            f"Task {task.id}: the script's output differs from run to run and there are no tests.",
+            "Give `workload.printed` for the figure it prints, or add tests.",
+        )
+    tests_seconds = None
+    if task.tests:
+        started = time.monotonic()
+        with bench.tree("tests") as tree:
+            failed = bench.build(tree)
+            failed = failed or bench.commands(tree, task.tests)
+        if failed is not None:
+            raise UsageError(
+                f"Task {task.id}: its tests fail on base (a command {failed.ending}): {failed.output[-800:].strip()}",
+                "Correct `tests` or `environment.setup`: a verdict needs tests that pass on base.",
+            )
+        tests_seconds = time.monotonic() - started
+    return Preflight(
+        reached=reached,
+        base_seconds=first.seconds,
+        tests_seconds=tests_seconds,
+        outputs_comparable=comparable,
+        own_check=own_check,
+    )
+
+
+def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, ...]:
+    """The target functions (`file:function`) that the workload executes during `run`. Raises UsageError for none.
+
+    Importing a target's file is not enough: a function of it must start while `run` runs.
+    """
+    task = bench.task
+    arm = make_arm("base", task, bench.environment, bench.backend, base.tree, caches)
+    with Worker(bench.backend, arm, task, bench.kind) as worker:
+        rows = worker.functions("reach", secrets.randbits(63), _SECONDS)
+    reached = []
+    for file, function in rows:
+        path = in_tree(bench, file)
+        if path is not None and matches(path, task.targets):
+            reached.append(f"{path}:{function}")
+    if not reached:
+        raise UsageError(
+            f"Task {task.id}: its workload executes no function of its targets {', '.join(task.targets)} during run.",
+            "Time code that the targets take part in, or correct `targets`.",
+        )
+    return tuple(reached)
+
+
+def _defines_check(workload: Path) -> bool:
+    import ast
+
+    return any(
+        isinstance(node, ast.FunctionDef) and node.name == "check" for node in ast.parse(workload.read_bytes()).body
+    )

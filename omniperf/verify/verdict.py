@@ -1,0 +1,280 @@
+"""From a patch to a verdict: clean trees, scope, build, tests, outputs, and paired measurement."""
+
+from __future__ import annotations
+
+import hashlib
+import secrets
+import statistics
+import tempfile
+import time
+from contextlib import ExitStack
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omniperf.errors import OmniPerfError
+from omniperf.measure.arms import make_arm
+from omniperf.measure.compare import Comparer
+from omniperf.measure.pairs import BaseError, CandidateError, Pairs, Plan, measure_pairs
+from omniperf.measure.statistics import decide, guard_held
+from omniperf.results.events import Event
+from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
+from omniperf.tasks.globs import matches
+from omniperf.verify import scope
+from omniperf.workspace.patch import PatchDoesNotApplyError, parse
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping
+
+    from omniperf.measure.bench import Bench
+    from omniperf.measure.clock import Arm
+    from omniperf.results.events import Emit
+    from omniperf.results.schema import Estimate
+    from omniperf.verify.preflight import Preflight
+    from omniperf.workspace.patch import Patch
+
+_MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that work was moved, not removed
+
+
+def verify_patch(
+    bench: Bench,
+    data: bytes,
+    proved: Preflight,
+    record: Callable[[Mapping[str, object]], None],
+    emit: Emit,
+    *,
+    versus_human: bool = False,
+) -> Verdict:
+    """Measure what a diff against base is worth. Trusts nothing but what it does itself.
+
+    Precedence: no_patch, invalid, rejected, incorrect, then what the measurement says. Raises OmniPerfError only where
+    base itself or the host fails; whatever the patch does ends in a verdict.
+    """
+    started = time.monotonic()
+    verdict = _verify(bench, data, proved, record, emit, versus_human=versus_human)
+    cost = verdict.cost.model_copy(update={"wall_seconds": time.monotonic() - started})
+    verdict = verdict.model_copy(update={"cost": cost})
+    emit(Event("verify", f"{verdict.class_}: {verdict.reason}", {}))
+    return verdict
+
+
+def _verify(
+    bench: Bench,
+    data: bytes,
+    proved: Preflight,
+    record: Callable[[Mapping[str, object]], None],
+    emit: Emit,
+    *,
+    versus_human: bool,
+) -> Verdict:
+    if not data.strip():
+        return Verdict(class_="no_patch", reason="There is no patch.")
+    try:
+        patch = parse(bench.seal, data)
+    except PatchDoesNotApplyError as error:
+        return Verdict(class_="invalid", reason=str(error))
+    if not patch.files:
+        return Verdict(class_="no_patch", reason="The patch leaves the tree as it is.")
+    found = scope.findings(scope.mark(patch.files, bench.task), bench.task)
+    if found:
+        return Verdict(class_="rejected", reason=found[0].message, findings=found)
+    with ExitStack() as stack:
+        base = stack.enter_context(bench.tree("base"))
+        candidate = stack.enter_context(bench.tree("candidate", patch.data))
+        if (failed := bench.build(base)) is not None:
+            raise OmniPerfError(f"The build {failed.ending} on base: {failed.output[-500:]}", "Correct the task.")
+        emit(Event("verify", "building and testing the patch in a clean tree", {}))
+        if (failed := bench.build(candidate, tuple(file.path for file in patch.files))) is not None:
+            return Verdict(class_="invalid", reason=f"The patch does not build: a command {failed.ending}.",
+                           correctness=Correctness(detail=failed.output[-2000:]))  # fmt: skip
+        tests_passed, detail = _tests(bench, patch)
+        if tests_passed is False:
+            return Verdict(
+                class_="incorrect",
+                reason="The task's tests pass on base and fail with the patch.",
+                correctness=Correctness(tests_passed=False, detail=detail),
+            )
+        caches = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
+        arms = (
+            make_arm("base", bench.task, bench.environment, bench.backend, base.tree, caches),
+            make_arm("candidate", bench.task, bench.environment, bench.backend, candidate.tree, caches),
+        )
+        verdict = _measured(bench, proved, arms, record, emit, tests_passed=tests_passed)
+        if versus_human and verdict.speedup is not None:
+            verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
+    return verdict
+
+
+def _tests(bench: Bench, patch: Patch) -> tuple[bool | None, str]:
+    """Run the task's tests on the candidate, its test files being base's. None where the task has no tests."""
+    if not bench.task.tests:
+        return None, ""
+    with bench.tree("tests", patch.data) as tree, bench.tree("tests-of-base") as base:
+        for file in patch.files:
+            if matches(file.path, scope.TESTS):  # only `allow_protected` lets a patch touch them at all
+                (tree.tree / file.path).unlink(missing_ok=True)
+                if (base.tree / file.path).is_file():
+                    (tree.tree / file.path).write_bytes((base.tree / file.path).read_bytes())
+        failed = bench.build(tree) or bench.commands(tree, bench.task.tests)
+    return (True, "") if failed is None else (False, f"A command {failed.ending}.\n{failed.output[-4000:]}")
+
+
+def _measured(
+    bench: Bench,
+    proved: Preflight,
+    arms: tuple[Arm, Arm],
+    record: Callable[[Mapping[str, object]], None],
+    emit: Emit,
+    *,
+    tests_passed: bool | None,
+) -> Verdict:
+    """Compare outputs, measure pairs, and say what they say."""
+    task, base = bench.task, arms[0]
+    secret = secrets.token_bytes(32)
+    plan = Plan(task.measure, secret, "verify")
+    emit(Event("verify", "measuring base and candidate in pairs", {}))
+    sworn = {"seed_commitment": hashlib.sha256(secret).hexdigest(), "seed_secret": secret.hex()}
+    record({"phase": "verify", "seed_commitment": sworn["seed_commitment"], "started": time.time()})
+    correctness = Correctness(tests_passed=tests_passed)
+    with Comparer(bench.backend, base, task, bench.kind, own_check=proved.own_check) as comparer:
+        try:
+            pairs = measure_pairs(
+                bench.backend, task, bench.kind, *arms, plan,
+                comparer if proved.outputs_comparable else None, record, emit,
+            )  # fmt: skip
+        except CandidateError as error:
+            correctness = correctness.model_copy(update={"outputs_equal": False, "detail": str(error)})
+            return Verdict(class_="incorrect", reason=str(error), correctness=correctness, **sworn)
+        except BaseError as error:
+            raise OmniPerfError(str(error), "Run `omniperf tasks validate`.") from error
+    correctness = Correctness(
+        tests_passed=tests_passed,
+        outputs_equal=True if proved.outputs_comparable else None,
+        outputs_compared=pairs.compared,
+        seeds=pairs.seeds,
+    )
+    cost = Cost(lane_seconds=pairs.lane_seconds, samples=pairs.samples)
+    if pairs.decision is None:
+        reason = f"{task.measure.max_minutes:g} minutes were not enough for a decision ({len(pairs.base)} pairs)."
+        return Verdict(class_="inconclusive", reason=reason, correctness=correctness, cost=cost, **sworn)
+    metrics = _metrics(pairs, bench)
+    verdict = Verdict(
+        class_="unverified",
+        speedup=pairs.decision.estimate,
+        metrics=metrics,
+        correctness=correctness,
+        findings=_moved_work(pairs),
+        cost=cost,
+        **sworn,
+    )
+    class_, reason = _judge(bench, pairs, verdict)
+    return verdict.model_copy(update={"class_": class_, "reason": reason})
+
+
+def _judge(bench: Bench, pairs: Pairs, verdict: Verdict) -> tuple[str, str]:
+    """The class and the sentence that says why."""
+    assert pairs.decision is not None
+    assert verdict.speedup is not None
+    estimate, rule = verdict.speedup, bench.task.measure
+    figure = f"{estimate.speedup:.3f}x"
+    if rejected := [finding for finding in verdict.findings if finding.severity == "reject"]:
+        return "rejected", rejected[0].message
+    broken = [metric for metric in verdict.metrics if metric.guard_held is False]
+    if broken:
+        worse = broken[0]
+        ratio = 1 / worse.estimate.speedup
+        return "regressed", f"{worse.name} is {ratio:.3f} times base's; its guard allows {worse.guard:g}."
+    match pairs.decision.state:
+        case "improved":
+            low = estimate.claim.low
+            return "improved", f"{figure}; at {rule.confidence:.2%} confidence at least {low:.3f}x."
+        case "regressed":
+            high = estimate.claim.high
+            return "regressed", f"{figure}; at {rule.confidence:.2%} confidence at most {high:.3f}x."
+        case "no_change":
+            return "no_change", f"{figure}; the 90 % interval lies within {rule.min_effect:.0%} of no change."
+        case _:
+            detectable = f"{estimate.minimum_detectable_effect:.1%}"
+            return "inconclusive", f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
+
+
+def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
+    """Every metric of the task. Guarded ones are estimated from the pairs that the primary one needed."""
+    assert pairs.decision is not None
+    results = []
+    for metric in bench.task.metrics:
+        ratios = pairs.log_ratios(metric.name)
+        estimate: Estimate = pairs.decision.estimate
+        if not metric.primary:
+            estimate = decide(ratios, bench.task.measure, counter=metric.name == "peak_memory").estimate
+        medians = pairs.medians(metric.name)
+        results.append(
+            MetricResult(
+                name=metric.name,
+                unit=metric.unit,
+                primary=metric.primary,
+                base_median=medians[0],
+                candidate_median=medians[1],
+                estimate=estimate,
+                guard=metric.guard,
+                guard_held=None if metric.guard is None else guard_held(ratios, metric.guard),
+            )
+        )
+    return tuple(results)
+
+
+def _moved_work(pairs: Pairs) -> tuple[Finding, ...]:
+    """A finding where time left the timed region only to come back in import, set-up and warm-up.
+
+    Preparation includes one warm-up run, which a faster candidate does faster; what it lost there is added back.
+    """
+    saved = [one.seconds - other.seconds for one, other in zip(pairs.base, pairs.candidate, strict=True)]
+    grown = [
+        (other.prepare - other.seconds / pairs.states) - (one.prepare - one.seconds / pairs.states)
+        for one, other in zip(pairs.base, pairs.candidate, strict=True)
+    ]
+    gain, growth = statistics.median(saved), statistics.median(grown)
+    if gain <= 0 or growth < _MOVED_SHARE * gain or min(grown) <= 0:
+        return ()
+    return (
+        Finding(
+            id="moved-work",
+            severity="reject",
+            message=f"The timed region got {gain:.3f} s shorter, and what comes before it {growth:.3f} s longer.",
+            evidence=f"import, set-up and warm-up of {len(grown)} pairs, every one longer",
+            remedy="Make the work less, not earlier: only `run` is the task.",
+        ),
+    )
+
+
+def _versus_human(
+    bench: Bench,
+    proved: Preflight,
+    candidate: Arm,
+    caches: Path,
+    verdict: Verdict,
+    record: Callable[[Mapping[str, object]], None],
+    emit: Emit,
+) -> Verdict:
+    """Measure the candidate against the human tree, in the same way."""
+    reference = bench.human_patch()
+    if reference is None:
+        return verdict
+    emit(Event("verify", "measuring the human patch and the candidate in pairs", {}))
+    with bench.tree("human", reference) as human:
+        if (failed := bench.build(human)) is not None:
+            raise OmniPerfError(f"The human patch does not build: a command {failed.ending}.", "Correct the task.")
+        arm = make_arm("human", bench.task, bench.environment, bench.backend, human.tree, caches)
+        plan = Plan(bench.task.measure, secrets.token_bytes(32), "versus-human")
+        with Comparer(bench.backend, arm, bench.task, bench.kind, own_check=proved.own_check) as comparer:
+            try:
+                pairs = measure_pairs(
+                    bench.backend, bench.task, bench.kind, arm, candidate, plan,
+                    comparer if proved.outputs_comparable else None, record, emit,
+                )  # fmt: skip
+            except (BaseError, CandidateError) as error:
+                raise OmniPerfError(f"The human patch could not be measured: {error}", "Correct the task.") from error
+    if pairs.decision is None:
+        return verdict.model_copy(update={"versus_human": "inconclusive"})
+    states = {"improved": "beats_human", "regressed": "below_human", "no_change": "matches_human"}
+    said = states.get(pairs.decision.state, "inconclusive")
+    return verdict.model_copy(update={"versus_human": said, "versus_human_speedup": pairs.decision.estimate})
