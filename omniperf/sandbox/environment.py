@@ -146,7 +146,7 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
             network=True,
         )
         with StandingSandbox(backend, spec) as sandbox:
-            for command in ("python -m ensurepip -q --upgrade", *task.environment.setup):
+            for command in ("python -m ensurepip --upgrade --default-pip", *task.environment.setup):
                 done_ = sandbox.run(command, _SETUP_SECONDS)
                 if not done_.ok:
                     raise UsageError(

@@ -107,7 +107,7 @@ def environment(backend: Backend, spec: Spec) -> dict[str, str]:
     env = backend.where(spec, "/env")
     home = "/home/agent" if backend.isolated else backend.where(spec, "/workspace")
     return {
-        "PATH": f"{env}/bin:{spec.interpreter}/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{env}/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
         "HOME": home,
         "USER": "agent",
         "LOGNAME": "agent",

@@ -1,0 +1,340 @@
+"""When pairs of measurements make a verdict, and when they must not."""
+
+import itertools
+import math
+
+import numpy as np
+import pytest
+from hypothesis import assume, given
+from hypothesis import strategies as st
+
+from omniperf.measure.statistics import (
+    BOUNDARIES,
+    LOOKS,
+    decide,
+    guard_held,
+    hl_interval,
+    hodges_lehmann,
+    signed_rank_p,
+    walsh_averages,
+)
+from omniperf.tasks.schema import Measure
+
+DEFAULT = Measure()
+CONFIDENCES = tuple(BOUNDARIES)
+MIRROR = {"improved": "regressed", "regressed": "improved"}
+
+# Thousandths keep sums and halves of two values clear of rounding, so that "equal" in a property means equal.
+thousandths = st.integers(-400, 400).map(lambda k: k / 1024)
+measures = st.builds(
+    Measure,
+    confidence=st.sampled_from(CONFIDENCES),
+    margin=st.sampled_from([0.0, 0.01]),
+    min_effect=st.sampled_from([0.03, 0.1]),
+)
+pairs_at_a_look = st.sampled_from(LOOKS).flatmap(lambda n: st.lists(thousandths, min_size=n, max_size=n))
+
+
+def spread(n: int, centre: float, sd: float) -> list[float]:
+    """`n` unequal values, symmetric about `centre`."""
+    steps = np.linspace(-1, 1, n)
+    return list(centre + sd * steps / steps.std(ddof=1))
+
+
+# The estimate
+
+
+def test_walsh_averages_are_the_sorted_means_of_all_pairs_with_themselves():
+    assert walsh_averages([3.0, 1.0, 2.0]) == [1.0, 1.5, 2.0, 2.0, 2.5, 3.0]
+    assert len(walsh_averages([0.0] * 24)) == 300
+
+
+def test_the_estimate_is_the_median_walsh_average():
+    assert hodges_lehmann([1.0, 5.0, 3.0]) == 3.0
+    assert hodges_lehmann([0.25]) == 0.25
+    assert hodges_lehmann([0.0, 1.0, 2.0, 50.0]) == 1.75  # 0 0.5 1 1 1.5 | 2 25 25.5 26 50
+
+
+@given(st.lists(thousandths, min_size=1, max_size=24))
+def test_the_estimate_scales_shifts_and_mirrors_with_the_data(d):
+    estimate = hodges_lehmann(d)
+    assert hodges_lehmann([4 * x for x in d]) == 4 * estimate
+    assert hodges_lehmann([x + 0.5 for x in d]) == estimate + 0.5
+    assert hodges_lehmann([-x for x in d]) == -estimate
+
+
+def test_two_wild_outliers_in_24_pairs_do_not_undo_a_win():
+    d = [*spread(22, 0.08, 0.01), -1.0, -2.0]
+    decision = decide(d, DEFAULT)
+    assert decision.state == "improved"
+    assert 1.05 < decision.estimate.speedup < 1.10
+
+
+# The test
+
+
+def brute_force_p(d):
+    """P(sum of positive ranks >= observed) over all sign flips."""
+    ranks = np.argsort(np.argsort(np.abs(d))) + 1
+    observed = sum(rank for rank, x in zip(ranks, d, strict=True) if x > 0)
+    flips = [sum(itertools.compress(ranks, signs)) for signs in itertools.product([0, 1], repeat=len(d))]
+    return sum(flip >= observed for flip in flips) / len(flips)
+
+
+@given(st.integers(2, 9).flatmap(lambda n: st.permutations(range(1, n + 1))), st.data())
+def test_signed_rank_p_is_exact(ranks, data):
+    d = [data.draw(st.sampled_from([-1, 1])) * rank / 64 for rank in ranks]
+    assert signed_rank_p(d) == brute_force_p(d)
+
+
+@given(st.lists(st.integers(-3, 3), min_size=2, max_size=12), st.permutations(range(-12, 13)))
+def test_no_way_of_breaking_zeros_and_ties_gives_a_larger_p(values, nudges):
+    nudged = [x + nudge / 1000 for x, nudge in zip(values, nudges, strict=False)]
+    assert signed_rank_p(values) >= signed_rank_p(nudged)
+
+
+@given(st.lists(thousandths, min_size=2, max_size=24))
+def test_signed_rank_p_does_not_depend_on_scale_or_order(d):
+    assert signed_rank_p([8 * x for x in d]) == signed_rank_p(d) == signed_rank_p(sorted(d))
+
+
+@given(st.lists(thousandths, min_size=2, max_size=24), st.data(), st.integers(1, 400))
+def test_a_larger_speedup_is_never_weaker_evidence(d, data, raised_by):
+    index = data.draw(st.integers(0, len(d) - 1))
+    raised = [x + raised_by / 1024 if i == index else x for i, x in enumerate(d)]
+    assume(min(raised) < max(raised))
+    assert signed_rank_p(raised) <= signed_rank_p(d)
+    assert hodges_lehmann(raised) >= hodges_lehmann(d)
+
+
+@pytest.mark.parametrize("n", [1, 2, 9, 24])
+@pytest.mark.parametrize("value", [0.0, 0.5, -0.5])
+def test_identical_values_are_never_significant(n, value):
+    assert signed_rank_p([value] * n) == 1.0
+
+
+# Intervals
+
+
+def test_the_interval_of_ten_pairs_is_the_tabled_one():
+    """n = 10: P(W <= 8) = 0.0244, so 95.1 % between the 9th smallest and the 9th largest of 55 averages."""
+    d = [0.1, 0.4, 0.2, 0.9, 0.7, 0.3, 1.1, 0.5, 0.8, 1.3]
+    averages = walsh_averages(d)
+    assert hl_interval(d, 0.95) == (averages[8], averages[-9])
+
+
+def test_the_interval_of_a_few_pairs_is_students():
+    """t(0.975, 3 degrees of freedom) = 3.1824."""
+    low, high = hl_interval([1.0, 2.0, 3.0, 4.0], 0.95)
+    half = 3.182446 * math.sqrt(5 / 3 / 4)
+    assert (low, high) == pytest.approx((2.5 - half, 2.5 + half), abs=1e-5)
+
+
+@pytest.mark.parametrize(("pairs", "confidence"), [([0.1], 0.5), ([0.1 * k for k in range(9)], 0.999)])
+def test_too_few_pairs_for_the_level_bound_nothing(pairs, confidence):
+    assert hl_interval(pairs, confidence) == (-math.inf, math.inf)
+
+
+@pytest.mark.parametrize("confidence", [0.0, 1.0, -0.5, math.nan])
+def test_a_confidence_outside_0_to_1_is_an_error(confidence):
+    with pytest.raises(ValueError, match="between 0 and 1"):
+        hl_interval([0.1, 0.2], confidence)
+
+
+@given(st.lists(thousandths, min_size=2, max_size=24))
+def test_intervals_hold_the_estimate_nest_and_mirror(d):
+    inner, outer = hl_interval(d, 0.90), hl_interval(d, 0.95)
+    slack = 1e-12
+    assert outer[0] - slack <= inner[0] - slack <= hodges_lehmann(d) <= inner[1] + slack <= outer[1] + slack
+    low, high = hl_interval([-x for x in d], 0.95)
+    assert (-high, -low) == outer
+
+
+# The verdict
+
+
+@given(pairs_at_a_look, measures, st.booleans())
+def test_swapping_the_arms_swaps_the_verdict(d, measure, counter):
+    there = decide(d, measure, counter=counter)
+    back = decide([-x for x in d], measure, counter=counter)
+    assert back.state == MIRROR.get(there.state, there.state)
+    assert back.estimate.speedup == pytest.approx(1 / there.estimate.speedup)
+    assert back.estimate.noise == there.estimate.noise
+
+
+@given(pairs_at_a_look, measures)
+def test_a_claim_is_exactly_a_bound_beyond_the_margin(d, measure):
+    decision = decide(d, measure)
+    claim = decision.estimate.claim
+    assert (decision.state == "improved") == (math.log(claim.low or 5e-324) > math.log1p(measure.margin))
+    assert (decision.state == "regressed") == (math.log(claim.high) < -math.log1p(measure.margin))
+
+
+@given(st.sampled_from([12, 16, 24]), st.integers(0, 10**6), st.sampled_from(CONFIDENCES))
+def test_from_twelve_pairs_a_win_is_a_rejection_of_the_margin_by_the_signed_rank_test(n, seed, confidence):
+    d = list(np.random.default_rng(seed).normal(0.04, 0.04, n))
+    over_margin = [x - math.log1p(0.01) for x in d]
+    won = decide(d, Measure(confidence=confidence)).state == "improved"
+    assert won == (signed_rank_p(over_margin) <= BOUNDARIES[confidence].signed_rank)
+
+
+@given(st.sampled_from([12, 16, 24]), st.data(), measures)
+def test_raising_a_pair_never_undoes_a_win(n, data, measure):
+    d = data.draw(st.lists(st.integers(0, 400).map(lambda k: k / 1024), min_size=n, max_size=n))
+    assume(decide(d, measure).state == "improved")
+    raised = list(d)
+    raised[data.draw(st.integers(0, n - 1))] += data.draw(st.integers(0, 400)) / 1024
+    assume(min(raised) < max(raised))
+    assert decide(raised, measure).state == "improved"
+
+
+@pytest.mark.parametrize("n", LOOKS)
+def test_a_large_steady_speedup_wins_at_every_look(n):
+    decision = decide(spread(n, math.log(2), 0.02), DEFAULT)
+    assert decision.state == "improved"
+    assert decision.estimate.pairs == n
+    assert decision.estimate.speedup == pytest.approx(2.0)
+    assert decision.estimate.interval.confidence == 0.95
+    assert decision.estimate.claim.confidence == 0.99
+    assert 1.01 < decision.estimate.claim.low < decision.estimate.interval.low < 2.0
+
+
+def test_an_effect_within_the_margin_is_neither_win_nor_loss():
+    assert decide(spread(24, math.log1p(0.009), 0.001), DEFAULT).state == "no_change"
+    assert decide(spread(24, -math.log1p(0.009), 0.001), DEFAULT).state == "no_change"
+    assert decide(spread(24, math.log1p(0.02), 0.001), DEFAULT).state == "improved"
+    assert decide(spread(24, -math.log1p(0.02), 0.001), DEFAULT).state == "regressed"
+
+
+def test_no_change_takes_six_pairs():
+    assert decide(spread(4, 0.0, 0.002), DEFAULT).state == "continue"
+    assert decide(spread(6, 0.0, 0.002), DEFAULT).state == "no_change"
+
+
+def test_a_hopeless_win_goes_on_while_a_loss_is_possible():
+    d = spread(12, -0.02, 0.025)
+    low, high = hl_interval(d, 0.80)
+    assert low < -math.log(1.03) < high < math.log(1.03)
+    assert decide(d, DEFAULT).state == "continue"
+
+
+def test_noise_too_wide_for_any_answer_ends_inconclusive_at_the_last_look_and_says_what_it_could_see():
+    decision = decide(spread(24, 0.02, 0.2), DEFAULT)
+    assert decision.state == "inconclusive"
+    assert decision.estimate.minimum_detectable_effect > 0.1
+    assert decide(spread(16, 0.02, 0.2), DEFAULT).state == "continue"
+
+
+def test_a_shorter_plan_ends_at_its_own_last_look():
+    assert decide(spread(6, 0.02, 0.2), DEFAULT, looks=(4, 6)).state == "inconclusive"
+
+
+def test_nine_pairs_cannot_reach_099_by_ranks_so_the_claim_of_the_first_six_stands():
+    d = [*spread(6, 0.05, 0.03), 0.04, 0.05, 0.06]
+    assert decide(d, DEFAULT).estimate.claim == decide(d[:6], DEFAULT).estimate.claim
+
+
+def test_noise_and_minimum_detectable_effect_follow_their_formulas():
+    """1.4826 MAD, and (1 + margin) exp((2.326 + 0.842) noise sqrt(2.5 / n)) - 1."""
+    estimate = decide([0.033 / 1.4826 * (-1) ** k for k in range(24)], Measure(margin=0.0)).estimate
+    assert estimate.noise == pytest.approx(0.033)
+    assert estimate.minimum_detectable_effect == pytest.approx(0.0343, abs=1e-4)
+
+
+# What never succeeds
+
+
+@pytest.mark.parametrize("bad", [math.nan, math.inf, -math.inf, 1e3])
+@pytest.mark.parametrize(
+    "judge",
+    [
+        walsh_averages,
+        hodges_lehmann,
+        signed_rank_p,
+        lambda d: hl_interval(d, 0.95),
+        lambda d: decide(d, DEFAULT),
+        lambda d: guard_held(d, 1.05),
+    ],
+)
+def test_what_is_no_log_ratio_is_an_error_and_so_is_nothing(judge, bad):
+    with pytest.raises(ValueError, match="no log ratio"):
+        judge([0.5, 0.6, 0.7, bad])
+    with pytest.raises(ValueError, match="no pairs"):
+        judge([])
+
+
+@pytest.mark.parametrize("n", [1, 5, 8, 25])
+def test_a_look_that_was_not_planned_is_an_error(n):
+    with pytest.raises(ValueError, match="no planned look"):
+        decide(spread(n, 0.5, 0.01) if n > 1 else [0.5], DEFAULT)
+
+
+def test_a_plan_without_calibrated_boundaries_is_an_error():
+    with pytest.raises(ValueError, match="calibrated"):
+        decide(spread(5, 0.5, 0.01), DEFAULT, looks=(5,))
+
+
+@pytest.mark.parametrize("n", LOOKS)
+@pytest.mark.parametrize("value", [0.1, 0.7, -0.7])
+def test_identical_pairs_neither_win_nor_lose(n, value):
+    """0.1 six times: the mean is off by a bit, and the standard error is not quite zero."""
+    assert decide([value] * n, DEFAULT).state == ("inconclusive" if n == 24 else "continue")
+
+
+@pytest.mark.parametrize("n", LOOKS)
+def test_pairs_that_are_all_zero_are_no_change_at_most(n):
+    assert decide([0.0] * n, DEFAULT).state == ("continue" if n == 4 else "no_change")
+
+
+@pytest.mark.parametrize(("n", "win", "loss"), [(6, "continue", "continue"), (12, "improved", "regressed")])
+def test_identical_counts_are_believed_once_chance_is_ruled_out(n, win, loss):
+    assert decide([math.log(1.14)] * n, DEFAULT, counter=True).state == win
+    assert decide([-math.log(1.14)] * n, DEFAULT, counter=True).state == loss
+
+
+@pytest.mark.parametrize("n", LOOKS)
+def test_half_zeros_are_not_a_win(n):
+    assert decide([0.0, 0.5] * (n // 2) + [0.0] * (n % 2), DEFAULT).state != "improved"
+
+
+# Guards
+
+
+def test_a_guard_fails_on_the_estimate_and_not_on_noise():
+    assert guard_held(spread(4, -math.log(1.04), 0.5), 1.05)
+    assert not guard_held(spread(4, -math.log(1.06), 0.5), 1.05)
+    assert guard_held([0.0] * 4, 1.0)
+
+
+@pytest.mark.parametrize("guard", [0.99, math.nan, math.inf])
+def test_a_guard_that_is_no_ratio_is_an_error(guard):
+    with pytest.raises(ValueError, match="guard"):
+        guard_held([0.1], guard)
+
+
+# The error rate
+
+
+def normal(rng, n):
+    return rng.normal(0, 0.03, n)
+
+
+def heavy(rng, n):
+    """Differences of two times with the same jitter and the same one-sided outliers: symmetric, with long tails."""
+    slow = rng.random((2, n)) < 0.1
+    one, other = rng.normal(0, 0.02, (2, n)) + slow * rng.exponential(0.2, (2, n))
+    return one - other
+
+
+@pytest.mark.parametrize("noise", [normal, heavy])
+@pytest.mark.parametrize("confidence", [0.95, 0.99])
+def test_a_true_effect_of_just_the_margin_is_claimed_no_oftener_than_alpha(noise, confidence):
+    """The hardest null there is, with every look taken, even those after a `no_change`."""
+    rng, measure, trials = np.random.default_rng(20), Measure(confidence=confidence), 2000
+    wins = 0
+    for _ in range(trials):
+        d = noise(rng, LOOKS[-1]) + math.log1p(measure.margin)
+        wins += any(decide(d[:n], measure).state == "improved" for n in LOOKS)
+    alpha = 1 - confidence
+    assert wins / trials <= alpha + 3 * math.sqrt(alpha * confidence / trials)
+    assert wins > 0, "a rule that never claims anything would pass for the wrong reason"
