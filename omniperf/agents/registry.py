@@ -5,6 +5,8 @@ from __future__ import annotations
 from dataclasses import dataclass
 from importlib.metadata import entry_points
 
+from omniperf.agents.discover import GROUP
+
 
 @dataclass(frozen=True)
 class AgentEntry:
@@ -20,7 +22,7 @@ class AgentEntry:
 def list_agents() -> list[AgentEntry]:
     """Return all agents by name. One that cannot be imported is an entry with its error, never an exception."""
     entries = []
-    for point in sorted(entry_points(group="omniperf.agents"), key=lambda point: point.name):
+    for point in sorted(entry_points(group=GROUP), key=lambda point: point.name):
         package = point.dist.name if point.dist else ""
         try:
             agent = point.load()

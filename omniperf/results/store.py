@@ -1,0 +1,240 @@
+"""Files that survive a kill: written whole or not at all, or appended a line at a time; and finding them again."""
+
+from __future__ import annotations
+
+import errno
+import fcntl
+import json
+import math
+import os
+import re
+import secrets
+from contextlib import contextmanager
+from datetime import UTC, datetime
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omniperf.errors import InfraError, OmniPerfError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator, Mapping
+
+    from omniperf.results.schema import Result
+    from omniperf.settings import Settings
+
+_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+
+
+def write_whole(path: Path, data: bytes) -> None:
+    """Write a file so that a reader, or a restart after a kill, sees the old content or the new, never a part.
+
+    Makes the folders above it. Raises InfraError (disk) when there is no room.
+    """
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        scratch = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
+        try:
+            with scratch.open("xb") as file:
+                file.write(data)
+                file.flush()
+                os.fsync(file.fileno())
+            scratch.replace(path)
+        except BaseException:
+            scratch.unlink(missing_ok=True)
+            raise
+        folder = os.open(path.parent, os.O_RDONLY | os.O_DIRECTORY)
+        try:
+            os.fsync(folder)
+        finally:
+            os.close(folder)
+
+
+def append_line(path: Path, record: Mapping[str, object]) -> None:
+    """Append one JSON record to a `.jsonl` file; writers in several processes do not mix their lines."""
+    with disk_errors(path):
+        path.parent.mkdir(parents=True, exist_ok=True)
+        descriptor = open_lines(path)
+        try:
+            append_record(descriptor, record)
+        finally:
+            os.close(descriptor)
+
+
+def open_lines(path: Path) -> int:
+    """Open a `.jsonl` file for `append_record`; the caller closes the descriptor."""
+    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+
+
+def append_record(descriptor: int, record: Mapping[str, object]) -> None:
+    """Append one record with one write. A torn line that a killed writer left behind is cut off first."""
+    line = _line(record)
+    fcntl.flock(descriptor, fcntl.LOCK_EX)
+    try:
+        end = _end_of_whole_lines(descriptor)
+        if os.write(descriptor, line) != len(line):
+            os.ftruncate(descriptor, end)
+            raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
+    finally:
+        fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def read_lines(path: Path) -> Iterator[dict[str, Any]]:
+    """Yield the records of a `.jsonl` file. A torn last line was never written; a missing file has no lines."""
+    try:
+        file = path.open("rb")
+    except FileNotFoundError:
+        return
+    with file:
+        for number, line in enumerate(file, 1):
+            if not line.endswith(b"\n"):
+                return
+            try:
+                record = json.loads(line)
+                if not isinstance(record, dict):
+                    raise ValueError("not an object")
+            except ValueError as error:
+                raise OmniPerfError(
+                    f"{path}:{number} is not a JSON record ({error}).",
+                    "The file was changed by hand; restore that line.",
+                ) from None
+            yield record
+
+
+def new_run_id(now: datetime | None = None) -> str:
+    """Return a fresh run id such as `20261121-104500-3f2a`: UTC time, then chance, so that ids sort by time."""
+    return f"{(now or datetime.now(UTC)).astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
+
+
+def find_run(settings: Settings, run: str) -> Path:
+    """Return the folder of a run: its id, a prefix of it that fits no other, or `latest`."""
+    runs = run_folders(settings)
+    if run == "latest":
+        if not runs:
+            raise UsageError(
+                f"There is no run under {settings.results} yet.",
+                "Start one with `omniperf run TASK`, or name --results.",
+            )
+        return runs[-1]
+    exact = [folder for folder in runs if folder.name == run]
+    found = exact or [folder for folder in runs if run and folder.name.startswith(run)]
+    if not found:
+        raise UsageError(
+            f"No run under {settings.results} is called {run!r}.",
+            "Use `latest`, a run id or its beginning: see `omniperf show` for what is there.",
+        )
+    if len(found) > 1:
+        names = ", ".join(folder.name for folder in found[:4]) + (", ..." if len(found) > 4 else "")
+        raise UsageError(f"{run!r} fits {len(found)} runs: {names}.", "Give more of the id.")
+    return found[0]
+
+
+def run_folders(settings: Settings) -> list[Path]:
+    """Return the folders of all runs, oldest first."""
+    if not settings.results.is_dir():
+        return []
+    runs = [folder for folder in settings.results.iterdir() if _RUN_ID.fullmatch(folder.name) and folder.is_dir()]
+    return sorted(runs, key=lambda folder: (folder.name[:15], folder.stat().st_mtime_ns))
+
+
+def attempt_folders(run: Path) -> list[Path]:
+    """Return the folders of a run's finished attempts: those that hold a `result.json`."""
+    return sorted(path.parent for path in run.glob("*/*/result.json"))
+
+
+def find_attempts(settings: Settings, what: str) -> list[Path]:
+    """Return the attempt folders that `what` means, never none.
+
+    It may be a path (of a result.json, an attempt, or a run), a run as `find_run` takes it, `RUN/TASK` or
+    `RUN/TASK/LABEL.N`, or a task's id: then its attempts in the latest run that has any.
+    """
+    path = Path(what)
+    if path.name == "result.json" and path.is_file():
+        return [path.parent]
+    if (path / "result.json").is_file():
+        return [path]
+    if path.is_dir() and (found := attempt_folders(path)):
+        return found
+    run, _, rest = what.partition("/")
+    if not rest:
+        for folder in reversed(run_folders(settings)):
+            if found := [attempt for attempt in attempt_folders(folder) if attempt.parent.name == what]:
+                return found
+    folder = find_run(settings, run)
+    found = [
+        attempt
+        for attempt in attempt_folders(folder)
+        if not rest or rest.rstrip("/") in (attempt.parent.name, f"{attempt.parent.name}/{attempt.name}")
+    ]
+    if not found:
+        raise UsageError(
+            f"Run {folder.name} has no result {'of ' + rest if rest else 'yet'}.",
+            f"See `omniperf show {folder.name}`." if rest else "Wait for an attempt to end, or resume the run.",
+        )
+    return found
+
+
+def load_result(path: Path) -> Result:
+    """Read a `result.json`, or the one in an attempt's folder."""
+    from pydantic import ValidationError
+
+    from omniperf.results.schema import Result
+
+    file = path / "result.json" if path.is_dir() else path
+    try:
+        return Result.model_validate_json(file.read_bytes())
+    except FileNotFoundError:
+        raise UsageError(f"There is no {file}.", "Name an attempt's folder or its result.json.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(str(part) for part in first["loc"]) or "the file"
+        raise OmniPerfError(
+            f"{file} is not a valid omniperf/result/v1: {where}: {first['msg']}.",
+            "It was changed, or written by another version of OmniPerf; read it with that version.",
+        ) from None
+
+
+def _line(record: Mapping[str, object]) -> bytes:
+    try:
+        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+    except ValueError:  # NaN and infinity are not JSON; losing the record would be worse than losing the number
+        text = json.dumps(_finite(record), separators=(",", ":"), allow_nan=False)
+    return text.encode() + b"\n"
+
+
+def _finite(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return None
+    if isinstance(value, dict):
+        return {key: _finite(item) for key, item in value.items()}
+    if isinstance(value, list | tuple):
+        return [_finite(item) for item in value]
+    return value
+
+
+def _end_of_whole_lines(descriptor: int) -> int:
+    """Cut off a torn last line and return the file's size. Holding the lock proves that nobody is still writing it."""
+    size = end = os.fstat(descriptor).st_size
+    if size == 0 or os.pread(descriptor, 1, size - 1) == b"\n":
+        return size
+    while end > 0:
+        start = max(0, end - 65536)
+        newline = os.pread(descriptor, end - start, start).rfind(b"\n")
+        if newline >= 0:
+            end = start + newline + 1
+            break
+        end = start
+    os.ftruncate(descriptor, end)
+    return end
+
+
+@contextmanager
+def disk_errors(path: Path) -> Iterator[None]:
+    """Turn a full disk into an InfraError that says so."""
+    try:
+        yield
+    except OSError as error:
+        if error.errno in (errno.ENOSPC, errno.EDQUOT):
+            raise InfraError(
+                "disk", f"{path} could not be written: the disk is full.", "Make room and resume."
+            ) from error
+        raise

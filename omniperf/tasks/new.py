@@ -1,0 +1,93 @@
+"""Start a task: a task file with every common key explained, and a workload to fill in."""
+
+from __future__ import annotations
+
+import re
+from typing import TYPE_CHECKING
+
+from omniperf.errors import UsageError
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+_TASK = """\
+# One optimization problem. A commented key is optional and shows its default or an example.
+# Check it with: omniperf tasks validate {id}
+schema: omniperf/task/v1
+id: {id}
+title: Speed up ...                 # one line, shown in lists
+description: |
+  What is slow, for whom, and why it matters. The agent reads this.
+# tags: [cpu]
+
+# Where the code comes from: exactly one of url, path (a folder or git repository, relative to this file), pypi.
+repo:
+  url: https://github.com/OWNER/NAME
+  base: "0000000000000000000000000000000000000000"    # the commit the agent starts from
+  # human: "..."                    # a commit that solves it, as a reference; the agent never sees it
+  # human_patch: reference.diff     # the same, as a file beside this one
+  # omit: ["docs/**"]               # files to leave out of the tree
+
+# environment:
+#   python: ">=3.11"
+#   setup: ["pip install -e . --no-deps"]    # once, with network
+#   build: []                                # after each patch, without network
+#   pythonpath: [src]                        # instead of installing, where that is enough
+
+# The only files that a patch may change (globs; ** crosses folders).
+targets: ["src/package/module.py"]
+
+# What is timed: a file beside this one.
+workload: workload.py
+# metrics:
+#   - {{name: latency, unit: s, direction: lower, primary: true}}
+#   - {{name: peak_memory, unit: MiB, direction: lower, guard: 1.05}}    # may not grow by more than 5 %
+
+# Must pass before and after the patch.
+tests: ["python -m pytest -q tests"]
+
+# resources: {{gpus: 0, cpus: 1, memory_gib: 4}}
+# limits: {{steps: 40, minutes: 30, usd: 5.0}}
+# measure: {{min_effect: 0.03, margin: 0.01, confidence: 0.99, max_minutes: 5}}
+# hints: {{notes: ["The time is spent in ..."]}}
+# constraints: ["No change of the public API"]
+"""
+
+_WORKLOAD = '''\
+"""The workload of {id}: what is timed.
+
+`setup` is not timed. `run` is: it calls the code of the targets and returns plain data that depends on all of its work,
+because a faster tree must return the same. Each call of `run` gets a fresh state from a fresh seed.
+"""
+
+import random
+
+
+def setup(seed):
+    """Make the input of one call, from nothing but the seed; import the package here."""
+    rng = random.Random(seed)
+    return [rng.random() for _ in range(1000)]
+
+
+def run(state):
+    """Do the work: replace this by a call of the targets that takes a millisecond or more."""
+    return sorted(state)
+'''
+
+
+def new_task(folder: Path, task_id: str) -> tuple[Path, Path]:
+    """Write `task.yaml` and `workload.py` into a folder and return their paths. Never overwrites: UsageError."""
+    if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", task_id):
+        raise UsageError(
+            f"{task_id!r} cannot be a task's id.",
+            "Use lower-case letters, digits, dots, dashes and underscores; begin with a letter or digit.",
+        )
+    task_yaml, workload = folder / "task.yaml", folder / "workload.py"
+    for file in (task_yaml, workload):
+        if file.exists() or file.is_symlink():
+            raise UsageError(f"{file} is already there.", "Choose another id, or move it away.")
+    folder.mkdir(parents=True, exist_ok=True)
+    for file, text in ((task_yaml, _TASK), (workload, _WORKLOAD)):
+        with file.open("x", encoding="utf-8") as opened:
+            opened.write(text.format(id=task_id))
+    return task_yaml, workload

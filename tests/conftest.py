@@ -1,0 +1,145 @@
+"""A small real task, made anew for every test that asks: a git repository with a base and a human commit."""
+
+from __future__ import annotations
+
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+from textwrap import dedent
+
+import pytest
+
+from omniperf.measure.bench import Bench, open_bench
+from omniperf.results.events import ignore
+from omniperf.sandbox.bubblewrap import why_not
+from omniperf.settings import Settings, load_settings
+from omniperf.tasks.load import load_task
+from omniperf.tasks.schema import Task
+
+SLOW = dedent(
+    '''\
+    """Keeping the order of first appearance."""
+
+
+    def distinct(items):
+        seen = []
+        for item in items:
+            if item not in seen:
+                seen.append(item)
+        return seen
+    '''
+)
+FAST = SLOW.replace(SLOW[SLOW.index("    seen = []") :], "    return list(dict.fromkeys(items))\n")
+TEST = dedent(
+    """\
+    import unittest
+
+    from toy.order import distinct
+
+
+    class Order(unittest.TestCase):
+        def test_keeps_the_first(self):
+            self.assertEqual(distinct([3, 1, 3, 2, 1]), [3, 1, 2])
+    """
+)
+WORKLOAD = dedent(
+    """\
+    import random
+
+    from toy.order import distinct
+
+
+    def setup(seed):
+        rng = random.Random(seed)
+        return [rng.randrange(10**9) for _ in range(2000)]
+
+
+    def run(state):
+        return distinct(state)
+    """
+)
+TASK = dedent(
+    """\
+    schema: omniperf/task/v1
+    id: toy
+    title: Speed up distinct
+    repo: {{path: repo, base: {base}, human: {human}}}
+    environment: {{pythonpath: ["."]}}
+    targets: ["toy/*.py"]
+    workload: workload.py
+    tests: ["python -m unittest -q tests.test_order"]
+    {extra}
+    """
+)
+
+
+def git(folder: Path, *arguments: str) -> str:
+    """Run git as a user would, with a name and no configuration of the host."""
+    identity = (
+        "-c",
+        "user.name=t",
+        "-c",
+        "user.email=t@t",
+        "-c",
+        "init.defaultBranch=main",
+        "-c",
+        "commit.gpgsign=false",
+    )
+    done = subprocess.run(("git", *identity, *arguments), cwd=folder, capture_output=True, text=True, check=True)
+    return done.stdout.strip()
+
+
+def write(folder: Path, files: dict[str, str]) -> None:
+    for name, text in files.items():
+        (folder / name).parent.mkdir(parents=True, exist_ok=True)
+        (folder / name).write_text(text)
+
+
+@pytest.fixture(scope="session")
+def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
+    """One cache a worker: seals and environments are content-addressed, so sharing is what a user has too."""
+    return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture
+def settings(tmp_path: Path, shared_cache: Path) -> Settings:
+    folders = {"results": tmp_path / "results", "worktrees": tmp_path / "worktrees", "cache": shared_cache}
+    return load_settings({**folders, "tasks": tmp_path / "tasks"})
+
+
+@pytest.fixture
+def bubblewrap() -> None:
+    if reason := why_not():
+        pytest.skip(f"bubblewrap cannot run here: {reason}")
+
+
+MakeTask = Callable[..., Task]
+
+
+@pytest.fixture
+def make_task(tmp_path: Path, settings: Settings) -> MakeTask:
+    """Write a task folder with its repository and load it; `extra` is YAML added to the task file."""
+
+    def make(extra: str = "", workload: str = WORKLOAD, files: dict[str, str] | None = None) -> Task:
+        folder = tmp_path / "tasks" / "toy"
+        repo = folder / "repo"
+        repo.mkdir(parents=True)
+        git(repo, "init", "-q")
+        write(repo, {"toy/__init__.py": "", "toy/order.py": SLOW, "tests/__init__.py": "", "tests/test_order.py": TEST})
+        write(repo, {"README.md": "toy\n", **(files or {})})
+        git(repo, "add", "-A")
+        git(repo, "commit", "-q", "-m", "base")
+        base = git(repo, "rev-parse", "HEAD")
+        write(repo, {"toy/order.py": FAST})
+        git(repo, "commit", "-q", "-a", "-m", "use a dict: the secret of the human commit")
+        human = git(repo, "rev-parse", "HEAD")
+        git(repo, "tag", "v1")
+        write(folder, {"workload.py": workload, "task.yaml": TASK.format(base=base, human=human, extra=dedent(extra))})
+        return load_task(str(folder), settings)
+
+    return make
+
+
+@pytest.fixture
+def bench(make_task: MakeTask, settings: Settings, bubblewrap: None) -> Bench:
+    return open_bench(make_task(), settings, ignore)

@@ -1,0 +1,245 @@
+"""The patch is everything between base and the tree's final state, whatever the agent did to get there."""
+
+import os
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omniperf.measure.bench import Bench
+from omniperf.workspace.patch import Patch, PatchDoesNotApplyError, collect, parse
+from omniperf.workspace.worktree import Workspace
+from tests.conftest import git
+
+BASE_FILES = {
+    "data.bin": "\x00\x01binary\x00",
+    "crlf.txt": "one\r\ntwo\r\n",
+    ".gitattributes": "*.txt text eol=lf\n*.py filter=planted\n",
+    ".gitignore": "*.log\n",
+    "old.py": "".join(f"line_{n} = {n}\n" for n in range(40)),
+}
+
+
+@pytest.fixture
+def workspace(make_task: Callable[..., object], settings: object, bubblewrap: None) -> Workspace:
+    from omniperf.measure.bench import open_bench
+    from omniperf.results.events import ignore
+
+    bench = open_bench(make_task(files=BASE_FILES), settings, ignore)  # type: ignore[arg-type]
+    return bench.workspace("agent")
+
+
+def by_hand(workspace: Workspace, patch: Patch, folder: Path) -> Path:
+    """Clone base the ordinary way and apply the diff with plain `git apply`, as a user would."""
+    clone = folder / "clone"
+    git(folder, "clone", "-q", "--no-local", f"file://{workspace.seal.git_dir}", str(clone))
+    git(clone, "fetch", "-q", "origin", workspace.seal.commit)
+    git(clone, "-c", "core.autocrlf=false", "checkout", "-q", workspace.seal.commit)
+    (folder / "model_patch.diff").write_bytes(patch.data)
+    git(clone, "apply", "--whitespace=nowarn", str(folder / "model_patch.diff"))
+    return clone
+
+
+def edit(tree: Path) -> None:
+    (tree / "toy/order.py").write_text("# edited\n")
+
+
+def test_an_untouched_tree_is_an_empty_patch(workspace: Workspace) -> None:
+    patch = collect(workspace)
+    assert patch.data == b""
+    assert patch.tree == workspace.seal.tree
+
+
+@pytest.mark.parametrize("stage", ["unstaged", "staged", "committed", "stashed-then-applied"])
+def test_a_change_counts_whatever_git_knows_of_it(workspace: Workspace, stage: str) -> None:
+    view = workspace.git_dir  # the agent's git, driven from outside as the agent drives it inside
+    environment = {**os.environ, "GIT_DIR": str(view), "GIT_WORK_TREE": str(workspace.tree),
+                   "GIT_ALTERNATE_OBJECT_DIRECTORIES": str(workspace.seal.git_dir / "objects")}  # fmt: skip
+
+    def run(*arguments: str) -> None:
+        subprocess.run(("git", *arguments), env=environment, cwd=workspace.tree, check=True, capture_output=True)
+
+    edit(workspace.tree)
+    if stage == "staged":
+        run("add", "-A")
+    elif stage == "committed":
+        run("commit", "-q", "-a", "-m", "x")
+    elif stage == "stashed-then-applied":
+        run("stash", "-q")
+        run("stash", "apply", "-q")
+    assert [file.path for file in collect(workspace).files] == ["toy/order.py"]
+
+
+def change_mode(tree: Path) -> None:
+    (tree / "old.py").chmod(0o755)
+
+
+def rename(tree: Path) -> None:
+    (tree / "old.py").rename(tree / "new.py")
+
+
+def delete(tree: Path) -> None:
+    (tree / "README.md").unlink()
+
+
+def binary(tree: Path) -> None:
+    (tree / "data.bin").write_bytes(bytes(range(256)) * 4)
+
+
+def not_utf8(tree: Path) -> None:
+    (tree / "latin.py").write_bytes(b"name = '\xe9'\n")
+    Path(os.fsdecode(os.fsencode(tree) + b"/caf\xe9.py")).write_text("x = 1\n")
+
+
+def crlf(tree: Path) -> None:
+    (tree / "crlf.txt").write_bytes(b"one\r\ntwo\r\nthree\r\n")
+
+
+def symlink(tree: Path) -> None:
+    (tree / "link").symlink_to("/etc/passwd")
+
+
+def empty_file(tree: Path) -> None:
+    (tree / "toy/empty.py").touch()
+
+
+def no_last_newline(tree: Path) -> None:
+    (tree / "toy/order.py").write_text("x = 1")
+
+
+def file_becomes_folder(tree: Path) -> None:
+    (tree / "README.md").unlink()
+    (tree / "README.md").mkdir()
+    (tree / "README.md" / "inside.txt").write_text("x\n")
+
+
+def odd_names(tree: Path) -> None:
+    for name in ('quote".py', "tab\t.py", "new\nline.py", " space .py", "-dash.py", "*.py"):
+        (tree / name).write_text("x = 1\n")
+
+
+CHANGES = [
+    edit, change_mode, rename, delete, binary, not_utf8, crlf, symlink, empty_file, no_last_newline,
+    file_becomes_folder, odd_names,
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("change", CHANGES, ids=lambda change: change.__name__)
+def test_plain_git_apply_gives_the_same_tree(
+    workspace: Workspace, tmp_path: Path, change: Callable[[Path], None]
+) -> None:
+    change(workspace.tree)
+    patch = collect(workspace)
+    assert patch.data
+    clone = by_hand(workspace, patch, tmp_path)
+    for path in (path for path in clone.rglob("*") if ".git" not in path.parts):
+        twin = workspace.tree / path.relative_to(clone)
+        assert path.is_symlink() == twin.is_symlink()
+        if path.is_symlink():
+            assert path.readlink() == twin.readlink()
+        elif path.is_file() and path.name != "crlf.txt":  # a clone smudges what .gitattributes names; ours never does
+            assert path.read_bytes() == twin.read_bytes()
+            assert bool(path.stat().st_mode & 0o100) == bool(twin.stat().st_mode & 0o100)
+    assert parse(workspace.seal, patch.data).tree == patch.tree
+
+
+def test_scratch_ignored_and_generated_files_are_left_out(workspace: Workspace) -> None:
+    tree = workspace.tree
+    for name in (
+        ".bench_scratch/run.py",
+        "model_patch.diff",
+        "noise.log",
+        "toy/__pycache__/order.pyc",
+        "x.egg-info/PKG",
+    ):
+        (tree / name).parent.mkdir(parents=True, exist_ok=True)
+        (tree / name).write_text("x\n")
+    assert collect(workspace).files == ()
+
+
+def test_nested_repositories_become_plain_files(workspace: Workspace) -> None:
+    empty, real = workspace.tree / "empty", workspace.tree / "real"
+    (empty / ".git").mkdir(parents=True)
+    (empty / "a.py").write_text("a = 1\n")
+    real.mkdir()
+    git(real, "init", "-q")
+    (real / "b.py").write_text("b = 1\n")
+    git(real, "add", "-A")
+    git(real, "commit", "-q", "-m", "x")
+    assert sorted(file.path for file in collect(workspace).files) == ["empty/a.py", "real/b.py"]
+
+
+def test_special_files_and_closed_folders_do_not_stop_the_collection(workspace: Workspace) -> None:
+    os.mkfifo(workspace.tree / "fifo")
+    closed = workspace.tree / "closed"
+    closed.mkdir()
+    (closed / "c.py").write_text("c = 1\n")
+    closed.chmod(0)
+    edit(workspace.tree)
+    assert sorted(file.path for file in collect(workspace).files) == ["closed/c.py", "toy/order.py"]
+
+
+def test_nothing_planted_in_the_tree_or_the_agents_git_runs_on_the_host(workspace: Workspace, tmp_path: Path) -> None:
+    mark = tmp_path / "ran"
+    planted = f"touch {mark}; cat"
+    with (workspace.git_dir / "config").open("a") as config:
+        config.write(
+            f'[filter "planted"]\n\tclean = {planted}\n\tsmudge = {planted}\n[core]\n\tfsmonitor = touch {mark}\n'
+        )
+    hook = workspace.git_dir / "hooks" / "pre-commit"
+    hook.parent.mkdir(exist_ok=True)
+    hook.write_text(f"#!/bin/sh\ntouch {mark}\n")
+    hook.chmod(0o755)
+    (workspace.tree / ".gitattributes").write_text("* filter=planted diff=planted\n")
+    edit(workspace.tree)
+    assert {file.path for file in collect(workspace).files} == {".gitattributes", "toy/order.py"}
+    assert not mark.exists()
+
+
+def test_a_wiped_git_changes_nothing(workspace: Workspace) -> None:
+    edit(workspace.tree)
+    expected = collect(workspace)
+    import shutil
+
+    shutil.rmtree(workspace.git_dir)
+    (workspace.tree / ".git").unlink()
+    assert collect(workspace) == expected
+
+
+def test_a_file_edited_back_to_its_old_time_is_still_seen(workspace: Workspace) -> None:
+    target = workspace.tree / "toy/order.py"
+    before = target.stat()
+    target.write_text(target.read_text().replace("seen", "SEEN"))
+    os.utime(target, ns=(before.st_atime_ns, before.st_mtime_ns))
+    assert [file.path for file in collect(workspace).files] == ["toy/order.py"]
+
+
+def test_a_submodule_stub_stays_as_it_is(tmp_path: Path, settings: object, bench: Bench) -> None:
+    repo = bench.task.folder / "repo"
+    git(repo, "update-index", "--add", "--cacheinfo", f"160000,{bench.source.base},vendored")
+    git(repo, "commit", "-q", "-m", "submodule")
+    from dataclasses import replace
+
+    from omniperf.workspace.seal import seal
+
+    source = replace(bench.source, base=git(repo, "rev-parse", "HEAD"))
+    sealed = seal(source, (), bench.settings.cache)
+    workspace = replace(bench, seal=sealed).workspace("agent")
+    edit(workspace.tree)
+    assert [file.path for file in collect(workspace).files] == ["toy/order.py"]
+
+
+@pytest.mark.parametrize(
+    "diff",
+    [
+        b"not a diff\n",
+        b"--- a/toy/order.py\n+++ b/toy/order.py\n@@ -1,1 +1,1 @@\n-no such line\n+x\n",
+        b"--- a/../escape.py\n+++ b/../escape.py\n@@ -0,0 +1 @@\n+x\n",
+        b"--- /dev/null\n+++ b/.git/config\n@@ -0,0 +1 @@\n+x\n",
+    ],
+    ids=["garbage", "other context", "leaves the tree", "into .git"],
+)
+def test_a_diff_that_does_not_apply_is_refused(bench: Bench, diff: bytes) -> None:
+    with pytest.raises(PatchDoesNotApplyError):
+        parse(bench.seal, diff)
