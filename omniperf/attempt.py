@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
+    from omniperf.workspace.worktree import Workspace
 
 
 @dataclass(frozen=True)
@@ -92,7 +93,7 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
             raise
         except Exception as error:
             outcome = _failure(error, phase, folder)
-            journal.write("failed", phase=phase, kind=outcome.kind, detail=outcome.detail)
+            journal.write("failed", phase=phase, outcome=outcome.kind, detail=outcome.detail)
         finally:
             if not spec.keep_workspace:
                 workspace.remove()
@@ -110,17 +111,15 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
 
 
 def _solve(
-    agent: Agent, bench: Bench, workspace: object, proved: Preflight, prompt: Prompt, spec: AttemptSpec,
+    agent: Agent, bench: Bench, workspace: Workspace, proved: Preflight, prompt: Prompt, spec: AttemptSpec,
     journal: Journal, emit: Emit,
 ) -> tuple[schema.Outcome, schema.Usage]:  # fmt: skip
     """Let the agent work. Its own failures are an outcome; the host's are raised."""
     budget = Budget(bench.task.limits)
     emit(Event("agent", spec.agent, {}))
-    with SessionTools(bench, workspace, proved, budget, journal, emit) as tools:  # type: ignore[arg-type]
+    with SessionTools(bench, workspace, proved, budget, journal, emit) as tools:
         reference = bench.human_patch() if getattr(agent, "needs_reference", False) else None
-        session = Session(
-            bench.task, prompt.text, workspace, tools, budget, journal, spec.options, reference  # type: ignore[arg-type]
-        )  # fmt: skip
+        session = Session(bench.task, prompt.text, workspace, tools, budget, journal, spec.options, reference)
         try:
             ended = agent.solve(session)
             kind, detail = ended.kind, ended.detail

@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.protocol import CommandResult, Hotspot, Screening, TestReport, ToolError
@@ -19,7 +19,7 @@ from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Worker, WorkloadError
 from omniperf.measure.compare import Comparer
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
-from omniperf.measure.statistics import hl_interval
+from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.workspace.worktree import writable_inside
@@ -35,9 +35,13 @@ if TYPE_CHECKING:
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.worktree import Workspace
 
-_SCREENING_LOOKS = (4, 6, 9)
+_SCREENING_LOOKS = (4, 6)
 _PROFILE_SECONDS = 600.0
-_DECISIONS = {"improved": "faster", "regressed": "slower", "no_change": "no_change"}
+_DECISIONS: dict[str, Literal["faster", "slower", "no_change"]] = {
+    "improved": "faster",
+    "regressed": "slower",
+    "no_change": "no_change",
+}
 
 
 class SessionTools:
@@ -111,6 +115,8 @@ class SessionTools:
         if screening.decision == "faster" and screening.outputs_equal and self.first_gain is None:
             self.first_gain = time.monotonic() - self._budget.started
         self._journal.write("screening", **screening.__dict__)
+        shown = f"screened: {screening.decision}, {screening.speedup:.2f}x" if screening.speedup else "screening failed"
+        self._emit(Event("agent", shown, {"step": self._budget.steps}))
         return screening
 
     def test(self) -> TestReport:
@@ -171,7 +177,7 @@ class SessionTools:
     def _step(self, tool: str, **arguments: object) -> None:
         self._budget.step()
         self._journal.write("step", step=self._budget.steps, tool=tool, **arguments)
-        self._emit(Event("agent", tool, {"step": self._budget.steps, "transient": tool in ("view", "create")}))
+        self._emit(Event("agent", tool, {"step": self._budget.steps, "transient": True}))
 
     def _command(self, command: str, timeout: float | None) -> Completed:
         limit = self._bench.task.limits.command_seconds
@@ -189,7 +195,8 @@ class SessionTools:
             make_arm("candidate", task, bench.environment, bench.backend, self._workspace.tree, caches),
         )
         measure = task.measure.model_copy(update={"confidence": 0.95})
-        plan = Plan(measure, secrets.token_bytes(32), f"screening-{self._screens}", _SCREENING_LOOKS, "agent")
+        label = f"screening-{self._screens}"
+        plan = Plan(measure, secrets.token_bytes(32), label, _SCREENING_LOOKS, "agent", warm_states=1, give_up=True)
         comparable = self._proved.outputs_comparable
         with Comparer(bench.backend, arms[0], task, bench.kind, own_check=self._proved.own_check) as comparer:
             try:
@@ -202,16 +209,17 @@ class SessionTools:
             except BaseError as error:
                 raise ToolError(f"Base could not be measured: {error}") from None
         self.device_seconds += pairs.lane_seconds
-        if pairs.decision is None:
-            return Screening("undecided", 0.0, 0.0, 0.0, len(pairs.base), outputs_equal=True, reason="out of time")
-        low, high = hl_interval(pairs.log_ratios(task.primary_metric.name), 0.90)
+        ratios = pairs.log_ratios(task.primary_metric.name)
+        low, high = hl_interval(ratios, 0.90)
+        state = pairs.decision.state if pairs.decision else "continue"
         return Screening(
-            decision=_DECISIONS.get(pairs.decision.state, "undecided"),  # type: ignore[arg-type]
-            speedup=pairs.decision.estimate.speedup,
+            decision=_DECISIONS.get(state, "undecided"),
+            speedup=math.exp(hodges_lehmann(ratios)),
             low=math.exp(low),
             high=math.exp(high),
-            pairs=len(pairs.base),
+            pairs=len(ratios),
             outputs_equal=True,
+            reason="" if pairs.decision else "the first pairs show no gain worth measuring, or time is up",
         )
 
     def _measured(self, line: object) -> None:

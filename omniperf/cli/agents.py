@@ -19,8 +19,5 @@ def agents(json: JsonFlag = False) -> None:
         return
     from omniperf.report.terminal import table
 
-    rows = [
-        [agent.name, agent.version, agent.error or agent.summary, "" if agent.package == "omniperf" else agent.package]
-        for agent in found
-    ]
-    print_view(table(["agent", "version", "what it does", "from"], rows))
+    rows = [[agent.name, agent.version, agent.error or agent.summary, agent.package] for agent in found]
+    print_view(table(["agent", "version", "what it does", "from"], rows, whole=["agent", "version", "from"]))

@@ -19,7 +19,7 @@ app = new_app()
 @app.command()
 def diff(
     what: Annotated[
-        str, typer.Argument(metavar="[WHAT]", help="An attempt: a run, a task's id, RUN/TASK/LABEL.N, or a path.")
+        str, typer.Argument(metavar="WHAT", help="An attempt: a run, a task's id, RUN/TASK/LABEL.N, or a path.")
     ] = "latest",
     stat: Annotated[bool, typer.Option("--stat", help="Only the files and how many lines changed in each.")] = False,
     raw: Annotated[bool, typer.Option("--raw", help="The patch's own bytes, for `git apply`.")] = False,

@@ -21,5 +21,12 @@ def print_view(*views: RenderableType, wrap: bool = True) -> None:
     from omniperf.report.console import console
 
     out = console()
-    for view in views:
-        out.print(view, soft_wrap=not wrap)
+    if out.is_terminal:
+        for view in views:
+            out.print(view, soft_wrap=not wrap)
+        return
+    with out.capture() as captured:
+        for view in views:
+            out.print(view, soft_wrap=not wrap)
+    for line in captured.get().splitlines():  # rich fills cells with blanks, which help nobody in a file
+        print(line.rstrip() if wrap else line)  # noqa: T201

@@ -12,7 +12,7 @@ app = new_app()
 @app.command()
 def show(
     what: Annotated[
-        str, typer.Argument(metavar="[WHAT]", help="A run id or its beginning, a task's id, RUN/TASK, or a path.")
+        str, typer.Argument(metavar="WHAT", help="A run id or its beginning, a task's id, RUN/TASK, or a path.")
     ] = "latest",
     results: ResultsFlag = None,
     json: JsonFlag = False,

@@ -45,7 +45,7 @@ def list_(tasks: TasksFlag = None, json: JsonFlag = False) -> None:
         ]
         for entry in entries
     ]
-    print_view(table(["task", "title", "tags", "from"], rows))
+    print_view(table(["task", "title", "tags", "from"], rows, whole=["task", "from"]))
 
 
 @app.command()
@@ -75,7 +75,10 @@ def validate(
     sandbox: SandboxFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Check a task against its repository: base, targets, tests, and that the workload runs a target."""
+    """Check a task against its real repository.
+
+    Base and human commit exist, targets match, the workload runs and reaches a target, the tests pass.
+    """
     from dataclasses import asdict
 
     from omniperf.cli.output import print_json, print_view
@@ -105,7 +108,7 @@ def new(
     tasks: TasksFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Start a task: write a commented task.yaml and a workload.py to fill in."""
+    """Start a task: a commented task.yaml and a workload.py."""
     from omniperf.cli.output import print_json
     from omniperf.settings import load_settings
     from omniperf.tasks.new import new_task

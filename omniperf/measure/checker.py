@@ -31,7 +31,9 @@ class Array:
     """A numpy array, numpy scalar or torch tensor as it was exported."""
 
     def __init__(self, kind, dtype, shape, data):
-        self.kind, self.dtype, self.shape, self.data = kind, dtype, shape, data
+        if [type(part) for part in (kind, dtype, shape, data)] != [str, str, tuple, bytes]:
+            raise NotPlainError("an array that no worker writes")
+        self.kind, self.dtype, self.shape, self.data, self.size = kind, dtype, shape, data, len(data)
 
     @property
     def float_kind(self):
@@ -174,7 +176,7 @@ def difference(candidate, reference, place="output"):
 
 def array_difference(candidate, reference, place):
     """As `difference`, for arrays: same kind, dtype and shape, elements within the dtype's tolerance."""
-    for name in ("kind", "dtype", "shape"):
+    for name in ("kind", "dtype", "shape", "size"):
         mine, base = getattr(candidate, name), getattr(reference, name)
         if mine != base:
             return f"{place} has {name} {mine}, base's has {base}"

@@ -24,7 +24,6 @@ if TYPE_CHECKING:
     from omniperf.sandbox.spec import Backend
     from omniperf.tasks.schema import Measure, Task
 
-_WARM_STATES = 3  # fresh seeds compared before anything is timed
 _SAMPLE_SECONDS = 0.1  # a batch is at least this long on the slower arm, where one state is shorter
 _OVERHEAD_SHARE = 0.01  # pipe and digest may take this share of a sample
 _BASE_SECONDS = 2.0  # a batch made longer for a fast candidate's sake may take base no longer than this
@@ -41,13 +40,19 @@ class BaseError(Exception):
 
 @dataclass(frozen=True)
 class Plan:
-    """What decides order, seeds and length of one measurement."""
+    """What decides order, seeds and length of one measurement.
+
+    `warm_states` fresh seeds are compared before anything is timed. With `give_up` the measurement ends after the first
+    block where neither of its pairs shows `min_effect`: right for screening, where no claim is made.
+    """
 
     measure: Measure
     secret: bytes
     label: str
     looks: tuple[int, ...] = LOOKS
     phase: str = "verify"
+    warm_states: int = 3
+    give_up: bool = False
 
 
 @dataclass
@@ -61,7 +66,6 @@ class Pairs:
     base: list[Sample] = field(default_factory=list)
     candidate: list[Sample] = field(default_factory=list)
     decision: Decision | None = None
-    out_of_time: bool = False
     lane_seconds: float = 0.0
     samples: int = 0
     compared: int = 0
@@ -91,7 +95,7 @@ def measure_pairs(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
 ) -> Pairs:
-    """Measure pairs until the rule decides, the last look is reached, or the time is up.
+    """Measure pairs until the rule decides, the last look is reached, or the time is up (`decision` is None then).
 
     Every timed output is compared with base's through `comparer`; None means that outputs cannot be compared.
     Raises CandidateError or BaseError.
@@ -124,12 +128,12 @@ def measure_pairs(
 
     try:
         with lane_clock.hold(lanes, waiting) as lane:
-            drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + _WARM_STATES)
-            warm_base = take(base, drawn, Timing(_WARM_STATES))
+            drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + plan.warm_states)
+            warm_base = take(base, drawn, Timing(plan.warm_states))
             limit = _limit(warm_base.prepare + warm_base.seconds)
-            warm_candidate = take(candidate, drawn, Timing(_WARM_STATES, limit))
-            compare(warm_candidate, warm_base, _WARM_STATES)
-            pairs.states = 1 if kind == "script" else _states(warm_base, warm_candidate)
+            warm_candidate = take(candidate, drawn, Timing(plan.warm_states, limit))
+            compare(warm_candidate, warm_base, plan.warm_states)
+            pairs.states = 1 if kind == "script" else _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * (warm_base.prepare + warm_base.seconds)))
         last = max(plan.looks)
         while pairs.decision is None:
@@ -153,8 +157,10 @@ def measure_pairs(
                         if found.state != "continue":
                             pairs.decision = found
                             break
-            if pairs.decision is None and time.monotonic() > deadline:
-                pairs.out_of_time = True
+            hopeless = (
+                plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
+            )
+            if hopeless or time.monotonic() > deadline:
                 break
     finally:
         pairs.lane_seconds = lane_clock.seconds
@@ -166,9 +172,9 @@ def _limit(seconds: float) -> float:
     return 60.0 + 30.0 * seconds
 
 
-def _states(base: Sample, candidate: Sample) -> int:
+def _states(base: Sample, candidate: Sample, warm_states: int) -> int:
     """How many states a batch needs so that it is long enough to be timed, and the clock's own cost is small."""
-    one_base, one_candidate = base.seconds / _WARM_STATES, candidate.seconds / _WARM_STATES
+    one_base, one_candidate = base.seconds / warm_states, candidate.seconds / warm_states
     overhead = max(base.overhead, candidate.overhead)
     for_length = math.ceil(_SAMPLE_SECONDS / max(one_base, one_candidate))
     # The overhead of a batch grows slower than the batch, so this errs towards more states than are needed.
@@ -204,9 +210,6 @@ def _pair_record(
 
 def _say(plan: Plan, count: int, last: int, found: Decision, emit: Emit) -> None:
     estimate = found.estimate
-    message = (
-        f"{count} pairs: {estimate.speedup:.3f}x (95 % {estimate.interval.low:.3f} to {estimate.interval.high:.3f})"
-    )
     data = {
         "pairs": count,
         "max_pairs": last,
@@ -214,4 +217,4 @@ def _say(plan: Plan, count: int, last: int, found: Decision, emit: Emit) -> None
         "low": estimate.interval.low,
         "high": estimate.interval.high,
     }
-    emit(Event(plan.phase, message, data))
+    emit(Event(plan.phase, "measuring base and candidate in turn", data))

@@ -20,8 +20,9 @@ if TYPE_CHECKING:
 
     from omniperf.results.schema import PatchInfo
 
-_ADDED, _REMOVED = "on #12321c", "on #3b1719"
-_MARKS = {"+": "bold green", "-": "bold red"}
+# Each with its own text colour, since the terminal's may be dark.
+_TINTS = {"+": "#e6e6e6 on #12321c", "-": "#e6e6e6 on #3b1719"}
+_MARKS = {"+": "bold green on #12321c", "-": "bold red on #3b1719"}
 _BAR = 30
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 
@@ -131,10 +132,9 @@ def _hunk(lines: list[str], path: str) -> Text:
     view = Text(lines[0], "cyan")
     for line, highlighted in zip(lines[1:], shown, strict=False):
         mark = line[:1] or " "
-        tint = {"+": _ADDED, "-": _REMOVED}.get(mark, "")
-        view.append("\n").append(mark, f"{_MARKS.get(mark, 'dim')} {tint}".strip())
-        if tint:
-            highlighted.stylize_before(tint)
+        view.append("\n").append(mark, _MARKS.get(mark, "dim"))
+        if mark in _TINTS:
+            highlighted.stylize_before(_TINTS[mark])
         view.append_text(highlighted)
     return view
 

@@ -37,13 +37,12 @@ def ratio(value: float) -> str:
 
 def interval(estimate: Interval) -> str:
     """Return the ends of an interval of speedups."""
-    return f"{ratio(estimate.low)} to {ratio(estimate.high)}"
+    return f"{ratio(estimate.low).removesuffix('x')} to {ratio(estimate.high).removesuffix('x')}"
 
 
 def with_interval(estimate: Estimate) -> str:
     """Return a speedup with its interval and the confidence of that."""
-    percent = f"{estimate.interval.confidence * 100:g} %"
-    return f"{ratio(estimate.speedup)} ({percent}: {interval(estimate.interval)})"
+    return f"{ratio(estimate.speedup)} ({estimate.interval.confidence * 100:g} %: {interval(estimate.interval)})"
 
 
 def percent(share: float) -> str:

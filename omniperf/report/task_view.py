@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -43,8 +44,17 @@ def task_view(task: Task, sha256: str, kind: str | None) -> RenderableType:
         "sha256": sha256,
     }
     head = Text.assemble((plain(task.id), "bold"), f"  {plain(task.title)}")
-    description = [Text(), Text(plain(task.description.strip()))] if task.description else []
+    description = [Text(), Text(_flowing(plain(task.description)))] if task.description else []
     return Group(head, *description, Text(), facts_view(facts))
+
+
+def _flowing(text: str) -> str:
+    """Join the lines of plain paragraphs, which the terminal wraps again; keep lists and indented lines."""
+    paragraphs = []
+    for paragraph in re.split(r"\n\s*\n", text.strip("\n").rstrip()):
+        kept = any(re.match(r"\s|[-*#>|]|\d+[.)]", line) for line in paragraph.splitlines())
+        paragraphs.append(paragraph if kept else " ".join(paragraph.split()))
+    return "\n\n".join(paragraphs)
 
 
 def _repo(repo: Repo) -> str:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
@@ -14,10 +15,10 @@ from omniperf.report.escape import one_line, plain
 from omniperf.report.numbers import count, duration, interval, percent, quantity, ratio, with_interval
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
     from pathlib import Path
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from omniperf.results.schema import Correctness, Finding, MetricResult, Outcome, PatchInfo, Result, Usage, Verdict
 
@@ -32,17 +33,28 @@ _STYLES = {
     "no_patch": "bold",
     "unverified": "bold",
 }
+_WIDE = 110
 _ENDED_WELL = ("finished", "budget")
 _SEVERITIES = {"reject": "red", "warn": "yellow", "info": "dim"}
 _STATUSES = {"ok": ("ok", "green"), "info": ("info", "dim"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
 
 
-def table(headers: Sequence[str], rows: Iterable[Sequence[str | Text]], right: Iterable[str] = ()) -> Table:
-    """Return a plain table; cells that are text are made safe to show. `right` names the columns of numbers."""
-    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, show_edge=False, header_style="bold")
+def table(
+    headers: Sequence[str],
+    rows: Iterable[Sequence[str | Text]],
+    right: Sequence[str] = (),
+    whole: Sequence[str] = (),
+) -> Table:
+    """Return a plain table; cells that are text are made safe to show.
+
+    `right` names the columns of numbers, `whole` those whose cells stay on one line where there is any room.
+    """
+    view = Table(box=box.SIMPLE_HEAD, pad_edge=False, collapse_padding=True, show_edge=False, header_style="bold")
     for header in headers:
         number = header in right
-        view.add_column(Text(header), justify="right" if number else "left", no_wrap=number, overflow="fold")
+        view.add_column(
+            Text(header), justify="right" if number else "left", no_wrap=number or header in whole, overflow="fold"
+        )
     for row in rows:
         view.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
     return view
@@ -91,32 +103,47 @@ def _details(verdict: Verdict, more: Mapping[str, str]) -> list[RenderableType]:
 
 def results_table(results: Sequence[Result]) -> RenderableType:
     """Return a line for each attempt, and how many got each verdict."""
-    headers = ["task", "attempt", "verdict", "speedup", "interval", "pairs", "patch", "time"]
-    rows: list[list[str | Text]] = []
-    for result in results:
-        identity, estimate = result.identity, result.verdict.speedup
-        rows.append(
-            [
-                identity.task_id,
-                f"{identity.label}.{identity.n}",
-                _verdict(result),
-                ratio(estimate.speedup) if estimate else "",
-                interval(estimate.interval) if estimate else "",
-                str(estimate.pairs) if estimate else "",
-                f"+{result.patch.added} -{result.patch.removed}" if result.patch else "",
-                duration(result.usage.wall_seconds),
-            ]
-        )
     totals: dict[str, int] = {}
     for result in results:
         totals[result.verdict.class_] = totals.get(result.verdict.class_, 0) + 1
     said = ", ".join(f"{number} {name}" for name, number in totals.items())
     runs = ", ".join(dict.fromkeys(plain(result.identity.run_id) for result in results))
-    return Group(
-        table(headers, rows, right=("speedup", "interval", "pairs", "patch", "time")),
-        Text(),
-        Text(f"{count(len(results), 'attempt')}: {said} · run {runs}"),
-    )
+    return Group(_Attempts(results), Text(), Text(f"{count(len(results), 'attempt')}: {said} · run {runs}"))
+
+
+@dataclass(frozen=True)
+class _Attempts:
+    """A table of attempts with the columns that there is room for."""
+
+    results: Sequence[Result]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        headers = ["task", "attempt", "verdict", "speedup", "interval", "time"]
+        if options.max_width >= _WIDE:
+            headers += ["pairs", "patch"]
+        if any(result.outcome.kind not in _ENDED_WELL for result in self.results):
+            headers.append("outcome")
+        rows = []
+        for result in self.results:
+            cells = _cells(result)
+            rows.append([cells[header] for header in headers])
+        numbers = ("speedup", "interval", "pairs", "patch", "time")
+        yield table(headers, rows, right=numbers, whole=("attempt", "verdict", "outcome"))
+
+
+def _cells(result: Result) -> dict[str, str | Text]:
+    identity, estimate, name = result.identity, result.verdict.speedup, result.verdict.class_
+    return {
+        "task": identity.task_id,
+        "attempt": f"{identity.label}.{identity.n}",
+        "verdict": Text(name, _STYLES[name]),
+        "speedup": ratio(estimate.speedup) if estimate else "",
+        "interval": interval(estimate.interval) if estimate else "",
+        "pairs": str(estimate.pairs) if estimate else "",
+        "patch": f"+{result.patch.added} -{result.patch.removed}" if result.patch else "",
+        "time": duration(result.usage.wall_seconds),
+        "outcome": "" if result.outcome.kind in _ENDED_WELL else Text(result.outcome.kind, "red"),
+    }
 
 
 def checks_view(checks: Iterable[tuple[str, str, str, str]]) -> RenderableType:
@@ -139,13 +166,6 @@ def _headline(verdict: Verdict, of: str) -> Text:
     if verdict.class_ == "improved" and verdict.speedup:
         line.append(f"  {ratio(verdict.speedup.speedup)} as fast", "bold green")
     return line.append(f"  {one_line(of)}" if of else "")
-
-
-def _verdict(result: Result) -> Text:
-    line = Text(result.verdict.class_, _STYLES[result.verdict.class_])
-    if result.outcome.kind not in _ENDED_WELL:
-        line.append(f" ({result.outcome.kind})", "red")
-    return line
 
 
 def facts_view(facts: Mapping[str, str]) -> Table:
@@ -221,7 +241,7 @@ def _metrics(metrics: Sequence[MetricResult]) -> Table:
         guard = ""
         if metric.guard is not None:
             held = {True: "held", False: "BROKEN", None: "not checked"}[metric.guard_held]
-            guard = f"{held} (at most {ratio(metric.guard)})"
+            guard = f"{held}, at most {metric.guard:g}x"
         rows.append(
             [
                 metric.name + (" *" if metric.primary else ""),

@@ -118,9 +118,10 @@ def find_run(settings: Settings, run: str) -> Path:
     exact = [folder for folder in runs if folder.name == run]
     found = exact or [folder for folder in runs if run and folder.name.startswith(run)]
     if not found:
+        newest = ", ".join(folder.name for folder in runs[:-4:-1])
         raise UsageError(
-            f"No run under {settings.results} is called {run!r}.",
-            "Use `latest`, a run id or its beginning: see `omniperf show` for what is there.",
+            f"Under {settings.results} no run, and no task of a run, is called {run!r}.",
+            f"The newest runs are {newest}." if runs else "Nothing has been run there yet.",
         )
     if len(found) > 1:
         names = ", ".join(folder.name for folder in found[:4]) + (", ..." if len(found) > 4 else "")

@@ -62,7 +62,7 @@ def task_file(name_or_path: str, settings: Settings) -> Path:
     near = get_close_matches(name_or_path, [file.parent.name for file, _ in _task_files(settings)], 1, cutoff=0.5)
     raise UsageError(
         f"There is no task {name_or_path!r} in {_shown(settings.tasks)} or among those that come with OmniPerf.",
-        f"Did you mean {near[0]!r}? " * bool(near) + "`omniperf tasks list` shows what there is.",
+        (f"Did you mean {near[0]!r}? " if near else "") + "`omniperf tasks list` shows what there is.",
     )
 
 

@@ -11,46 +11,45 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 _TASK = """\
-# One optimization problem. A commented key is optional and shows its default or an example.
-# Check it with: omniperf tasks validate {id}
+# One optimization problem. A key behind a # is optional and shows its default or an example; remove the # to set it.
+# Check the file with: omniperf tasks validate {id}
 schema: omniperf/task/v1
 id: {id}
-title: Speed up ...                 # one line, shown in lists
+title: Speed up ...                    # one line, shown in lists
 description: |
   What is slow, for whom, and why it matters. The agent reads this.
-# tags: [cpu]
+#tags: [cpu]
 
 # Where the code comes from: exactly one of url, path (a folder or git repository, relative to this file), pypi.
 repo:
   url: https://github.com/OWNER/NAME
   base: "0000000000000000000000000000000000000000"    # the commit the agent starts from
-  # human: "..."                    # a commit that solves it, as a reference; the agent never sees it
-  # human_patch: reference.diff     # the same, as a file beside this one
-  # omit: ["docs/**"]               # files to leave out of the tree
+  #human: "1111111"                    # a commit that solves it, as a reference; the agent never sees it
+  #omit: ["docs/**"]                   # files to leave out of the tree
 
-# environment:
-#   python: ">=3.11"
-#   setup: ["pip install -e . --no-deps"]    # once, with network
-#   build: []                                # after each patch, without network
-#   pythonpath: [src]                        # instead of installing, where that is enough
+#environment:
+#  python: ">=3.11"
+#  setup: ["pip install -e . --no-deps"]    # once, with network
+#  build: []                                # after each patch, without network
+#  pythonpath: [src]                        # instead of installing, where that is enough
 
 # The only files that a patch may change (globs; ** crosses folders).
 targets: ["src/package/module.py"]
 
 # What is timed: a file beside this one.
 workload: workload.py
-# metrics:
-#   - {{name: latency, unit: s, direction: lower, primary: true}}
-#   - {{name: peak_memory, unit: MiB, direction: lower, guard: 1.05}}    # may not grow by more than 5 %
+#metrics:
+#  - {{name: latency, unit: s, direction: lower, primary: true}}
+#  - {{name: peak_memory, unit: MiB, direction: lower, guard: 1.05}}    # may not grow by more than 5 %
 
 # Must pass before and after the patch.
 tests: ["python -m pytest -q tests"]
 
-# resources: {{gpus: 0, cpus: 1, memory_gib: 4}}
-# limits: {{steps: 40, minutes: 30, usd: 5.0}}
-# measure: {{min_effect: 0.03, margin: 0.01, confidence: 0.99, max_minutes: 5}}
-# hints: {{notes: ["The time is spent in ..."]}}
-# constraints: ["No change of the public API"]
+#resources: {{gpus: 0, cpus: 1, memory_gib: 4}}
+#limits: {{steps: 40, minutes: 30, usd: 5.0}}
+#measure: {{min_effect: 0.03, margin: 0.01, confidence: 0.99, max_minutes: 5}}
+#hints: {{notes: ["The time is spent in ..."]}}
+#constraints: ["No change of the public API"]
 """
 
 _WORKLOAD = '''\

@@ -63,7 +63,7 @@ def parse(data: bytes) -> Document:
         return _Reader(text).document()
     except yaml.MarkedYAMLError as error:
         mark = error.problem_mark or error.context_mark
-        line = mark.line + 1 if mark else 1
+        line = min(mark.line + 1, len(text.splitlines())) if mark else 1  # at the end, the mark is past the last line
         raise NotPlainError(
             line, f"not valid YAML: {error.problem or error.context}", _yaml_remedy(text, line)
         ) from None

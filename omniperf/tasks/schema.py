@@ -6,7 +6,7 @@ import re
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
-from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, model_validator
+from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 SCHEMA = "omniperf/task/v1"
 
@@ -131,10 +131,19 @@ class Measure(Model):
 
     min_effect: float = Field(0.03, gt=0, lt=1, description="the smallest effect that matters")
     margin: float = Field(0.01, ge=0, lt=1, description="a speedup must exceed this to be claimed")
-    confidence: Literal[0.95, 0.99, 0.9975] = Field(
-        0.99, description="of the claim; the planned looks are calibrated for these values"
+    confidence: float = Field(
+        0.99,
+        description="of the claim: 0.95, 0.99 or 0.9975, for which the planned looks are calibrated",
+        json_schema_extra={"enum": [0.95, 0.99, 0.9975]},
     )
     max_minutes: float = Field(5, gt=0)
+
+    @field_validator("confidence")
+    @classmethod
+    def _calibrated(cls, confidence: float) -> float:
+        if confidence not in (0.95, 0.99, 0.9975):
+            raise ValueError(f"confidence must be 0.95, 0.99 or 0.9975, not {confidence:g}")
+        return confidence
 
     @model_validator(mode="after")
     def _margin_below_effect(self) -> Measure:

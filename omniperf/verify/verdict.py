@@ -162,7 +162,7 @@ def _measured(
         speedup=pairs.decision.estimate,
         metrics=metrics,
         correctness=correctness,
-        findings=_moved_work(pairs),
+        findings=_moved_work(pairs) if bench.kind == "module" else (),
         cost=cost,
         **sworn,
     )

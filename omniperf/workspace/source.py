@@ -208,7 +208,8 @@ def _download_sdist(requirement: str, folder: Path) -> None:
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack an untrusted sdist: one top folder, bounded, no links or paths that leave it."""
     with tarfile.open(archive) as tar:
-        members, total = [], 0
+        members: list[tarfile.TarInfo] = []
+        total = 0
         for member in tar:
             total += member.size
             if len(members) >= _SDIST_FILES or total > _SDIST_BYTES:

@@ -1,35 +1,14 @@
-"""The loop of `pattern`: profile, propose, measure, keep or undo."""
+"""The agent `pattern`, as the harness calls it."""
 
 from __future__ import annotations
 
-import math
-from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING
 
-from omniperf.agents.arms.pattern.candidates import (
-    Candidate,
-    Function,
-    fingerprint,
-    function_at,
-    functions,
-    parts,
-    whole,
-)
-from omniperf.agents.arms.pattern.restore import write_inside
-from omniperf.agents.arms.pattern.rules import all_rules
-from omniperf.agents.arms.pattern.source import Source
 from omniperf.agents.budget import BudgetExhaustedError
-from omniperf.agents.protocol import Outcome, Screening, ToolError
-from omniperf.tasks.globs import matches
+from omniperf.agents.protocol import Outcome, ToolError
 
 if TYPE_CHECKING:
-    from omniperf.agents.arms.pattern.rules import Rule
     from omniperf.agents.protocol import Session
-
-LEAST_SHARE = 0.01  # of the run, callees included: no gain in a cooler function can be told from noise
-TRIAL_STEPS = 4  # create, benchmark, test, then commit or create
-
-Result = Literal["kept", "slow", "wrong"]
 
 
 class PatternAgent:
@@ -40,7 +19,9 @@ class PatternAgent:
 
     def solve(self, session: Session) -> Outcome:
         """Try each rule on each hot function of the targets until nothing is left or the budget is spent."""
-        search = _Search(session)
+        from omniperf.agents.arms.pattern.search import Search  # libcst is slow to import, and agents are listed often
+
+        search = Search(session)
         try:
             search.run()
             session.tools.finish(search.report())
@@ -51,153 +32,3 @@ class PatternAgent:
         finally:
             search.undo_pending()
         return Outcome("finished", search.report())
-
-
-class _NoRoomError(BudgetExhaustedError):
-    """The steps that are left do not suffice for another trial."""
-
-    def __init__(self, left: int, limit: int) -> None:
-        super().__init__("steps", limit)
-        self.args = (f"{left} of {limit} steps are left, and a trial takes {TRIAL_STEPS}",)
-
-
-@dataclass(frozen=True)
-class _Hot:
-    """A function worth trying, and its share of the own time of all functions of the tree."""
-
-    path: str
-    source: Source
-    function: Function
-    share: float
-
-
-@dataclass
-class _Search:
-    """What one attempt knows: the screening of what is kept, what was tried, and the edit that is not decided yet."""
-
-    session: Session
-    kept: list[str] = field(default_factory=list)
-    screening: Screening = field(default_factory=lambda: Screening("no_change", 1.0, 1.0, 1.0, 0, True))
-    tried: set[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=set)
-    texts: set[tuple[str, int]] = field(default_factory=set)
-    pending: tuple[str, str] | None = None
-    trials: int = 0
-
-    def run(self) -> None:
-        """Go through the candidates; once one is kept, profile anew, for the rest builds on it."""
-        while any(self.attempt(hot, rule) for hot in self.hot_functions() for rule in all_rules()):
-            pass
-
-    def hot_functions(self) -> list[_Hot]:
-        """Profile the workload and return the targets' functions, most own time first."""
-        profile = self.session.tools.profile()
-        all_own = sum(spot.own_seconds for spot in profile) or 1.0
-        longest = max((spot.total_seconds for spot in profile), default=0.0)
-        shares: dict[tuple[str, str], _Hot] = {}
-        sources: dict[str, tuple[Source, list[Function]] | None] = {}
-        for spot in profile:
-            if spot.total_seconds < LEAST_SHARE * longest or not self.in_targets(spot.file):
-                continue
-            if spot.file not in sources:
-                sources[spot.file] = self.read(spot.file)
-            source, found = sources[spot.file] or (None, [])
-            function = function_at(found, spot.line)
-            if source is None or function is None:
-                continue
-            before = shares.get((spot.file, function.name))
-            share = spot.own_seconds / all_own + (before.share if before else 0.0)
-            shares[spot.file, function.name] = _Hot(spot.file, source, function, share)
-        return sorted(shares.values(), key=lambda hot: -hot.share)
-
-    def in_targets(self, path: str) -> bool:
-        """Whether the task lets the patch touch a file, and the file is one that rules can read."""
-        inside = path.endswith(".py") and matches(path, self.session.task.targets)
-        return inside and not (self.session.workspace.tree / path).is_symlink()
-
-    def read(self, path: str) -> tuple[Source, list[Function]] | None:
-        """Parse a file; None where it cannot be read or is no Python."""
-        try:
-            source = Source.parse(self.session.tools.view(path))
-        except ToolError:
-            return None
-        return (source, functions(source)) if source else None
-
-    def attempt(self, hot: _Hot, rule: Rule) -> bool:
-        """Try a rule everywhere in a function and, where that is wrong, place by place; True once something is kept."""
-        candidate = whole(hot.source, hot.function, rule)
-        if candidate is None:
-            return False
-        result = self.trial(hot, candidate)
-        if result == "wrong" and len(candidate.sites) > 1:
-            return any(self.trial(hot, part) == "kept" for part in parts(hot.source, hot.function, rule))
-        return result == "kept"
-
-    def trial(self, hot: _Hot, candidate: Candidate) -> Result:
-        """Put a candidate in place, measure it, and keep it or put the old text back."""
-        key = (hot.path, candidate.function, candidate.rule, candidate.sites)
-        text = (hot.path, fingerprint(candidate.text))
-        if key in self.tried or text in self.texts:
-            return "slow"
-        self.tried.add(key)
-        self.texts.add(text)
-        self.make_room()
-        tools, old = self.session.tools, hot.source.module.code
-        self.trials += 1
-        self.pending = (hot.path, old)
-        tools.create(hot.path, candidate.text)
-        result = self.judge()
-        if result == "kept":
-            self.pending = None
-            self.kept.append(candidate.description)
-            tools.commit(candidate.description)
-        else:
-            tools.create(hot.path, old)
-            self.pending = None
-        return result
-
-    def judge(self) -> Result:
-        """Benchmark the tree and, only if that was faster, test it."""
-        try:
-            seen = self.session.tools.benchmark()
-            if seen.decision == "failed" or not seen.outputs_equal:
-                return "wrong"
-            if not self.faster(seen):
-                return "slow"
-            if not self.session.tools.test().passed:
-                return "wrong"
-        except ToolError:
-            return "wrong"
-        self.screening = seen
-        return "kept"
-
-    def faster(self, seen: Screening) -> bool:
-        """Whether the tree is faster than base, and faster than what is kept by more than both measurements' error.
-
-        Both screenings are against base, with independent errors: half widths on the log scale add in squares.
-        """
-        if seen.decision != "faster" or seen.low <= 0:
-            return False
-        gain = math.log(seen.speedup / self.screening.speedup)
-        return gain > math.hypot(_half_width(seen), _half_width(self.screening)) if self.kept else True
-
-    def make_room(self) -> None:
-        """Stop before a trial that the steps do not suffice to end, so that nothing undecided stays in the tree."""
-        budget = self.session.budget
-        if budget.limits.steps - budget.steps < TRIAL_STEPS:
-            raise _NoRoomError(budget.limits.steps - budget.steps, budget.limits.steps)
-
-    def undo_pending(self) -> None:
-        """Put the last kept text back by hand where the tools no longer do: nothing undecided may be collected."""
-        if self.pending is not None:
-            write_inside(self.session.workspace.tree, *self.pending)
-
-    def report(self) -> str:
-        """Say in a few lines what was tried and kept."""
-        if not self.kept:
-            return f"{self.trials} rewrites tried, none kept."
-        seen = f"screened {self.screening.speedup:.2f}x against base"
-        return "\n".join((f"{self.trials} rewrites tried, {len(self.kept)} kept, {seen}:", *self.kept))
-
-
-def _half_width(screening: Screening) -> float:
-    return math.log(screening.high / screening.low) / 2

@@ -47,7 +47,8 @@ class Candidate:
     @property
     def description(self) -> str:
         """One line, for the commit and the summary."""
-        return f"{self.rule} in {self.function}: {'; '.join(self.sites)}"
+        sites = "; ".join(" ".join(site.split()) for site in self.sites)  # code that spans lines, on one
+        return f"{self.rule} in {self.function}: {sites}"
 
 
 def functions(source: Source) -> list[Function]:

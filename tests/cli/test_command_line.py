@@ -1,0 +1,215 @@
+"""What every command promises: a fast start, exit codes, one sentence and a remedy, no traceback."""
+
+from __future__ import annotations
+
+import json
+import os
+import signal
+import subprocess
+import sys
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+import omniperf as package
+from omniperf.cli import main
+from omniperf.cli.app import COMMANDS, command
+from omniperf.errors import InfraError, UsageError
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    Omniperf = Callable[..., subprocess.CompletedProcess[str]]
+
+HEAVY = {"pydantic", "rich", "jinja2", "git", "yaml", "libcst", "numpy", "openai", "anthropic", "tomllib", "asyncio"}
+
+
+@pytest.mark.parametrize(
+    "arguments", [["--help"], ["show", "--help"], ["tasks", "--help"], ["run", "--help"], ["--version"]]
+)
+def test_help_imports_nothing_heavy(arguments: list[str]) -> None:
+    script = f"""
+import sys
+from omniperf.cli import main
+try:
+    main({arguments!r})
+finally:
+    print(*{{name.partition(".")[0] for name in sys.modules}} & {HEAVY!r}, file=sys.stderr)
+"""
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, check=False)
+    assert done.returncode == 0
+    assert done.stderr.strip() == ""
+
+
+def test_help_lists_every_command_with_a_line(omniperf: Omniperf) -> None:
+    done = omniperf("--help")
+    assert done.returncode == 0
+    for name, line in COMMANDS.items():
+        assert f"  {name:<6}  {line}" in done.stdout
+    assert omniperf().stdout == done.stdout
+
+
+@pytest.mark.parametrize("name", COMMANDS)
+def test_every_command_says_in_its_own_help_what_the_list_says_and_has_json(name: str) -> None:
+    tree = command()
+    found: Any = tree.get_command(None, name)
+    assert found.name == name
+    assert found.help.splitlines()[0] == COMMANDS[name]
+    for leaf in getattr(found, "commands", {name: found}).values():
+        assert "--json" in {option for parameter in leaf.params for option in parameter.opts}, leaf.name
+
+
+def test_version(omniperf: Omniperf) -> None:
+    assert omniperf("--version").stdout == f"omniperf {package.__version__}\n"
+
+
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["nothing"], "error: No such command 'nothing'. Try `omniperf --help`."),
+        (["show", "--colour"], "error: No such option: --colour. Try `omniperf show --help`."),
+        (["verify"], "error: Missing argument"),
+        (["show"], "error: There is no run under"),
+        (["tasks", "show", "nothing"], "error: There is no task 'nothing'"),
+        (["diff", "--raw", "--stat"], "error: --stat, --raw, --human and --json exclude each other."),
+    ],
+)
+def test_a_usage_error_is_one_line_and_exit_code_2(omniperf: Omniperf, arguments: list[str], message: str) -> None:
+    done = omniperf(*arguments)
+    assert done.returncode == 2
+    assert done.stderr.startswith(message)
+    assert done.stderr.count("\n") == 1
+    assert done.stdout == ""
+
+
+def failing(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, *more: str
+) -> tuple[Any, str]:
+    """Run a command that raises the error; return the exit code and standard error."""
+
+    def fail(*_: object) -> None:
+        raise error
+
+    monkeypatch.setattr("omniperf.settings.load_settings", fail)
+    with pytest.raises(SystemExit) as caught:
+        main([*more, "config", "show"])
+    return caught.value.code, capsys.readouterr().err
+
+
+@pytest.mark.parametrize(
+    ("error", "code", "said"),
+    [
+        (UsageError("A is wrong.", "Do B."), 2, "error: A is wrong. Do B.\n"),
+        (InfraError("disk", "A failed.", "Do B."), 1, "error: A failed. Do B.\n"),
+        (UsageError("A \x1b[31mred\x1b[0m [bold]thing[/bold]."), 2, "error: A red [bold]thing[/bold].\n"),
+        (KeyboardInterrupt(), 130, "interrupted\n"),
+    ],
+)
+def test_expected_errors(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str], error: BaseException, code: int, said: str
+) -> None:
+    assert failing(monkeypatch, capsys, error) == (code, said)
+
+
+def test_an_unexpected_error_is_one_sentence_until_debug(
+    monkeypatch: pytest.MonkeyPatch, capsys: pytest.CaptureFixture[str]
+) -> None:
+    code, said = failing(monkeypatch, capsys, ZeroDivisionError("division by zero"))
+    assert code == 1
+    assert said.startswith("error: something unexpected happened (ZeroDivisionError: division by zero). Run again with")
+    assert said.count("\n") == 1
+    code, said = failing(monkeypatch, capsys, ZeroDivisionError("division by zero"), "--debug")
+    assert code == 1
+    assert "Traceback (most recent call last)" in said
+
+
+@pytest.mark.parametrize("arguments", [["--debug", "show"], ["show", "--debug"]])
+def test_debug_shows_the_traceback_wherever_it_stands(omniperf: Omniperf, arguments: list[str]) -> None:
+    done = omniperf(*arguments)
+    assert done.returncode == 2
+    assert "Traceback" in done.stderr
+    assert done.stderr.splitlines()[-1].startswith("error: There is no run under")
+
+
+def test_a_reader_that_stops_reading_is_no_error(folder: Any) -> None:
+    """As in `omniperf ... | head`: the pipe is closed before the first byte is written."""
+    reading, writing = os.pipe()
+    os.close(reading)
+    done = subprocess.run(
+        [sys.executable, "-m", "omniperf", "config", "show"],
+        stdout=writing,
+        stderr=subprocess.PIPE,
+        cwd=folder,
+        check=False,
+    )
+    os.close(writing)
+    assert done.stderr == b""
+    assert done.returncode in (0, 1)
+
+
+def test_ctrl_c_ends_with_130_and_no_traceback(folder: Any) -> None:
+    script = (
+        "import os, signal, omniperf.settings as s; s.load_settings = lambda *_: os.kill(os.getpid(), signal.SIGINT); "
+    )
+    script += "from omniperf.cli import main; main(['config', 'show'])"
+    done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, check=False)
+    assert done.returncode in (130, -signal.SIGINT)
+    assert "Traceback" not in done.stderr
+
+
+def test_text_that_the_terminal_lacks_is_no_error(omniperf: Omniperf) -> None:
+    done = omniperf("agents", PYTHONIOENCODING="ascii")
+    assert done.returncode == 0
+    assert "pattern" in done.stdout
+
+
+def test_agents_are_listed_and_a_broken_plugin_is_a_line(omniperf: Omniperf, folder: Any) -> None:
+    plugin = folder / "plugin"
+    (plugin / "broken-1.dist-info").mkdir(parents=True)
+    (plugin / "broken-1.dist-info" / "METADATA").write_text("Metadata-Version: 2.1\nName: broken\nVersion: 1\n")
+    (plugin / "broken-1.dist-info" / "entry_points.txt").write_text("[omniperf.agents]\nwreck = wreck:Agent\n")
+    (plugin / "wreck.py").write_text("raise SystemExit('no license \\x1b[2J')\n")
+    done = omniperf("agents", "--json", PYTHONPATH=str(plugin))
+    agents = {agent["name"]: agent for agent in json.loads(done.stdout)}
+    assert agents["wreck"]["package"] == "broken"
+    assert agents["wreck"]["error"] == "broken: SystemExit: no license \x1b[2J"
+    assert agents["pattern"]["error"] == ""
+    assert agents["pattern"]["summary"]
+    assert {"null", "oracle", "patch"} < set(agents)
+    shown = omniperf("agents", PYTHONPATH=str(plugin))
+    assert shown.returncode == 0
+    assert "broken: SystemExit: no license" in shown.stdout
+    assert "\x1b" not in shown.stdout
+
+
+def test_doctor_answers_every_question(omniperf: Omniperf) -> None:
+    done = omniperf("doctor", "--json")
+    checks = {check["name"]: check for check in json.loads(done.stdout)}
+    assert {"Python", "git", "sandbox", "CPU", "governor", "load", "results", "worktrees", "cache"} <= set(checks)
+    for check in checks.values():
+        assert check["status"] in ("ok", "info", "warn", "fail")
+        assert check["remedy"] or check["status"] in ("ok", "info")
+    assert done.returncode == any(check["status"] == "fail" for check in checks.values())
+    assert omniperf("doctor").returncode == done.returncode
+
+
+def test_doctor_without_git_fails_and_says_what_to_install(omniperf: Omniperf, folder: Any) -> None:
+    done = omniperf("doctor", PATH=str(folder))
+    assert done.returncode == 1
+    assert "FAIL  git" in done.stdout
+    assert "Install git" in done.stdout
+
+
+def test_tasks_are_started_listed_and_shown(omniperf: Omniperf, folder: Any) -> None:
+    done = omniperf("tasks", "new", "mine")
+    assert done.returncode == 0
+    assert (folder / "tasks" / "mine" / "task.yaml").is_file()
+    assert omniperf("tasks", "new", "mine").returncode == 2
+    listed = {task["name"]: task for task in json.loads(omniperf("tasks", "list", "--json").stdout)}
+    assert listed["mine"]["origin"] == "local"
+    assert listed["quickstart"]["origin"] == "shipped"
+    assert "mine" in omniperf("tasks", "list").stdout
+    shown = json.loads(omniperf("tasks", "show", "mine", "--json").stdout)
+    assert shown["task"]["id"] == "mine"
+    assert shown["workload_kind"] == "module"
+    assert "src/package/module.py" in omniperf("tasks", "show", "mine").stdout

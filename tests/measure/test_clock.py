@@ -1,0 +1,119 @@
+"""The clock is outside: what a workload does in its own process cannot make it look faster."""
+
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omniperf.measure.arms import make_arm
+from omniperf.measure.bench import Bench, open_bench
+from omniperf.measure.clock import Sample, Timing, WorkloadError, sample
+from omniperf.results.events import ignore
+from omniperf.settings import Settings
+
+
+@pytest.fixture
+def timed(
+    make_task: Callable[..., object], settings: Settings, tmp_path: Path, bubblewrap: None
+) -> Callable[..., Sample]:
+    def run(workload: str, seeds: tuple[int, ...] = (1, 2), seconds: float = 60.0, extra: str = "") -> Sample:
+        bench: Bench = open_bench(make_task(workload=workload, extra=extra), settings, ignore)  # type: ignore[arg-type]
+        with bench.tree("base") as tree:
+            arm = make_arm("base", bench.task, bench.environment, bench.backend, tree.tree, tmp_path)
+            return sample(bench.backend, arm, bench.task, bench.kind, list(seeds), Timing(len(seeds) - 1, seconds))
+
+    return run
+
+
+SLEEPS = "import time\nfrom toy.order import distinct\ndef setup(seed): return seed\ndef run(state):\n    time.sleep(0.05)\n    return state\n"
+
+
+def test_the_timed_region_holds_every_state_but_the_warm_up(timed: Callable[..., Sample]) -> None:
+    taken = timed(SLEEPS, (1, 2, 3, 4))
+    assert 0.15 <= taken.seconds < 0.25
+    assert taken.overhead < 0.01
+    assert taken.prepare > 0.05
+    assert 5 < taken.peak_memory < 200
+
+
+def test_equal_seeds_give_equal_outputs_and_other_seeds_do_not(timed: Callable[..., Sample]) -> None:
+    assert timed(SLEEPS, (1, 2)).digest
+
+
+CHEATS = {
+    "a fake clock": "import time\ntime.perf_counter = time.monotonic = lambda: 0.0\n",
+    "printing what looks like a reply": "print('{\"ready\": true}'); print('0' * 64)\n",
+    "closing standard streams": "import os\nos.close(1)\n",
+}
+
+
+@pytest.mark.parametrize("cheat", CHEATS.values(), ids=CHEATS.keys())
+def test_tampering_at_import_changes_nothing(timed: Callable[..., Sample], cheat: str) -> None:
+    assert timed(cheat + SLEEPS).seconds >= 0.05
+
+
+def test_a_digest_sent_early_does_not_fit_the_outputs(timed: Callable[..., Sample]) -> None:
+    early = SLEEPS.replace(
+        "    time.sleep(0.05)\n",
+        "    import os, re\n"
+        "    for fd in range(3, 64):\n"
+        "        try: os.write(fd, b'0' * 64 + b'\\n')\n"
+        "        except OSError: pass\n"
+        "    time.sleep(0.05)\n",
+    )
+    with pytest.raises(WorkloadError, match=r"digest|record"):
+        timed(early)
+
+
+@pytest.mark.parametrize(
+    ("body", "message"),
+    [
+        ("raise ValueError('no luck')", "run raised ValueError: no luck"),
+        ("import os; os._exit(0)", "exited with status 0 during run"),
+        ("while True: pass", "run did not finish in time"),
+        ("return object()", "NotPlainError: a builtins.object"),
+        ("return bytearray(3)", "NotPlainError"),
+        ("return type('L', (list,), {})([1])", "NotPlainError"),
+        ("return (x for x in [1])", "NotPlainError: a builtins.generator"),
+        ("import sys; sys.exit(0)", "run raised SystemExit"),
+    ],
+)
+def test_a_workload_that_fails_says_how(timed: Callable[..., Sample], body: str, message: str) -> None:
+    workload = f"from toy.order import distinct\ndef setup(seed): return seed\ndef run(state):\n    {body}\n"
+    with pytest.raises(WorkloadError, match=message):
+        timed(workload, seconds=2.0)
+
+
+def test_a_workload_that_does_not_import_says_where(timed: Callable[..., Sample]) -> None:
+    with pytest.raises(WorkloadError, match=r"importing the workload raised ModuleNotFoundError.*nowhere"):
+        timed("import nowhere\ndef setup(seed): pass\ndef run(state): pass\n")
+
+
+def test_a_timed_sample_leaves_nothing_behind(timed: Callable[..., Sample]) -> None:
+    writes = (
+        "import os\nfrom toy.order import distinct\ndef setup(seed): return seed\n"
+        "def run(state):\n"
+        "    left = [p for p in ('/tmp/m', '/dev/shm/m', '/home/agent/m') if os.path.exists(p)]\n"
+        "    for p in ('/tmp/m', '/dev/shm/m', '/home/agent/m'): open(p, 'w').close()\n"
+        "    try: open('/workspace/m', 'w'); left.append('tree')\n"
+        "    except OSError: pass\n"
+        "    return left if state == 1 else []\n"
+    )
+    from omniperf.measure.checker import read
+
+    assert read(timed(writes, (1, 2)).output) == [[]]
+
+
+SCRIPT = "import time, os\nfrom toy.order import distinct\ndistinct([1])\ntime.sleep(0.1)\nprint('seed', os.environ['OMNIPERF_SEED'])\nprint('Duration: 0.0123 seconds')\n"
+
+
+def test_a_script_is_timed_as_a_process_and_its_own_figure_is_only_shown(timed: Callable[..., Sample]) -> None:
+    taken = timed(SCRIPT, (7,))
+    assert taken.seconds >= 0.1
+    assert "Duration: 0.0123" in taken.printed
+    assert "seed 7" in taken.printed
+
+
+def test_a_script_that_fails_is_no_sample(timed: Callable[..., Sample]) -> None:
+    with pytest.raises(WorkloadError, match="ended with status 3: bad"):
+        timed("print('bad')\nraise SystemExit(3)\n", (7,))
