@@ -106,9 +106,9 @@ def _read_file(file: Path, values: dict[str, object], origins: dict[str, str]) -
         text = file.read_text(encoding="utf-8")
         table = tomllib.loads(text)
     except tomllib.TOMLDecodeError as error:
-        place = re.search(r"\(at line (\d+), column \d+\)", str(error))
-        where = f"{file}:{place[1]}" if place else str(file)
-        said = str(error).replace(place[0] if place else "", "").strip()
+        said, _, place = str(error).partition(" (at ")
+        line = re.match(r"line (\d+)", place)  # else the end of the document
+        where = f"{file}:{line[1] if line else len(text.splitlines())}"
         raise UsageError(f"{where}: not valid TOML: {said}.", "Correct that line.") from None
     except (OSError, UnicodeDecodeError) as error:
         raise UsageError(f"{file} cannot be read ({error}).", "Make it a readable UTF-8 file.") from None

@@ -7,7 +7,10 @@ app = new_app()
 
 @app.command()
 def agents(json: JsonFlag = False) -> None:
-    """List the agents that can be run: OmniPerf's own, and those of installed packages."""
+    """List the agents that can be run.
+
+    They are OmniPerf's own, and those of installed packages (entry points `omniperf.agents`).
+    """
     from dataclasses import asdict
 
     from omniperf.agents.registry import list_agents

@@ -11,7 +11,10 @@ app = new_app()
 def doctor(
     results: ResultsFlag = None, worktrees: WorktreesFlag = None, cache: CacheFlag = None, json: JsonFlag = False
 ) -> None:
-    """Check that this host can run and measure tasks; exits with 1 when something fails."""
+    """Check that this host can run and measure tasks.
+
+    Each line is ok, info, warn or FAIL, with what to do about it; exits with 1 when one is FAIL.
+    """
     from dataclasses import asdict
 
     from omniperf.cli.output import print_json, print_view

@@ -90,13 +90,14 @@ class Worker:
             os.close(info_inside)
         with os.fdopen(info, "rb") as told:
             said = told.read() if backend.isolated else b""
-        self._pid = json.loads(said)["child-pid"] if said else self._process.pid
+        first = json.loads(said)["child-pid"] if said else None
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer = b""
         try:
             self._record(_READY_SECONDS, "importing the workload")
+            self._pid = self._process.pid if first is None else _only_child(first)
         except BaseException:
             self.close()
             raise
@@ -263,6 +264,14 @@ class Worker:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self.close()
+
+
+def _only_child(pid: int) -> int:
+    """The worker, as the host sees it: the one child of the sandbox's first process."""
+    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
+    if len(children) != 1:
+        raise WorkloadError(f"the sandbox holds {len(children)} processes where the worker should be")
+    return int(children[0])
 
 
 @dataclass(frozen=True)

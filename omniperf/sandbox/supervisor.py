@@ -91,8 +91,11 @@ class Kept:
         return bytes(self.head) + middle + bytes(tail), dropped
 
 
-def run(request, isolated):
-    """Run one command to its end or its limit, then end whatever it left behind."""
+def run(request, isolated, requests):
+    """Run one command to its end or its limit, then end whatever it left behind.
+
+    None when the harness went away meanwhile, which closes the other end of `requests`.
+    """
     started = time.monotonic()
     deadline = started + request["seconds"]
     kept, stopped_by, exit_code = Kept(request["kept_bytes"]), "", -signal.SIGKILL
@@ -113,6 +116,7 @@ def run(request, isolated):
     poll = select.poll()
     poll.register(pipe, select.POLLIN)
     poll.register(alive, select.POLLIN)
+    poll.register(requests, 0)  # only its hang-up is waited for
     next_look = started
     while not stopped_by:
         now = time.monotonic()
@@ -121,7 +125,9 @@ def run(request, isolated):
             break
         # Wakes at once for output or exit; the tenth of a second only paces the look at memory.
         events = dict(poll.poll(1000 * min(0.1, deadline - now)))
-        if pipe in events:
+        if requests in events:
+            stopped_by = "harness"
+        elif pipe in events:
             data = read(pipe)
             if data:
                 kept.add(data)
@@ -146,6 +152,8 @@ def run(request, isolated):
     end_all(isolated)
     os.close(alive)
     process.stdout.close()
+    if stopped_by == "harness":
+        return None
     output, dropped = kept.result()
     return {
         "exit_code": exit_code,
@@ -181,8 +189,11 @@ def main():
         signal.signal(number, signal.SIG_IGN)
     replies.write(b'{"ready": true}\n')
     replies.flush()
-    for line in requests:
-        replies.write(json.dumps(run(json.loads(line), isolated)).encode() + b"\n")
+    while line := requests.readline():
+        reply = run(json.loads(line), isolated, requests.fileno())
+        if reply is None:
+            break
+        replies.write(json.dumps(reply).encode() + b"\n")
         replies.flush()
     end_all(isolated)
 

@@ -97,7 +97,7 @@ def test_relative_xdg_folders_are_ignored(here: Path, tmp_path: Path, monkeypatc
 @pytest.mark.parametrize(
     ("text", "message"),
     [
-        ("a = 1\nb = [\n", r"omniperf\.toml:\d: not valid TOML: .*Correct that line"),
+        ("a = 1\nb = [\n", r"omniperf\.toml:2: not valid TOML: .*Correct that line"),
         ('results = "a"\n\nresult = "b"\n', r"omniperf\.toml:3: 'result' is not a setting\. Did you mean 'results'"),
         ("[zzz]\na = 1\n", r"omniperf\.toml:1: 'zzz' is not a setting\. The settings are results,"),
         ("# x\ncache = 3\n", r"omniperf\.toml:2: cache is 3, not the path of a folder\. Correct"),

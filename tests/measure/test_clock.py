@@ -1,5 +1,7 @@
 """The clock is outside: what a workload does in its own process cannot make it look faster."""
 
+import os
+import time
 from collections.abc import Callable
 from pathlib import Path
 
@@ -7,7 +9,7 @@ import pytest
 
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bench import Bench, open_bench
-from omniperf.measure.clock import Sample, Timing, WorkloadError, sample
+from omniperf.measure.clock import Sample, Timing, Worker, WorkloadError, sample
 from omniperf.results.events import ignore
 from omniperf.settings import Settings
 
@@ -117,3 +119,23 @@ def test_a_script_is_timed_as_a_process_and_its_own_figure_is_only_shown(timed: 
 def test_a_script_that_fails_is_no_sample(timed: Callable[..., Sample]) -> None:
     with pytest.raises(WorkloadError, match="ended with status 3: bad"):
         timed("print('bad')\nraise SystemExit(3)\n", (7,))
+
+
+def test_a_worker_that_never_ends_is_ended(bench: Bench, tmp_path: Path) -> None:
+    task = bench.task.model_copy(update={"_folder": tmp_path})
+    (tmp_path / "workload.py").write_text("def setup(seed): return seed\ndef run(state):\n    while True: pass\n")
+    with bench.tree("base") as tree:
+        arm = make_arm("base", task, bench.environment, bench.backend, tree.tree, tmp_path)
+        with Worker(bench.backend, arm, task, "module") as worker:
+            worker.setup([1], 10)
+            with pytest.raises(WorkloadError, match="did not finish in time"):
+                worker.run(0.5)
+            os.kill(worker._pid, 0)
+    deadline = time.monotonic() + 5
+    while time.monotonic() < deadline:
+        try:
+            os.kill(worker._pid, 0)
+        except ProcessLookupError:
+            return
+        time.sleep(0.02)
+    pytest.fail("the worker is still running")

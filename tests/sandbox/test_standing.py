@@ -1,7 +1,11 @@
 """Commands in a standing sandbox: limits hold, whole trees die, nothing of the host is seen."""
 
+import contextlib
 import os
+import pickle
 import socket
+import subprocess
+import sys
 import threading
 import time
 from collections.abc import Iterator
@@ -57,10 +61,11 @@ def test_commands_start_in_the_workspace_and_find_the_tasks_python(sandbox: Stan
 
 def test_a_command_past_its_time_dies_with_its_whole_tree(sandbox: StandingSandbox) -> None:
     started = time.monotonic()
-    done = sandbox.run("sleep 1000 & (setsid sleep 1000 &) ; trap '' TERM; sleep 1000", 0.5)
+    long = f"sleep 1{os.getpid():07}"
+    done = sandbox.run(f"{long} & (setsid {long} &) ; trap '' TERM; {long}", 0.5)
     assert done.stopped_by == "time"
     assert time.monotonic() - started < 5
-    assert "sleep 1000" not in sandbox.run("ps -eo args | grep -v grep", 10).output
+    assert long not in sandbox.run("ps -eo args", 10).output
 
 
 def test_a_daemon_does_not_outlive_its_command(sandbox: StandingSandbox, tmp_path: Path) -> None:
@@ -180,3 +185,40 @@ def test_a_host_without_user_namespaces_gets_one_sentence(
     with pytest.raises(InfraError, match="no permission.*omniperf doctor.*--sandbox none"):
         open_bench(make_task(), settings, ignore)  # type: ignore[operator]
     assert choose.choose_backend("auto", may_fall_back=True).name == "none"
+
+
+def test_nothing_inside_outlives_a_killed_harness(bench: Bench, tmp_path: Path) -> None:
+    """Kill the harness while a workload spins: no process of the sandbox may be left."""
+    program = (
+        "import sys, pickle, subprocess\n"
+        "from omniperf.sandbox.bubblewrap import Bubblewrap\n"
+        "from omniperf.sandbox.standing import StandingSandbox\n"
+        "sandbox = StandingSandbox(Bubblewrap(), pickle.load(open(sys.argv[1], 'rb')))\n"
+        "print('up', flush=True)\n"
+        "sandbox.run('while :; do :; done # ' + sys.argv[2], 600)\n"
+    )
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    kept = tmp_path / "spec"
+    kept.write_bytes(pickle.dumps(spec_of(bench, tree)))
+    mark = f"mark-{os.getpid()}-{time.time_ns()}"
+    harness = subprocess.Popen([sys.executable, "-c", program, str(kept), mark], stdout=subprocess.PIPE)
+    assert harness.stdout is not None
+    assert harness.stdout.readline() == b"up\n"
+
+    def spinning() -> int:
+        found = 0
+        for folder in Path("/proc").iterdir():
+            with contextlib.suppress(OSError):
+                found += folder.name.isdigit() and f"# {mark}".encode() in (folder / "cmdline").read_bytes()
+        return found
+
+    deadline = time.monotonic() + 10
+    while not spinning() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert spinning() == 1
+    harness.kill()
+    harness.communicate()
+    while spinning() and time.monotonic() < deadline:
+        time.sleep(0.02)
+    assert spinning() == 0
