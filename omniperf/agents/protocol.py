@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
     from omniperf.agents.budget import Budget
     from omniperf.results.journal import Journal
     from omniperf.tasks.schema import Task
@@ -32,7 +33,8 @@ class CommandResult:
 class Screening:
     """What the `benchmark` tool saw: a hint for the agent, never a verdict.
 
-    `speedup` is base / current tree with its 90 % interval `low` to `high`; 0 where nothing could be measured.
+    `speedup` is the reference's time / the current tree's with its 90 % interval `low` to `high`; 0 where nothing could
+    be measured.
     """
 
     decision: Literal["faster", "slower", "no_change", "undecided", "failed"]
@@ -90,8 +92,8 @@ class Tools(Protocol):
         """Insert text after that line (0: at the top)."""
         ...
 
-    def benchmark(self) -> Screening:
-        """Screen the current tree against base."""
+    def benchmark(self, against: Literal["base", "commit"] = "base") -> Screening:
+        """Screen the current tree against base, or against the last commit made through `commit`."""
         ...
 
     def test(self) -> TestReport:

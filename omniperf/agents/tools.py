@@ -7,7 +7,7 @@ import secrets
 import shlex
 import tempfile
 import time
-from contextlib import ExitStack
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
@@ -22,9 +22,11 @@ from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pair
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
+from omniperf.workspace.patch import collect
 from omniperf.workspace.worktree import writable_inside
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
     from types import TracebackType
 
     from omniperf.agents.budget import Budget
@@ -54,6 +56,8 @@ class SessionTools:
         self._budget, self._journal, self._emit = budget, journal, emit
         self._stack = ExitStack()
         self._screens = 0
+        self._committed: Workspace | None = None  # a tree as of the last commit, once a screening asked for one
+        self._follows_commits = False
         self.finished: str | None = None
         self.device_seconds = 0.0
         self.first_edit: float | None = None
@@ -62,8 +66,7 @@ class SessionTools:
             spec = bench.spec(workspace, agent=True)
             self._sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
             self._caches = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
-            self._base = self._stack.enter_context(bench.tree("screening"))
-            bench.build(self._base)
+            self._base = self._stack.enter_context(self._built(b""))
         except BaseException:
             self._stack.close()
             raise
@@ -108,10 +111,11 @@ class SessionTools:
         lines[line:line] = [text if text.endswith("\n") else text + "\n"]
         self._write(target, "".join(lines))
 
-    def benchmark(self) -> Screening:
-        """Screen the current tree against base: fewer pairs and a weaker claim than a verdict's."""
-        self._step("benchmark")
-        screening = self._screen()
+    def benchmark(self, against: Literal["base", "commit"] = "base") -> Screening:
+        """Screen the current tree against base or the last commit: fewer pairs, a weaker claim than a verdict's."""
+        self._step("benchmark", against=against)
+        self._follows_commits = self._follows_commits or against == "commit"
+        screening = self._screen((self._committed or self._base) if against == "commit" else self._base)
         if screening.decision == "faster" and screening.outputs_equal and self.first_gain is None:
             self.first_gain = time.monotonic() - self._budget.started
         self._journal.write("screening", **screening.__dict__)
@@ -167,6 +171,8 @@ class SessionTools:
             raise ToolError(f"The commit {done.ending}: {done.output.strip()[-500:]}")
         after = done.output.strip().splitlines()[-1]
         self._journal.write("commit", sha=after if after != before else "", message=message)
+        if self._follows_commits and after != before:
+            self._committed = self._stack.enter_context(self._built(collect(self._workspace).data))
         return after if after != before else ""
 
     def finish(self, summary: str) -> None:
@@ -186,12 +192,20 @@ class SessionTools:
             raise BudgetExhaustedError("minutes", self._bench.task.limits.minutes)
         return self._sandbox.run(command, min(wanted, self._budget.seconds_left))
 
-    def _screen(self) -> Screening:
+    @contextmanager
+    def _built(self, patch: bytes) -> Iterator[Workspace]:
+        """A tree to screen against, built as the task says."""
+        with self._bench.tree("screening", patch) as tree:
+            if (failed := self._bench.build(tree)) is not None:
+                raise ToolError(f"The build {failed.ending}: {failed.output[-500:]}")
+            yield tree
+
+    def _screen(self, reference: Workspace) -> Screening:
         bench, task = self._bench, self._bench.task
         self._screens += 1
         caches = self._caches / f"screen-{self._screens}"
         arms = (
-            make_arm("base", task, bench.environment, bench.backend, self._base.tree, self._caches),
+            make_arm("base", task, bench.environment, bench.backend, reference.tree, caches),
             make_arm("candidate", task, bench.environment, bench.backend, self._workspace.tree, caches),
         )
         measure = task.measure.model_copy(update={"confidence": 0.95})

@@ -6,7 +6,14 @@ from typing import Annotated
 import typer
 
 from omniperf.cli.options import (
-    CacheFlag, JsonFlag, MirrorFlag, ResultsFlag, SandboxFlag, TasksFlag, WorktreesFlag, new_app,
+    CacheFlag,
+    JsonFlag,
+    MirrorFlag,
+    ResultsFlag,
+    SandboxFlag,
+    TasksFlag,
+    WorktreesFlag,
+    new_app,
 )  # fmt: skip
 
 app = new_app()
@@ -56,12 +63,12 @@ def run(
             "mirrors": mirror or None,
             "sandbox": sandbox,
             "tasks": tasks,
-        }  # fmt: skip
+        }
     )
     spec = AttemptSpec(
         run_id="", agent=agent, n=0, options={"file": str(patch)} if patch else {}, hints=hints,
         versus_human=versus_human, keep_workspace=keep,
-    )  # fmt: skip
+    )
     with progress() as emit:
         folder, found = run_task(load_task(task, settings), spec, attempts, settings, emit)
     if json:

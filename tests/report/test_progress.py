@@ -66,7 +66,7 @@ def test_a_terminal_keeps_one_line_a_phase(terminal: Terminal) -> None:
         "· agent      bash · step 3",
         "· verify     improved: the lower…",
     ]
-    assert "6 pairs · " in terminal.getvalue()
+    assert "measuring · 6 pairs…" in terminal.getvalue()
 
 
 def test_no_line_is_wider_than_the_terminal(terminal: Terminal) -> None:

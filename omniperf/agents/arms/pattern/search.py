@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -19,7 +18,7 @@ from omniperf.agents.arms.pattern.restore import write_inside
 from omniperf.agents.arms.pattern.rules import all_rules
 from omniperf.agents.arms.pattern.source import Source
 from omniperf.agents.budget import BudgetExhaustedError
-from omniperf.agents.protocol import Screening, ToolError
+from omniperf.agents.protocol import ToolError
 from omniperf.tasks.globs import matches
 
 if TYPE_CHECKING:
@@ -52,11 +51,11 @@ class _Hot:
 
 @dataclass
 class Search:
-    """What one attempt knows: the screening of what is kept, what was tried, and the edit that is not decided yet."""
+    """What one attempt knows: what is kept, what was tried, and the edit that is not decided yet."""
 
     session: Session
     kept: list[str] = field(default_factory=list)
-    screening: Screening = field(default_factory=lambda: Screening("no_change", 1.0, 1.0, 1.0, 0, True))
+    gain: float = 1.0
     tried: set[tuple[str, str, str, tuple[str, ...]]] = field(default_factory=set)
     texts: set[tuple[str, int]] = field(default_factory=set)
     pending: tuple[str, str] | None = None
@@ -137,27 +136,18 @@ class Search:
     def judge(self) -> Result:
         """Benchmark the tree and, only if that was faster, test it."""
         try:
-            seen = self.session.tools.benchmark()
+            # Against what is kept, not against base: a small gain on top of a large one would drown in its error.
+            seen = self.session.tools.benchmark(against="commit")
             if seen.decision == "failed" or not seen.outputs_equal:
                 return "wrong"
-            if not self.faster(seen):
+            if seen.decision != "faster":
                 return "slow"
             if not self.session.tools.test().passed:
                 return "wrong"
         except ToolError:
             return "wrong"
-        self.screening = seen
+        self.gain *= seen.speedup
         return "kept"
-
-    def faster(self, seen: Screening) -> bool:
-        """Whether the tree is faster than base, and faster than what is kept by more than both measurements' error.
-
-        Both screenings are against base, with independent errors: half widths on the log scale add in squares.
-        """
-        if seen.decision != "faster" or seen.low <= 0:
-            return False
-        gain = math.log(seen.speedup / self.screening.speedup)
-        return gain > math.hypot(_half_width(seen), _half_width(self.screening)) if self.kept else True
 
     def make_room(self) -> None:
         """Stop before a trial that the steps do not suffice to end, so that nothing undecided stays in the tree."""
@@ -174,9 +164,5 @@ class Search:
         """Say in a few lines what was tried and kept."""
         if not self.kept:
             return f"{self.trials} rewrites tried, none kept."
-        seen = f"screened {self.screening.speedup:.2f}x against base"
+        seen = f"screened about {self.gain:.2f}x in all"
         return "\n".join((f"{self.trials} rewrites tried, {len(self.kept)} kept, {seen}:", *self.kept))
-
-
-def _half_width(screening: Screening) -> float:
-    return math.log(screening.high / screening.low) / 2
