@@ -17,7 +17,6 @@ from omniperf.agents.protocol import CommandResult, Hotspot, Screening, TestRepo
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Worker, WorkloadError
-from omniperf.measure.compare import Comparer
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
@@ -204,15 +203,17 @@ class SessionTools:
         bench, task = self._bench, self._bench.task
         self._screens += 1
         caches = self._caches / f"screen-{self._screens}"
+        export = self._proved.exported == "in the worker"
+        common = (task, bench.environment, bench.backend)
         arms = (
-            make_arm("base", task, bench.environment, bench.backend, reference.tree, caches),
-            make_arm("candidate", task, bench.environment, bench.backend, self._workspace.tree, caches),
+            make_arm("base", *common, reference.tree, caches, export=export),
+            make_arm("candidate", *common, self._workspace.tree, caches, export=export),
         )
         measure = task.measure.model_copy(update={"confidence": 0.95})
         label = f"screening-{self._screens}"
         plan = Plan(measure, secrets.token_bytes(32), label, _SCREENING_LOOKS, "agent", warm_states=1, give_up=True)
         comparable = self._proved.outputs_comparable
-        with Comparer(bench.backend, arms[0], task, bench.kind, own_check=self._proved.own_check) as comparer:
+        with self._proved.comparer(bench, arms[0]) as comparer:
             try:
                 pairs = measure_pairs(
                     bench.backend, task, bench.kind, *arms, plan, comparer if comparable else None,

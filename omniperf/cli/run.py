@@ -66,8 +66,13 @@ def run(
         }
     )
     spec = AttemptSpec(
-        run_id="", agent=agent, n=0, options={"file": str(patch)} if patch else {}, hints=hints,
-        versus_human=versus_human, keep_workspace=keep,
+        run_id="",
+        agent=agent,
+        n=0,
+        options={"file": str(patch)} if patch else {},
+        hints=hints,
+        versus_human=versus_human,
+        keep_workspace=keep,
     )
     with progress() as emit:
         folder, found = run_task(load_task(task, settings), spec, attempts, settings, emit)

@@ -40,7 +40,9 @@ def python_path(task: Task, backend: Backend, spec: Spec) -> str:
     return os.pathsep.join(str(workspace / path) for path in task.environment.pythonpath)
 
 
-def make_arm(name: str, task: Task, environment: Environment, backend: Backend, tree: Path, caches: Path) -> Arm:
+def make_arm(
+    name: str, task: Task, environment: Environment, backend: Backend, tree: Path, caches: Path, *, export: bool = False
+) -> Arm:
     """The arm of a tree; compiled Python goes to a folder of its own under `caches`, shared with no other tree.
 
     The folder is writable until `sealed` closes it: code compiled in the warm-up is what the timed samples load, and
@@ -55,10 +57,11 @@ def make_arm(name: str, task: Task, environment: Environment, backend: Backend, 
         Mount(pycache, "/pycache", writable=True),
     )
     spec = tree_spec(task, environment, tree, writable=False, extra=extra)
-    return Arm(name, replace(spec, env={**spec.env, "PYTHONPYCACHEPREFIX": backend.where(spec, "/pycache")}))
+    env = {**spec.env, "PYTHONPYCACHEPREFIX": backend.where(spec, "/pycache")}
+    return Arm(name, replace(spec, env=env), export)
 
 
 def sealed(arm: Arm, cores: tuple[int, ...]) -> Arm:
     """The arm as it is timed: nothing writable outlives a sample, and it runs on the lane's cores."""
     mounts = tuple(replace(mount, writable=False) for mount in arm.spec.mounts)
-    return Arm(arm.name, replace(arm.spec, mounts=mounts, cores=cores))
+    return replace(arm, spec=replace(arm.spec, mounts=mounts, cores=cores))

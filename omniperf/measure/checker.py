@@ -209,14 +209,20 @@ def native(value):
     return value
 
 
-def compare(candidate, reference, seeds, check):
-    """The verdict on one batch of outputs, as the reply's record."""
+def compare(candidate, reference, seeds, check=None, export=None):
+    """The verdict on one batch of outputs, as the reply's record; `export` is applied to both sides first."""
     try:
         mine, base = read(candidate), read(reference)
     except NotPlainError as error:
         return {"equal": False, "detail": f"the output cannot be read: {error}"}
     if type(mine) is not list or len(mine) != seeds or len(base) != seeds:
         return {"equal": False, "detail": f"the output must be {seeds} results"}
+    if export is not None:
+        base = [export(native(output)) for output in base]
+        try:
+            mine = [export(native(output)) for output in mine]
+        except Exception as error:
+            return {"equal": False, "detail": f"export() refused an output: {type(error).__name__}: {error}"[:2000]}
     if check is None:
         detail = difference(mine, base)
         return {"equal": not detail, "detail": detail}
@@ -240,16 +246,17 @@ def main():
     os.dup2(null, 1)
     site.main()
     sys.path[:0] = config["pythonpath"]
-    check = None
-    if config["check"]:
+    check = export = None
+    if config["check"] or config["export"]:
         spec = importlib.util.spec_from_file_location("workload", config["workload"])
         module = importlib.util.module_from_spec(spec)
         spec.loader.exec_module(module)
-        check = module.check
+        check = module.check if config["check"] else None
+        export = module.export if config["export"] else None
     while line := requests.readline():
         request = json.loads(line)
         candidate, reference = requests.read(request["candidate"]), requests.read(request["reference"])
-        replies.write(json.dumps(compare(candidate, reference, request["seeds"], check)).encode() + b"\n")
+        replies.write(json.dumps(compare(candidate, reference, request["seeds"], check, export)).encode() + b"\n")
         replies.flush()
 
 

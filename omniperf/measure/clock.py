@@ -37,10 +37,14 @@ class WorkloadError(Exception):
 
 @dataclass(frozen=True)
 class Arm:
-    """One of the trees that are measured: its name and the sandbox that shows it at /workspace."""
+    """One of the trees that are measured: its name and the sandbox that shows it at /workspace.
+
+    `export` says that the workload's `export` runs in the worker, inside the timed region.
+    """
 
     name: str
     spec: Spec
+    export: bool = False
 
 
 @dataclass(frozen=True)
@@ -70,6 +74,7 @@ class Worker:
         workspace = backend.where(spec, "/workspace")
         config = {
             "kind": kind,
+            "export": arm.export,
             "workload": backend.where(spec, "/omniperf/workload.py"),
             "args": list(task.workload.args),
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],

@@ -23,13 +23,16 @@ _CHECKER = Path(__file__).with_name("checker.py")
 class Comparer:
     """Compares batches of outputs. A context manager; its process starts only when bytes differ.
 
-    Equal bytes are equal outputs. Others are decoded and compared in a clean process with base's tree: by the
-    workload's own `check` where it has one, else by type, shape, dtype and a tolerance for floating point.
+    Equal bytes are equal outputs. Others are decoded and compared in a clean process with base's tree: after the
+    workload's own `export`, by its own `check` where it has one, else by type, shape, dtype and a tolerance for
+    floating point.
     """
 
-    def __init__(self, backend: Backend, base: Arm, task: Task, kind: str, *, own_check: bool) -> None:
+    def __init__(
+        self, backend: Backend, base: Arm, task: Task, kind: str, *, own_check: bool, own_export: bool
+    ) -> None:
         self._backend, self._base, self._task, self._kind = backend, base, task, kind
-        self._own_check = own_check
+        self._own_check, self._own_export = own_check, own_export
         self._process: subprocess.Popen[bytes] | None = None
 
     def difference(self, candidate: bytes, reference: bytes, seeds: int) -> str:
@@ -57,6 +60,7 @@ class Comparer:
             config = {
                 "workload": self._backend.where(spec, "/omniperf/workload.py"),
                 "check": self._own_check,
+                "export": self._own_export,
                 "pythonpath": [str(workspace / path) for path in self._task.environment.pythonpath],
             }
             self._process = subprocess.Popen(

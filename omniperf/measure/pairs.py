@@ -149,6 +149,8 @@ def measure_pairs(
                         kept.append(replace(taken[letter], output=b""))  # outputs are large and needed only below
                     record(_pair_record(plan, number, half, drawn, taken, lane.name))
                     compare(taken["B"], taken["A"], pairs.states)
+                    counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
+                    emit(Event(plan.phase, "measuring base and candidate in turn", counted))
                     if number + 1 in plan.looks:
                         found = decide(
                             pairs.log_ratios(metric), plan.measure, plan.looks, counter=metric == "peak_memory"

@@ -67,7 +67,7 @@ class Module:
         sys.modules["workload"] = self.module
         spec.loader.exec_module(self.module)
         self.run = self.module.run
-        self.export = getattr(self.module, "export", None)
+        self.export = self.module.export if config["export"] else None
         self.states, self.blob = [], b""
 
     def setup(self, seeds):

@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm
-from omniperf.measure.compare import Comparer
 from omniperf.measure.pairs import BaseError, CandidateError, Pairs, Plan, measure_pairs
 from omniperf.measure.statistics import decide, guard_held
 from omniperf.results.events import Event
@@ -31,6 +30,7 @@ if TYPE_CHECKING:
     from omniperf.results.schema import Estimate
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
+    from omniperf.workspace.worktree import Workspace
 
 _MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that work was moved, not removed
 
@@ -95,13 +95,18 @@ def _verify(
             )
         caches = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
         arms = (
-            make_arm("base", bench.task, bench.environment, bench.backend, base.tree, caches),
-            make_arm("candidate", bench.task, bench.environment, bench.backend, candidate.tree, caches),
+            _arm(bench, proved, "base", base, caches),
+            _arm(bench, proved, "candidate", candidate, caches),
         )
         verdict = _measured(bench, proved, arms, record, emit, tests_passed=tests_passed)
         if versus_human and verdict.speedup is not None:
             verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
     return verdict
+
+
+def _arm(bench: Bench, proved: Preflight, name: str, workspace: Workspace, caches: Path) -> Arm:
+    export = proved.exported == "in the worker"
+    return make_arm(name, bench.task, bench.environment, bench.backend, workspace.tree, caches, export=export)
 
 
 def _tests(bench: Bench, patch: Patch) -> tuple[bool | None, str]:
@@ -135,7 +140,7 @@ def _measured(
     sworn = {"seed_commitment": hashlib.sha256(secret).hexdigest(), "seed_secret": secret.hex()}
     record({"phase": "verify", "seed_commitment": sworn["seed_commitment"], "started": time.time()})
     correctness = Correctness(tests_passed=tests_passed)
-    with Comparer(bench.backend, base, task, bench.kind, own_check=proved.own_check) as comparer:
+    with proved.comparer(bench, base) as comparer:
         try:
             pairs = measure_pairs(
                 bench.backend, task, bench.kind, *arms, plan,
@@ -263,9 +268,9 @@ def _versus_human(
     with bench.tree("human", reference) as human:
         if (failed := bench.build(human)) is not None:
             raise OmniPerfError(f"The human patch does not build: a command {failed.ending}.", "Correct the task.")
-        arm = make_arm("human", bench.task, bench.environment, bench.backend, human.tree, caches)
+        arm = _arm(bench, proved, "human", human, caches)
         plan = Plan(bench.task.measure, secrets.token_bytes(32), "versus-human")
-        with Comparer(bench.backend, arm, bench.task, bench.kind, own_check=proved.own_check) as comparer:
+        with proved.comparer(bench, arm) as comparer:
             try:
                 pairs = measure_pairs(
                     bench.backend, bench.task, bench.kind, arm, candidate, plan,

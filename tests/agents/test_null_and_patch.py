@@ -92,9 +92,7 @@ def session(
         ("Makefile", b"all:\n", b"all:\n# %s\n"),
     ],
 )
-def test_null_appends_a_comment_in_the_files_own_syntax(
-    tmp_path: Path, name: str, before: bytes, after: bytes
-) -> None:
+def test_null_appends_a_comment_in_the_files_own_syntax(tmp_path: Path, name: str, before: bytes, after: bytes) -> None:
     given, tools, _ = session(tmp_path, {name: before}, (name,))
     assert NullAgent().solve(given) == Outcome("finished")
     content = (tmp_path / name).read_bytes()

@@ -125,3 +125,14 @@ def test_the_tasks_own_check_decides_where_there_is_one() -> None:
     assert compare(near, base, 1, check)["equal"]
     assert "too far" in compare(far, base, 1, check)["detail"]
     assert not compare(marshal.dumps([1, 2], 2), base, 1, check)["equal"]
+
+
+def test_export_is_applied_to_both_sides_here_and_not_in_the_worker() -> None:
+    def export(output: object) -> int:
+        assert output != [3], "not a valid answer"
+        return len(output)  # type: ignore[arg-type]
+
+    one, other, long, invalid = (marshal.dumps([value], 2) for value in ([1], [2], [1, 2], [3]))
+    assert compare(other, one, 1, export=export)["equal"]
+    assert not compare(long, one, 1, export=export)["equal"]
+    assert "not a valid answer" in compare(invalid, one, 1, export=export)["detail"]

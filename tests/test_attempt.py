@@ -1,0 +1,253 @@
+"""One attempt with each kind of agent, through the real sandbox, and what it leaves behind."""
+
+import json
+import subprocess
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omniperf import attempt as story
+from omniperf.agents.protocol import Outcome, Session
+from omniperf.attempt import AttemptSpec, run_task
+from omniperf.errors import InfraError, UsageError
+from omniperf.results.events import ignore
+from omniperf.results.schema import Result
+from omniperf.results.store import load_result, read_lines
+from omniperf.settings import Settings
+from omniperf.tasks.schema import Task
+from tests.conftest import FAST, git
+
+FILES = {
+    "result.json", "model_patch.diff", "prompt.md", "task.json", "journal.jsonl", "measurements.jsonl", "environment.json",
+}  # fmt: skip
+
+
+@pytest.fixture
+def task(make_task: Callable[..., Task], bubblewrap: None) -> Task:
+    return make_task()
+
+
+def run(task: Task, settings: Settings, agent: str, **options: str) -> tuple[Path, Result]:
+    spec = AttemptSpec(run_id="", agent=agent, n=0, options=options)
+    folder, results = run_task(task, spec, 1, settings, ignore)
+    return folder / task.id / f"{agent}.1", results[0]
+
+
+def test_the_oracle_improves_and_its_diff_is_the_human_tree(task: Task, settings: Settings, tmp_path: Path) -> None:
+    folder, result = run(task, settings, "oracle")
+    assert result.outcome.kind == "finished"
+    assert result.outcome.finish_called
+    assert result.verdict.class_ == "improved"
+    assert {path.name for path in folder.iterdir()} == FILES
+    clone = tmp_path / "clone"
+    git(tmp_path, "clone", "-q", str(task.folder / "repo"), str(clone))
+    git(clone, "checkout", "-q", result.provenance.base)
+    git(clone, "apply", str(folder / "model_patch.diff"))
+    git(clone, "add", "-A")
+    assert git(clone, "write-tree") == result.provenance.patched_tree
+    assert git(clone, "write-tree") == git(clone, "rev-parse", f"{result.provenance.human}^{{tree}}")
+
+
+def test_everything_needed_to_check_the_verdict_is_there(task: Task, settings: Settings) -> None:
+    import hashlib
+
+    folder, result = run(task, settings, "oracle")
+    assert load_result(folder) == result
+    lines = list(read_lines(folder / "measurements.jsonl"))
+    pairs = [line for line in lines if "pair" in line]
+    assert result.verdict.speedup is not None
+    assert len(pairs) == result.verdict.speedup.pairs
+    commitment = hashlib.sha256(bytes.fromhex(result.verdict.seed_secret)).hexdigest()
+    assert lines[0]["seed_commitment"] == commitment == result.verdict.seed_commitment
+    assert all(line["base"]["digest"] == line["candidate"]["digest"] for line in pairs)
+    assert [line["kind"] for line in read_lines(folder / "journal.jsonl")][-1] == "result"
+    prediction = json.loads((folder.parent.parent / "predictions.jsonl").read_text())
+    assert prediction["model_patch"] == (folder / "model_patch.diff").read_text()
+    assert result.environment["python"]
+
+
+def test_null_is_neither_a_win_nor_a_loss(task: Task, settings: Settings) -> None:
+    _, result = run(task, settings, "null")
+    assert result.verdict.class_ in ("no_change", "inconclusive")
+    assert result.patch is not None
+    assert (result.patch.added, result.patch.removed) == (1, 0)
+
+
+def test_pattern_finds_the_quadratic_loop_by_itself(task: Task, settings: Settings) -> None:
+    folder, result = run(task, settings, "pattern")
+    assert result.verdict.class_ == "improved"
+    assert "seen_set" in (folder / "model_patch.diff").read_text()
+    assert result.usage.seconds_to_first_gain is not None
+
+
+def test_a_given_patch(task: Task, settings: Settings, tmp_path: Path) -> None:
+    good, bad = tmp_path / "good.diff", tmp_path / "bad.diff"
+    repo = task.folder / "repo"
+    good.write_text(git(repo, "diff", "HEAD~1", "HEAD") + "\n")
+    bad.write_text(good.read_text().replace("not in seen", "not in SEEN"))
+    assert run(task, settings, "patch", file=str(good))[1].verdict.class_ == "improved"
+    result = run(task, settings, "patch", file=str(bad))[1]
+    assert result.outcome.kind == "agent_error"
+    assert "does not apply" in result.outcome.detail
+    assert result.verdict.class_ == "no_patch"
+
+
+class _Scripted:
+    """An agent made of one function."""
+
+    version = "1"
+    summary = "a test's"
+
+    def __init__(self, body: Callable[[Session], object]) -> None:
+        self.body = body
+
+    def solve(self, session: Session) -> Outcome:
+        self.body(session)
+        return Outcome("finished")
+
+
+@pytest.fixture
+def scripted(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> Callable[[Callable[[Session], object]], Result]:
+    def go(body: Callable[[Session], object]) -> Result:
+        monkeypatch.setattr(story, "load_agent", lambda name: _Scripted(body))
+        return run(task, settings, "scripted")[1]
+
+    return go
+
+
+def test_an_agent_that_does_nothing(scripted: Callable[..., Result]) -> None:
+    result = scripted(lambda session: None)
+    assert (result.outcome.kind, result.outcome.finish_called) == ("finished", False)
+    assert result.verdict.class_ == "no_patch"
+
+
+def test_an_agent_that_crashes_after_its_work_still_gets_a_verdict(scripted: Callable[..., Result]) -> None:
+    def body(session: Session) -> None:
+        session.tools.create("toy/order.py", FAST)
+        raise RuntimeError("out of luck")
+
+    result = scripted(body)
+    assert (result.outcome.kind, result.outcome.detail) == ("agent_error", "RuntimeError: out of luck")
+    assert result.verdict.class_ == "improved"
+
+
+def test_an_agent_that_never_stops_runs_out_of_steps(scripted: Callable[..., Result]) -> None:
+    def body(session: Session) -> None:
+        while True:
+            session.tools.bash("true")
+
+    result = scripted(body)
+    assert result.outcome.kind == "budget"
+    assert result.usage.steps == 40
+
+
+def test_a_host_that_fails_is_no_failure_of_the_agent(scripted: Callable[..., Result]) -> None:
+    def body(session: Session) -> None:
+        raise InfraError("disk", "The disk is full.")
+
+    result = scripted(body)
+    assert (result.outcome.kind, result.outcome.infra_kind, result.outcome.phase) == ("infra_error", "disk", "agent")
+    assert result.verdict.class_ == "unverified"
+
+
+def test_the_tools_of_a_session(scripted: Callable[..., Result]) -> None:
+    seen: dict[str, object] = {}
+
+    def body(session: Session) -> None:
+        tools = session.tools
+        seen["view"] = tools.view("toy/order.py")
+        seen["hot"] = tools.profile()[0]
+        seen["slow"] = tools.benchmark()
+        tools.str_replace("toy/order.py", "    seen = []", "    seen = list()")
+        seen["python"] = tools.bash("python -c 'import toy.order; print(toy.order.__file__)'").output
+        seen["log"] = tools.bash("git log --format=%s; git status --porcelain").output
+        seen["tests"] = tools.test()
+        seen["sha"] = tools.commit("a list")
+        seen["again"] = tools.commit("nothing new")
+        tools.create("toy/order.py", FAST)
+        seen["fast"] = tools.benchmark()
+        seen["since"] = tools.benchmark(against="commit")
+        tools.insert("toy/order.py", 1, "# inserted")
+        tools.finish("done")
+
+    result = scripted(body)
+    assert "def distinct" in str(seen["view"])
+    assert seen["hot"].function == "distinct"  # type: ignore[attr-defined]
+    assert seen["hot"].file == "toy/order.py"  # type: ignore[attr-defined]
+    assert seen["slow"].decision in ("no_change", "undecided")  # type: ignore[attr-defined]
+    assert seen["python"] == "/workspace/toy/order.py\n"
+    assert seen["log"] == "base\n M toy/order.py\n"
+    assert seen["tests"].passed  # type: ignore[attr-defined]
+    assert len(str(seen["sha"])) == 40
+    assert seen["again"] == ""
+    assert seen["fast"].decision == "faster"  # type: ignore[attr-defined]
+    assert seen["since"].decision == "faster"  # type: ignore[attr-defined]
+    assert result.outcome.finish_called
+    assert result.verdict.class_ == "improved"
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", ".git/config", "link/x", "toy/../../x", ""])
+def test_no_tool_leaves_the_workspace(scripted: Callable[..., Result], path: str) -> None:
+    from omniperf.agents.protocol import ToolError
+
+    def body(session: Session) -> None:
+        session.tools.bash("ln -s /etc link")
+        for use in (lambda: session.tools.view(path), lambda: session.tools.create(path, "x")):
+            with pytest.raises(ToolError):
+                use()
+        session.tools.bash("rm link")
+
+    assert scripted(body).outcome.kind == "finished"
+
+
+def test_the_worktree_is_gone_and_the_seal_forgot_it(task: Task, settings: Settings) -> None:
+    run(task, settings, "null")
+    assert list(settings.worktrees.iterdir()) == []
+
+
+def test_an_oracle_without_a_human_patch_is_refused_before_anything_is_written(task: Task, settings: Settings) -> None:
+    assert task.repo is not None
+    alone = task.model_copy(update={"repo": task.repo.model_copy(update={"human": None})})
+    with pytest.raises(UsageError, match="no human patch"):
+        run(alone, settings, "oracle")
+    assert not settings.results.exists()
+
+
+def test_an_interrupt_leaves_no_worktree_behind(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupt(session: Session) -> None:
+        raise KeyboardInterrupt
+
+    monkeypatch.setattr(story, "load_agent", lambda name: _Scripted(interrupt))
+    with pytest.raises(KeyboardInterrupt):
+        run(task, settings, "scripted")
+    assert list(settings.worktrees.iterdir()) == []
+    assert "cancelled" in next(settings.results.rglob("journal.jsonl")).read_text()
+
+
+def test_the_quickstart_needs_no_sandbox(settings: Settings, tmp_path: Path) -> None:
+    """The one task that may run without walls, so that it runs everywhere; the result says so."""
+    import sys
+
+    command = (
+        sys.executable,
+        "-m",
+        "omniperf",
+        "run",
+        "quickstart",
+        "--agent",
+        "oracle",
+        "--sandbox",
+        "none",
+        "--json",
+    )
+    folders = {"OMNIPERF_CACHE": str(settings.cache), "HOME": str(tmp_path), "PATH": "/usr/local/bin:/usr/bin:/bin"}
+    done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=folders, check=False)
+    assert done.returncode == 0, done.stderr
+    made = json.loads(done.stdout)["attempts"][0]
+    assert made["sandbox"] == "none"
+    assert made["verdict"]["class"] == "improved"
