@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import subprocess
 from collections.abc import Callable
-from pathlib import Path
 from textwrap import dedent
+from typing import TYPE_CHECKING
 
 import pytest
 
@@ -15,6 +15,9 @@ from omniperf.sandbox.bubblewrap import why_not
 from omniperf.settings import Settings, load_settings
 from omniperf.tasks.load import load_task
 from omniperf.tasks.schema import Task
+
+if TYPE_CHECKING:
+    from pathlib import Path
 
 SLOW = dedent(
     '''\

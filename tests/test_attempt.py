@@ -19,8 +19,14 @@ from omniperf.tasks.schema import Task
 from tests.conftest import FAST, git
 
 FILES = {
-    "result.json", "model_patch.diff", "prompt.md", "task.json", "journal.jsonl", "measurements.jsonl", "environment.json",
-}  # fmt: skip
+    "result.json",
+    "model_patch.diff",
+    "prompt.md",
+    "task.json",
+    "journal.jsonl",
+    "measurements.jsonl",
+    "environment.json",
+}
 
 
 @pytest.fixture

@@ -57,7 +57,13 @@ def preflight(bench: Bench, emit: Emit) -> Preflight:
 
     The proof is kept with the cache, keyed by everything it depends on. Raises UsageError with the remedy.
     """
-    content = [bench.seal.tree, bench.environment.key, task_sha256(bench.task), bench.backend.name]
+    content = [
+        sorted(Preflight.model_fields),
+        bench.seal.tree,
+        bench.environment.key,
+        task_sha256(bench.task),
+        bench.backend.name,
+    ]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
     kept = bench.settings.cache / "preflight" / f"{key}.json"
     if kept.is_file():

@@ -1,5 +1,6 @@
 """Outputs are read as plain data only, and compared by type, shape and tolerance."""
 
+import contextlib
 import marshal
 import math
 
@@ -36,10 +37,8 @@ def test_sets_too(frozen: frozenset[int], loose: set[str]) -> None:
 
 @given(st.binary(max_size=200))
 def test_any_bytes_are_read_or_refused(data: bytes) -> None:
-    try:
+    with contextlib.suppress(NotPlainError):
         read(data)
-    except NotPlainError:
-        pass
 
 
 @pytest.mark.parametrize(
@@ -64,7 +63,8 @@ def test_hostile_bytes_are_refused(data: bytes) -> None:
     ("mine", "base"),
     [
         (1, True), (1, 1.0), ((1,), [1]), ([1, 2], [1]), ({"a": 1}, {"b": 1}), ("a", b"a"), (1.0, 1.001),
-        (math.nan, 1.0), (1.0, math.nan), (math.inf, -math.inf), (math.inf, 1e308), ([1, [2, 3]], [1, [2, 4]]), (None, 0),
+        (math.nan, 1.0), (1.0, math.nan), (math.inf, -math.inf), (math.inf, 1e308), (None, 0),
+        ([1, [2, 3]], [1, [2, 4]]),
     ],
 )  # fmt: skip
 def test_these_differ(mine: object, base: object) -> None:
@@ -74,7 +74,8 @@ def test_these_differ(mine: object, base: object) -> None:
 @pytest.mark.parametrize(
     ("mine", "base"),
     [
-        (1.0, 1.0 + 1e-12), (math.nan, math.nan), (math.inf, math.inf), ({1, 2}, {2, 1}), ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
+        (1.0, 1.0 + 1e-12), (math.nan, math.nan), (math.inf, math.inf), ({1, 2}, {2, 1}),
+        ({"a": 1, "b": 2}, {"b": 2, "a": 1}),
         (0.0, -0.0), (1 + 1e-12j, 1 + 0j),
     ],
 )  # fmt: skip

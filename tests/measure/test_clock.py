@@ -27,7 +27,14 @@ def timed(
     return run
 
 
-SLEEPS = "import time\nfrom toy.order import distinct\ndef setup(seed): return seed\ndef run(state):\n    time.sleep(0.05)\n    return state\n"
+SLEEPS = """\
+import time
+from toy.order import distinct
+def setup(seed): return seed
+def run(state):
+    time.sleep(0.05)
+    return state
+"""
 
 
 def test_the_timed_region_holds_every_state_but_the_warm_up(timed: Callable[..., Sample]) -> None:
@@ -106,7 +113,14 @@ def test_a_timed_sample_leaves_nothing_behind(timed: Callable[..., Sample]) -> N
     assert read(timed(writes, (1, 2)).output) == [[]]
 
 
-SCRIPT = "import time, os\nfrom toy.order import distinct\ndistinct([1])\ntime.sleep(0.1)\nprint('seed', os.environ['OMNIPERF_SEED'])\nprint('Duration: 0.0123 seconds')\n"
+SCRIPT = """\
+import os, time
+from toy.order import distinct
+distinct([1])
+time.sleep(0.1)
+print('seed', os.environ['OMNIPERF_SEED'])
+print('Duration: 0.0123 seconds')
+"""
 
 
 def test_a_script_is_timed_as_a_process_and_its_own_figure_is_only_shown(timed: Callable[..., Sample]) -> None:

@@ -3,6 +3,7 @@
 import multiprocessing
 import os
 import time
+from itertools import pairwise
 from multiprocessing.connection import Connection
 
 import pytest
@@ -60,7 +61,7 @@ def test_two_processes_never_hold_one_lane_at_once(tmp_path: object) -> None:
         process.join()
     held.sort()
     assert len(held) == 30
-    assert all(earlier[1] <= later[0] for earlier, later in zip(held, held[1:], strict=False))
+    assert all(earlier[1] <= later[0] for earlier, later in pairwise(held))
 
 
 def test_a_lock_dies_with_its_holder(tmp_path: object, monkeypatch: pytest.MonkeyPatch) -> None:

@@ -20,7 +20,7 @@ LOOKS = [
     "git worktree list",
     "git remote -v",
     "cat /git/packed-refs /git/FETCH_HEAD /git/ORIG_HEAD /git/objects/info/alternates",
-    "find / -xdev \\( -name 'reference*' -o -name 'task.yaml' -o -name 'workload.py' -o -name 'result.json' \\) 2>/dev/null",
+    "find / -xdev \\( -name 'reference*' -o -name task.yaml -o -name workload.py -o -name result.json \\) 2>/dev/null",
     "cat /workspace/.git; ls -la /git /git/objects/pack",
 ]
 

@@ -95,7 +95,13 @@ def test_a_process_that_takes_too_much_memory_fails(bench: Bench, tmp_path: Path
     spec = spec_of(bench, tree, allowance=Allowance(memory=300 * 2**20))
     with StandingSandbox(Bubblewrap(), spec) as sandbox:
         assert "MemoryError" in sandbox.run("python -c 'bytearray(10**9)'", 10).output
-        many = "import os, time\nfor _ in range(4):\n  if os.fork() == 0:\n    x = bytearray(150 * 2**20); time.sleep(30)\ntime.sleep(30)"
+        many = (
+            "import os, time\n"
+            "for _ in range(4):\n"
+            "  if os.fork() == 0:\n"
+            "    x = bytearray(150 * 2**20); time.sleep(30)\n"
+            "time.sleep(30)"
+        )
         assert sandbox.run(f"python -c '{many}'", 20).stopped_by == "memory"
         assert sandbox.run("echo alive", 10).output == "alive\n"
 
@@ -182,7 +188,7 @@ def test_a_host_without_user_namespaces_gets_one_sentence(
     from omniperf.sandbox import choose
 
     monkeypatch.setattr(choose, "why_not", lambda: "no permission to make a user namespace")
-    with pytest.raises(InfraError, match="no permission.*omniperf doctor.*--sandbox none"):
+    with pytest.raises(InfraError, match=r"no permission.*omniperf doctor.*--sandbox none"):
         open_bench(make_task(), settings, ignore)  # type: ignore[operator]
     assert choose.choose_backend("auto", may_fall_back=True).name == "none"
 

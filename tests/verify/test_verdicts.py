@@ -119,7 +119,17 @@ def test_protected_files_open_only_by_name(
 def test_work_moved_before_the_clock_is_no_speedup(
     make_task: Callable[..., object], settings: Settings, bubblewrap: None
 ) -> None:
-    base = "import time\n\n\nclass Table:\n    def __init__(self, n):\n        self.n = n\n\n    def total(self):\n        return sum(i * i for i in range(self.n))\n"
+    base = (
+        "import time\n"
+        "\n"
+        "\n"
+        "class Table:\n"
+        "    def __init__(self, n):\n"
+        "        self.n = n\n"
+        "\n"
+        "    def total(self):\n"
+        "        return sum(i * i for i in range(self.n))\n"
+    )
     moved = base.replace(
         "        self.n = n\n", "        self.n = n\n        self.answer = sum(i * i for i in range(n))\n"
     )
@@ -139,7 +149,11 @@ def test_work_moved_before_the_clock_is_no_speedup(
 def test_peak_memory_can_be_the_metric(make_task: Callable[..., object], settings: Settings, bubblewrap: None) -> None:
     base = "def total(n):\n    return sum([i * i for i in range(n)])\n"
     lean = "def total(n):\n    return sum(i * i for i in range(n))\n"
-    workload = "from toy.total import total\ndef setup(seed): return 1_000_000 + seed % 100\ndef run(state): return total(state)\n"
+    workload = (
+        "from toy.total import total\n"
+        "def setup(seed): return 1_000_000 + seed % 100\n"
+        "def run(state): return total(state)\n"
+    )
     extra = "metrics: [{name: peak_memory, unit: MiB, primary: true}, {name: latency, guard: 3.0}]"
     bench = open_bench(make_task(extra, workload=workload, files={"toy/total.py": base}), settings, ignore)  # type: ignore[arg-type]
     data = diff("toy/total.py", base, lean)
@@ -154,8 +168,19 @@ def test_a_guard_that_worsens_turns_the_verdict(
     make_task: Callable[..., object], settings: Settings, bubblewrap: None
 ) -> None:
     base = "def total(n):\n    return sum(i * i % 7 for i in range(n))\n"
-    greedy = "_KEPT = {}\n\n\ndef total(n):\n    _KEPT[n] = bytearray(200 * 2**20)\n    return sum([0, 1, 4, 2, 2, 4, 1][i % 7] for i in range(n % 7)) + n // 7 * 14\n"
-    workload = "from toy.total import total\ndef setup(seed): return 500_000 + seed % 100\ndef run(state): return total(state)\n"
+    greedy = (
+        "_KEPT = {}\n"
+        "\n"
+        "\n"
+        "def total(n):\n"
+        "    _KEPT[n] = bytearray(200 * 2**20)\n"
+        "    return sum([0, 1, 4, 2, 2, 4, 1][i % 7] for i in range(n % 7)) + n // 7 * 14\n"
+    )
+    workload = (
+        "from toy.total import total\n"
+        "def setup(seed): return 500_000 + seed % 100\n"
+        "def run(state): return total(state)\n"
+    )
     extra = "metrics: [{name: latency, primary: true}, {name: peak_memory, unit: MiB, guard: 1.1}]"
     bench = open_bench(make_task(extra, workload=workload, files={"toy/total.py": base}), settings, ignore)  # type: ignore[arg-type]
     data = diff("toy/total.py", base, greedy)
@@ -164,7 +189,12 @@ def test_a_guard_that_worsens_turns_the_verdict(
     assert "peak_memory" in verdict.reason
 
 
-SCRIPT = "from toy.order import distinct\nimport os, random\nrng = random.Random(int(os.environ['OMNIPERF_SEED']))\nprint(len(distinct([rng.randrange(10**9) for _ in range(5000)])))\n"
+SCRIPT = (
+    "from toy.order import distinct\n"
+    "import os, random\n"
+    "rng = random.Random(int(os.environ['OMNIPERF_SEED']))\n"
+    "print(len(distinct([rng.randrange(10**9) for _ in range(5000)])))\n"
+)
 
 
 def test_a_script_is_measured_as_a_process(
