@@ -1,5 +1,6 @@
 """`omniperf tasks`."""
 
+from pathlib import Path
 from typing import Annotated
 
 import typer
@@ -105,6 +106,9 @@ def validate(
 @app.command()
 def new(
     task_id: Annotated[str, typer.Argument(metavar="ID", help="The new task's id, and the name of its folder.")],
+    repo: Annotated[
+        Path | None, typer.Option("--repo", metavar="FOLDER", help="A local git repository: start from its HEAD.")
+    ] = None,
     tasks: TasksFlag = None,
     json: JsonFlag = False,
 ) -> None:
@@ -113,7 +117,7 @@ def new(
     from omniperf.settings import load_settings
     from omniperf.tasks.new import new_task
 
-    written = new_task(load_settings({"tasks": tasks}).tasks / task_id, task_id)
+    written = new_task(load_settings({"tasks": tasks}).tasks / task_id, task_id, repo)
     if json:
         print_json({"written": [str(path) for path in written]})
         return

@@ -22,8 +22,8 @@ description: |
 
 # Where the code comes from: exactly one of url, path (a folder or git repository, relative to this file), pypi.
 repo:
-  url: https://github.com/OWNER/NAME
-  base: "0000000000000000000000000000000000000000"    # the commit the agent starts from
+  {source}
+  base: "{base}"    # the commit the agent starts from
   #human: "1111111"                    # a commit that solves it, as a reference; the agent never sees it
   #omit: ["docs/**"]                   # files to leave out of the tree
 
@@ -74,8 +74,11 @@ def run(state):
 '''
 
 
-def new_task(folder: Path, task_id: str) -> tuple[Path, Path]:
-    """Write `task.yaml` and `workload.py` into a folder and return their paths. Never overwrites: UsageError."""
+def new_task(folder: Path, task_id: str, repo: Path | None = None) -> tuple[Path, Path]:
+    """Write `task.yaml` and `workload.py` into a folder and return their paths. Never overwrites: UsageError.
+
+    With `repo`, a local git repository, the task starts from its HEAD.
+    """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", task_id):
         raise UsageError(
             f"{task_id!r} cannot be a task's id.",
@@ -85,8 +88,27 @@ def new_task(folder: Path, task_id: str) -> tuple[Path, Path]:
     for file in (task_yaml, workload):
         if file.exists() or file.is_symlink():
             raise UsageError(f"{file} is already there.", "Choose another id, or move it away.")
+    source, base = _head_of(repo, folder) if repo is not None else ("url: https://github.com/OWNER/NAME", "0" * 40)
     folder.mkdir(parents=True, exist_ok=True)
     for file, text in ((task_yaml, _TASK), (workload, _WORKLOAD)):
         with file.open("x", encoding="utf-8") as opened:
-            opened.write(text.format(id=task_id))
+            opened.write(text.format(id=task_id, source=source, base=base))
     return task_yaml, workload
+
+
+def _head_of(repo: Path, folder: Path) -> tuple[str, str]:
+    """The `repo` lines for a local repository: its path as the task file sees it, and its HEAD."""
+    import json
+    import os
+
+    from git import Repo
+    from git.exc import GitError, InvalidGitRepositoryError, NoSuchPathError
+
+    try:
+        with Repo(repo, search_parent_directories=True) as found:
+            top, head = found.working_tree_dir or found.git_dir, found.head.commit.hexsha
+    except (InvalidGitRepositoryError, NoSuchPathError):
+        raise UsageError(f"{repo} is not in a git repository.", "Give a folder of one.") from None
+    except (GitError, ValueError) as error:
+        raise UsageError(f"{repo} has no commit to start from ({error}).", "Commit first.") from None
+    return f"path: {json.dumps(os.path.relpath(top, folder))}", head

@@ -279,3 +279,22 @@ def test_published_schemas_are_those_of_the_code() -> None:
     folder = Path(__file__).parents[2] / "docs" / "schema"
     for name, text in runpy.run_path(str(folder / "generate.py"))["schemas"]().items():
         assert json.loads((folder / name).read_text()) == json.loads(text), "run python docs/schema/generate.py"
+
+
+def test_a_new_task_can_start_from_a_local_repository(settings: Settings, tmp_path: Path) -> None:
+    from tests.conftest import git, write
+
+    repo = tmp_path / "shop"
+    write(repo, {"shop/orders.py": "x = 1\n"})
+    git(repo, "init", "-q")
+    with pytest.raises(UsageError, match="no commit to start from"):
+        new_task(settings.tasks / "mine", "mine", repo)
+    git(repo, "add", "-A")
+    git(repo, "commit", "-q", "-m", "one")
+    file, _ = new_task(settings.tasks / "mine", "mine", repo / "shop")
+    task = load_task(str(file), settings)
+    assert task.repo is not None
+    assert (file.parent / str(task.repo.path)).resolve() == repo
+    assert task.repo.base == git(repo, "rev-parse", "HEAD")
+    with pytest.raises(UsageError, match="not in a git repository"):
+        new_task(settings.tasks / "other", "other", tmp_path / "nowhere")
