@@ -15,8 +15,9 @@ import subprocess
 import sys
 import tempfile
 import time
-from collections.abc import Callable
+from functools import partial
 from pathlib import Path
+from typing import TYPE_CHECKING
 
 from omniperf.measure.bench import open_bench
 from omniperf.results.events import ignore
@@ -25,6 +26,12 @@ from omniperf.sandbox.standing import StandingSandbox
 from omniperf.settings import load_settings
 from omniperf.tasks.load import load_task
 from omniperf.workspace.patch import collect
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from omniperf.measure.bench import Bench
+    from omniperf.workspace.worktree import Workspace
 
 TASK = """\
 schema: omniperf/task/v1
@@ -57,6 +64,11 @@ def make(folder: Path, files: int) -> None:
     (folder / "workload.py").write_text("def setup(seed): return seed\ndef run(state): return state\n")
 
 
+def provide(bench: Bench, kept: list[Workspace]) -> None:
+    """Make a workspace and keep it."""
+    kept.append(bench.workspace("agent"))
+
+
 def timed(action: Callable[[], object]) -> float:
     """Wall milliseconds of a call."""
     started = time.perf_counter()
@@ -85,8 +97,8 @@ def main() -> None:
                 add = ("worktree", "add", "-q", "--detach", str(peer), bench.seal.commit)
                 workspaces = []
                 actions = [
-                    ("peer", lambda add=add: git(bench.seal.git_dir, *add)),
-                    ("ours", lambda kept=workspaces: kept.append(bench.workspace("agent"))),
+                    ("peer", partial(git, bench.seal.git_dir, *add)),
+                    ("ours", partial(provide, bench, workspaces)),
                 ]
                 for name, action in actions if number % 2 else reversed(actions):
                     os.sync()  # or whoever comes second pays for the first one's dirty pages
@@ -98,8 +110,8 @@ def main() -> None:
                     began = time.perf_counter()
                     with StandingSandbox(bench.backend, bench.spec(workspace, agent=True)) as sandbox:
                         rows["sandbox"].append(1000 * (time.perf_counter() - began))
-                        rows["command"].append(timed(lambda box=sandbox: box.run("true", 10)))
-                rows["collect"].append(timed(lambda kept=workspace: collect(kept)))
+                        rows["command"].append(timed(partial(sandbox.run, "true", 10)))
+                rows["collect"].append(timed(partial(collect, workspace)))
                 workspace.remove()
                 git(bench.seal.git_dir, "worktree", "remove", "--force", str(peer))
         median = {name: statistics.median(values) for name, values in rows.items() if values}

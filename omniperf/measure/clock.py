@@ -132,6 +132,8 @@ class Worker:
         """The bytes that the last digest was taken of."""
         self._send(b'{"do": "export"}\n')
         line = self._line(seconds, "export")
+        if line.startswith(b"{"):
+            raise WorkloadError(self._failure(line, "export"))
         if not line.isdigit() or int(line) > _OUTPUT_LIMIT:
             raise WorkloadError(f"its output is not the announced bytes, at most {_OUTPUT_LIMIT >> 20} MiB")
         deadline = time.monotonic() + seconds

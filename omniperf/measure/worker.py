@@ -68,7 +68,7 @@ class Module:
         spec.loader.exec_module(self.module)
         self.run = self.module.run
         self.export = self.module.export if config["export"] else None
-        self.states, self.blob = [], b""
+        self.states, self.outputs = [], []
 
     def setup(self, seeds):
         self.states = None
@@ -83,9 +83,22 @@ class Module:
         return self.digest()
 
     def digest(self):
-        export, outputs = self.export, self.outputs
-        self.blob = dumps(plain(outputs if export is None else [export(output) for output in outputs]), 2)
-        return sha256(self.blob).hexdigest()
+        outputs = self.exported()
+        if "numpy" in sys.modules or "torch" in sys.modules:
+            return sha256(dumps(plain(outputs), 2)).hexdigest()
+        # Without arrays marshal alone will do, which is ten times as fast. It takes any buffer for bytes; `blob`, after
+        # the clock has stopped, looks at every type and refuses those.
+        try:
+            return sha256(dumps(outputs, 2)).hexdigest()
+        except ValueError:
+            plain(outputs)  # says which type it was
+            raise
+
+    def exported(self):
+        return self.outputs if self.export is None else [self.export(output) for output in self.outputs]
+
+    def blob(self):
+        return dumps(plain(self.exported()), 2)
 
     def once(self, seed):
         state = self.module.setup(seed)
@@ -189,8 +202,9 @@ def serve(config, requests, replies):
             elif name == "digest":
                 replies.write(workload.digest().encode() + b"\n")
             elif name == "export":
-                replies.write(b"%d\n" % len(workload.blob))
-                replies.write(workload.blob)
+                blob = workload.blob()
+                replies.write(b"%d\n" % len(blob))
+                replies.write(blob)
             elif name == "become":
                 reply({"ok": True})
                 if requests.readline() == b"run\n":
