@@ -6,65 +6,43 @@ worth) are kept apart: the first is the agent's and the host's doing, the second
 
 from __future__ import annotations
 
-import hashlib
 import json
 import time
 import traceback
-from dataclasses import dataclass, field
-from datetime import UTC, datetime
+from contextlib import suppress
 from typing import TYPE_CHECKING
 
-import omniperf
 from omniperf.agents.budget import Budget, BudgetExhaustedError
 from omniperf.agents.discover import load_agent
 from omniperf.agents.protocol import Session
 from omniperf.agents.tools import SessionTools
-from omniperf.errors import InfraError, OmniPerfError, UsageError
-from omniperf.measure.bench import open_bench
+from omniperf.errors import InfraError, OmniPerfError
 from omniperf.prompt.render import render
+from omniperf.record import make_result, now
 from omniperf.results import schema
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
-from omniperf.results.predictions import prediction
-from omniperf.results.store import append_line, new_run_id, write_whole
-from omniperf.tasks.load import task_sha256
-from omniperf.verify import scope
-from omniperf.verify.preflight import preflight
+from omniperf.results.store import append_line, write_whole
 from omniperf.verify.verdict import verify_patch
 from omniperf.workspace.patch import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
     from pathlib import Path
 
     from omniperf.agents.protocol import Agent
     from omniperf.measure.bench import Bench
     from omniperf.prompt.render import Prompt
+    from omniperf.record import AttemptSpec
     from omniperf.results.events import Emit
-    from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
 
 
-@dataclass(frozen=True)
-class AttemptSpec:
-    """What distinguishes one attempt from another. Plain data."""
-
-    run_id: str
-    agent: str
-    n: int
-    options: Mapping[str, str] = field(default_factory=dict)
-    template: str = "optimize"
-    hints: bool = True
-    versus_human: bool = False
-    keep_workspace: bool = False
-
-
 def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path, emit: Emit) -> schema.Result:
     """Run one attempt and leave everything it was in `folder`. Never raises for what the agent or its patch does."""
-    started, clock = _now(), time.monotonic()
+    started, clock = now(), time.monotonic()
     task, agent = bench.task, load_agent(spec.agent)
     patch: Patch | None = None
     verdict, usage, phase = schema.Verdict(), schema.Usage(), "workspace"
@@ -93,6 +71,10 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
             raise
         except Exception as error:
             outcome = _failure(error, phase, folder)
+            if patch is None:  # what the agent had done by then is kept, unmeasured
+                with suppress(OmniPerfError, OSError):
+                    patch = collect(workspace)
+                    write_whole(folder / "model_patch.diff", patch.data)
             journal.write("failed", phase=phase, outcome=outcome.kind, detail=outcome.detail)
         finally:
             if not spec.keep_workspace:
@@ -103,7 +85,7 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
                 "device_seconds": usage.device_seconds + verdict.cost.lane_seconds,
             }
         )
-        result = _result(bench, spec, agent, prompt, patch, outcome, verdict, usage, started)
+        result = make_result(bench, spec, agent, prompt, patch, outcome, verdict, usage, started)
         write_whole(folder / "environment.json", json.dumps(result.environment, indent=1).encode())
         write_whole(folder / "result.json", result.model_dump_json(by_alias=True, indent=1).encode())
         journal.write("result", outcome=outcome.kind, verdict=verdict.class_)
@@ -156,119 +138,3 @@ def _failure(error: Exception, phase: str, folder: Path) -> schema.Outcome:
 def _write_inputs(folder: Path, task: Task, prompt: Prompt) -> None:
     write_whole(folder / "prompt.md", prompt.text.encode())
     write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())
-
-
-def _result(
-    bench: Bench, spec: AttemptSpec, agent: Agent, prompt: Prompt, patch: Patch | None, outcome: schema.Outcome,
-    verdict: schema.Verdict, usage: schema.Usage, started: str,
-) -> schema.Result:  # fmt: skip
-    from omniperf.measure.host import host_facts
-
-    task = bench.task
-    content = [task_sha256(task), prompt.sha256, bench.seal.tree, spec.agent, agent.version, dict(spec.options), spec.n]
-    identity = schema.Identity(
-        run_id=spec.run_id,
-        attempt_id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
-        task_id=task.id,
-        task_sha256=task_sha256(task),
-        prompt_sha256=prompt.sha256,
-        prompt_template=prompt.template,
-        agent=spec.agent,
-        agent_version=agent.version,
-        label=spec.agent,
-        n=spec.n,
-        omniperf_version=omniperf.__version__,
-    )
-    interpreter = bench.environment.interpreter
-    return schema.Result(
-        identity=identity,
-        started=started,
-        finished=_now(),
-        outcome=outcome,
-        patch=None if patch is None else _patch_info(patch, task),
-        verdict=verdict,
-        usage=usage,
-        provenance=schema.Provenance(
-            source=bench.source.label,
-            base=bench.source.base,
-            base_tree=bench.seal.tree,
-            human=bench.source.human,
-            patched_tree=None if patch is None else patch.tree,
-        ),
-        environment={**host_facts(), "task_python": interpreter.version, "task_environment": bench.environment.key},
-        sandbox=bench.backend.name,
-    )
-
-
-def _patch_info(patch: Patch, task: Task) -> schema.PatchInfo:
-    files = scope.mark(patch.files, task)
-    return schema.PatchInfo(
-        sha256=patch.sha256,
-        bytes=len(patch.data),
-        files=files,
-        added=sum(file.added or 0 for file in files),
-        removed=sum(file.removed or 0 for file in files),
-        in_scope=all(file.in_scope for file in files),
-    )
-
-
-def _now() -> str:
-    return datetime.now(UTC).isoformat(timespec="milliseconds")
-
-
-def run_task(
-    task: Task, spec: AttemptSpec, attempts: int, settings: Settings, emit: Emit
-) -> tuple[Path, list[schema.Result]]:
-    """Make a run of one task with one agent: preflight once, then each attempt. Returns its folder and results.
-
-    Raises UsageError or InfraError before anything is written where the task or the host cannot run.
-    """
-    from dataclasses import replace
-
-    agent = load_agent(spec.agent)
-    # The bundled quickstart runs our own code on our own library: the one case that may go without walls by itself.
-    ours = task.id == "quickstart" and spec.agent == "pattern"
-    emit(Event("preflight", f"{task.id}: repository, base, environment", {}))
-    bench = open_bench(task, settings, emit, may_fall_back=ours)
-    if getattr(agent, "needs_reference", False) and bench.human_patch() is None:
-        raise UsageError(
-            f"Task {task.id} has no human patch for the agent {spec.agent!r}.", "Give `repo.human` or `human_patch`."
-        )
-    proved = preflight(bench, emit)
-    run_id = new_run_id()
-    folder = settings.results / run_id
-    folder.mkdir(parents=True)
-    about = {
-        "schema": "omniperf/run/v1", "run_id": run_id, "started": _now(), "omniperf": omniperf.__version__,
-        "task": task.id, "agent": spec.agent, "attempts": attempts, "options": dict(spec.options),
-    }  # fmt: skip
-    write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
-    results = []
-    for n in range(1, attempts + 1):
-        place = folder / task.id / f"{spec.agent}.{n}"
-        place.mkdir(parents=True)
-        result = run_attempt(bench, proved, replace(spec, run_id=run_id, n=n), place, emit)
-        results.append(result)
-        diff = place / "model_patch.diff"
-        if diff.is_file():
-            append_line(folder / "predictions.jsonl", prediction(task.id, spec.agent, diff.read_bytes()))
-        write_whole(folder / "summary.json", json.dumps(_summary(run_id, results), indent=1).encode())
-    return folder, results
-
-
-def _summary(run_id: str, results: list[schema.Result]) -> dict[str, object]:
-    classes: dict[str, int] = {}
-    for result in results:
-        classes[result.verdict.class_] = classes.get(result.verdict.class_, 0) + 1
-    rows = [
-        {
-            "task": result.identity.task_id,
-            "agent": result.identity.label,
-            "n": result.identity.n,
-            "outcome": result.outcome.kind,
-            "verdict": result.verdict.class_,
-            "speedup": result.verdict.speedup.speedup if result.verdict.speedup else None,
-        }
-        for result in results
-    ]
-    return {"schema": "omniperf/summary/v1", "run_id": run_id, "verdicts": classes, "attempts": rows}

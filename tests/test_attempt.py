@@ -4,17 +4,19 @@ import json
 import subprocess
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
 
 import pytest
 
-from omniperf import attempt as story
+from omniperf.agents import discover
 from omniperf.agents.protocol import Outcome, Session
-from omniperf.attempt import AttemptSpec, run_task
 from omniperf.errors import InfraError, UsageError
+from omniperf.record import AttemptSpec
 from omniperf.results.events import ignore
 from omniperf.results.schema import Result
 from omniperf.results.store import load_result, read_lines
 from omniperf.settings import Settings
+from omniperf.sweep.run import run_task
 from omniperf.tasks.schema import Task
 from tests.conftest import FAST, git
 
@@ -113,12 +115,18 @@ class _Scripted:
         return Outcome("finished")
 
 
+def install(monkeypatch: pytest.MonkeyPatch, body: Callable[[Session], object]) -> None:
+    """Make an agent named `scripted` known, as an installed package would."""
+    point = SimpleNamespace(name="scripted", value="a test", load=lambda: lambda: _Scripted(body))
+    monkeypatch.setattr(discover, "entry_points", lambda group: [point])
+
+
 @pytest.fixture
 def scripted(
     task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
 ) -> Callable[[Callable[[Session], object]], Result]:
     def go(body: Callable[[Session], object]) -> Result:
-        monkeypatch.setattr(story, "load_agent", lambda name: _Scripted(body))
+        install(monkeypatch, body)
         return run(task, settings, "scripted")[1]
 
     return go
@@ -228,7 +236,7 @@ def test_an_interrupt_leaves_no_worktree_behind(
     def interrupt(session: Session) -> None:
         raise KeyboardInterrupt
 
-    monkeypatch.setattr(story, "load_agent", lambda name: _Scripted(interrupt))
+    install(monkeypatch, interrupt)
     with pytest.raises(KeyboardInterrupt):
         run(task, settings, "scripted")
     assert list(settings.worktrees.iterdir()) == []

@@ -6,11 +6,12 @@ from pathlib import Path
 
 import pytest
 
-from omniperf.attempt import AttemptSpec, run_task
 from omniperf.errors import InfraError
 from omniperf.measure.bench import open_bench
+from omniperf.record import AttemptSpec
 from omniperf.results.events import ignore
 from omniperf.settings import Settings, load_settings
+from omniperf.sweep.run import run_task
 from omniperf.tasks.load import load_task
 from omniperf.verify.validate import validate_task
 from omniperf.workspace.source import mirror_of

@@ -42,13 +42,14 @@ def run(
     """Let an agent work on a task, and measure what its patch is worth."""
     from typing import get_args
 
-    from omniperf.attempt import AttemptSpec, run_task
     from omniperf.cli.output import print_json, print_view
     from omniperf.errors import UsageError
+    from omniperf.record import AttemptSpec
     from omniperf.report.progress import progress
     from omniperf.report.terminal import results_table, summary
     from omniperf.results.schema import VerdictClass
     from omniperf.settings import load_settings
+    from omniperf.sweep.run import run_task
     from omniperf.tasks.load import load_task
 
     if require is not None and require not in get_args(VerdictClass):

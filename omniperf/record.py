@@ -1,0 +1,97 @@
+"""The record of an attempt: what was asked, and everything that is known when it has ended (`omniperf/result/v1`)."""
+
+from __future__ import annotations
+
+import hashlib
+import json
+from dataclasses import dataclass, field
+from datetime import UTC, datetime
+from typing import TYPE_CHECKING
+
+import omniperf
+from omniperf.measure.host import host_facts
+from omniperf.results import schema
+from omniperf.tasks.load import task_sha256
+from omniperf.verify import scope
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from omniperf.agents.protocol import Agent
+    from omniperf.measure.bench import Bench
+    from omniperf.prompt.render import Prompt
+    from omniperf.tasks.schema import Task
+    from omniperf.workspace.patch import Patch
+
+
+@dataclass(frozen=True)
+class AttemptSpec:
+    """What distinguishes one attempt from another. Plain data."""
+
+    run_id: str
+    agent: str
+    n: int
+    options: Mapping[str, str] = field(default_factory=dict)
+    template: str = "optimize"
+    hints: bool = True
+    versus_human: bool = False
+    keep_workspace: bool = False
+
+
+def make_result(
+    bench: Bench, spec: AttemptSpec, agent: Agent, prompt: Prompt, patch: Patch | None, outcome: schema.Outcome,
+    verdict: schema.Verdict, usage: schema.Usage, started: str,
+) -> schema.Result:  # fmt: skip
+    """Put together the result of an attempt; `patch` is None where none could be collected."""
+    task = bench.task
+    options = {name: value for name, value in spec.options.items() if name != "file"}  # a path is no content
+    content = [task_sha256(task), prompt.sha256, bench.seal.tree, spec.agent, agent.version, options, spec.n]
+    identity = schema.Identity(
+        run_id=spec.run_id,
+        attempt_id=hashlib.sha256(json.dumps(content).encode()).hexdigest()[:16],
+        task_id=task.id,
+        task_sha256=task_sha256(task),
+        prompt_sha256=prompt.sha256,
+        prompt_template=prompt.template,
+        agent=spec.agent,
+        agent_version=agent.version,
+        label=spec.agent,
+        n=spec.n,
+        omniperf_version=omniperf.__version__,
+    )
+    interpreter = bench.environment.interpreter
+    return schema.Result(
+        identity=identity,
+        started=started,
+        finished=now(),
+        outcome=outcome,
+        patch=None if patch is None else _patch_info(patch, task),
+        verdict=verdict,
+        usage=usage,
+        provenance=schema.Provenance(
+            source=bench.source.label,
+            base=bench.source.base,
+            base_tree=bench.seal.tree,
+            human=bench.source.human,
+            patched_tree=None if patch is None else patch.tree,
+        ),
+        environment={**host_facts(), "task_python": interpreter.version, "task_environment": bench.environment.key},
+        sandbox=bench.backend.name,
+    )
+
+
+def _patch_info(patch: Patch, task: Task) -> schema.PatchInfo:
+    files = scope.mark(patch.files, task)
+    return schema.PatchInfo(
+        sha256=patch.sha256,
+        bytes=len(patch.data),
+        files=files,
+        added=sum(file.added or 0 for file in files),
+        removed=sum(file.removed or 0 for file in files),
+        in_scope=all(file.in_scope for file in files),
+    )
+
+
+def now() -> str:
+    """The time in UTC, ISO 8601, to the millisecond."""
+    return datetime.now(UTC).isoformat(timespec="milliseconds")

@@ -1,0 +1,1 @@
+"""Runs: what to attempt, how often, and what a run leaves behind."""

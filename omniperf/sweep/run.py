@@ -1,0 +1,79 @@
+"""A run of one task: preflight once, then every attempt from a fresh workspace."""
+
+from __future__ import annotations
+
+import json
+from collections import Counter
+from dataclasses import replace
+from typing import TYPE_CHECKING
+
+import omniperf
+from omniperf.agents.discover import load_agent
+from omniperf.attempt import run_attempt
+from omniperf.errors import UsageError
+from omniperf.measure.bench import open_bench
+from omniperf.record import AttemptSpec, now
+from omniperf.results.events import Event
+from omniperf.results.predictions import prediction
+from omniperf.results.store import append_line, new_run_id, write_whole
+from omniperf.verify.preflight import preflight
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omniperf.results.events import Emit
+    from omniperf.results.schema import Result
+    from omniperf.settings import Settings
+    from omniperf.tasks.schema import Task
+
+
+def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, emit: Emit) -> tuple[Path, list[Result]]:
+    """Make a run of one task with one agent: preflight once, then each attempt. Returns its folder and results.
+
+    Raises UsageError or InfraError before anything is written where the task or the host cannot run.
+    """
+    agent = load_agent(spec.agent)
+    # The bundled quickstart runs our own code on our own library: the one case that may go without walls by itself.
+    ours = task.id == "quickstart" and spec.agent == "pattern"
+    emit(Event("preflight", f"{task.id}: repository, base, environment", {}))
+    bench = open_bench(task, settings, emit, may_fall_back=ours)
+    if getattr(agent, "needs_reference", False) and bench.human_patch() is None:
+        raise UsageError(
+            f"Task {task.id} has no human patch for the agent {spec.agent!r}.", "Give `repo.human` or `human_patch`."
+        )
+    proved = preflight(bench, emit)
+    run_id = new_run_id()
+    folder = settings.results / run_id
+    folder.mkdir(parents=True)
+    about = {
+        "schema": "omniperf/run/v1", "run_id": run_id, "started": now(), "omniperf": omniperf.__version__,
+        "task": task.id, "agent": spec.agent, "attempts": attempts, "options": dict(spec.options),
+    }  # fmt: skip
+    write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
+    results = []
+    for n in range(1, attempts + 1):
+        place = folder / task.id / f"{spec.agent}.{n}"
+        place.mkdir(parents=True)
+        result = run_attempt(bench, proved, replace(spec, run_id=run_id, n=n), place, emit)
+        results.append(result)
+        diff = place / "model_patch.diff"
+        if diff.is_file():
+            append_line(folder / "predictions.jsonl", prediction(task.id, spec.agent, diff.read_bytes()))
+        write_whole(folder / "summary.json", json.dumps(_summary(run_id, results), indent=1).encode())
+    return folder, results
+
+
+def _summary(run_id: str, results: list[Result]) -> dict[str, object]:
+    rows = [
+        {
+            "task": result.identity.task_id,
+            "agent": result.identity.label,
+            "n": result.identity.n,
+            "outcome": result.outcome.kind,
+            "verdict": result.verdict.class_,
+            "speedup": result.verdict.speedup.speedup if result.verdict.speedup else None,
+        }
+        for result in results
+    ]
+    classes = Counter(result.verdict.class_ for result in results)
+    return {"schema": "omniperf/summary/v1", "run_id": run_id, "verdicts": classes, "attempts": rows}
