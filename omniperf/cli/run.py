@@ -40,6 +40,7 @@ def run(
     json: JsonFlag = False,
 ) -> None:
     """Let an agent work on a task, and measure what its patch is worth."""
+    from hashlib import sha256
     from typing import get_args
 
     from omniperf.cli.output import print_json, print_view
@@ -56,6 +57,8 @@ def run(
         raise UsageError(f"There is no verdict class {require!r}.", f"One of: {', '.join(get_args(VerdictClass))}.")
     if (agent == "patch") != (patch is not None):
         raise UsageError("--patch and --agent patch go together.", "Give both or neither.")
+    if patch is not None and not patch.is_file():
+        raise UsageError(f"The patch {patch} is not a file.", "Give an existing diff file.")
     settings = load_settings(
         {
             "results": results,
@@ -70,7 +73,7 @@ def run(
         run_id="",
         agent=agent,
         n=0,
-        options={"file": str(patch)} if patch else {},
+        options={"file": str(patch), "sha256": sha256(patch.read_bytes()).hexdigest()} if patch else {},
         hints=hints,
         versus_human=versus_human,
         keep_workspace=keep,
