@@ -27,6 +27,31 @@ MirrorFlag = Annotated[
 SandboxFlag = Annotated[
     str | None, typer.Option("--sandbox", metavar="auto|bubblewrap|none", help="What agents and workloads run in.")
 ]
+
+
+def _verdict_class(wanted: str | None) -> str | None:
+    if wanted is not None:
+        from typing import get_args
+
+        from omniperf.errors import UsageError
+        from omniperf.results.schema import VerdictClass
+
+        if wanted not in get_args(VerdictClass):
+            raise UsageError(f"There is no verdict class {wanted!r}.", f"One of: {', '.join(get_args(VerdictClass))}.")
+    return wanted
+
+
+RequireFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--require",
+        metavar="CLASS",
+        help="Exit 3 unless every verdict is of this class.",
+        callback=_verdict_class,
+        show_default=False,
+    ),
+]
+VersusHumanFlag = Annotated[bool, typer.Option("--versus-human", help="Measure against the human patch too.")]
 TasksFlag = Annotated[
     Path | None, typer.Option("--tasks", metavar="FOLDER", help="Where your tasks are.", show_default=False)
 ]

@@ -9,9 +9,11 @@ from omniperf.cli.options import (
     CacheFlag,
     JsonFlag,
     MirrorFlag,
+    RequireFlag,
     ResultsFlag,
     SandboxFlag,
     TasksFlag,
+    VersusHumanFlag,
     WorktreesFlag,
     new_app,
 )  # fmt: skip
@@ -26,10 +28,8 @@ def run(
     attempts: Annotated[int, typer.Option("--attempts", min=1, help="How often, each from a fresh workspace.")] = 1,
     patch: Annotated[Path | None, typer.Option("--patch", help="The diff that the agent `patch` applies.")] = None,
     hints: Annotated[bool, typer.Option("--hints/--no-hints", help="Show the task's hints to the agent.")] = True,
-    versus_human: Annotated[bool, typer.Option("--versus-human", help="Measure against the human patch too.")] = False,
-    require: Annotated[
-        str | None, typer.Option("--require", metavar="CLASS", help="Exit 3 unless every verdict is of this class.")
-    ] = None,
+    versus_human: VersusHumanFlag = False,
+    require: RequireFlag = None,
     keep: Annotated[bool, typer.Option("--keep-workspace", help="Leave the attempt's worktree behind.")] = False,
     results: ResultsFlag = None,
     worktrees: WorktreesFlag = None,
@@ -41,20 +41,16 @@ def run(
 ) -> None:
     """Let an agent work on a task, and measure what its patch is worth."""
     from hashlib import sha256
-    from typing import get_args
 
     from omniperf.cli.output import print_json, print_view
     from omniperf.errors import UsageError
     from omniperf.record import AttemptSpec
     from omniperf.report.progress import progress
     from omniperf.report.terminal import results_table, summary
-    from omniperf.results.schema import VerdictClass
     from omniperf.settings import load_settings
     from omniperf.sweep.run import run_task
     from omniperf.tasks.load import load_task
 
-    if require is not None and require not in get_args(VerdictClass):
-        raise UsageError(f"There is no verdict class {require!r}.", f"One of: {', '.join(get_args(VerdictClass))}.")
     if (agent == "patch") != (patch is not None):
         raise UsageError("--patch and --agent patch go together.", "Give both or neither.")
     if patch is not None and not patch.is_file():

@@ -5,7 +5,17 @@ from typing import Annotated
 
 import typer
 
-from omniperf.cli.options import CacheFlag, JsonFlag, MirrorFlag, SandboxFlag, TasksFlag, WorktreesFlag, new_app
+from omniperf.cli.options import (
+    CacheFlag,
+    JsonFlag,
+    MirrorFlag,
+    RequireFlag,
+    SandboxFlag,
+    TasksFlag,
+    VersusHumanFlag,
+    WorktreesFlag,
+    new_app,
+)
 
 app = new_app()
 
@@ -14,10 +24,8 @@ app = new_app()
 def verify(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's id, its folder, or its task.yaml.")],
     patch: Annotated[Path, typer.Option("--patch", help="The diff to measure, against the task's base.")],
-    versus_human: Annotated[bool, typer.Option("--versus-human", help="Measure against the human patch too.")] = False,
-    require: Annotated[
-        str | None, typer.Option("--require", metavar="CLASS", help="Exit 3 unless the verdict is of this class.")
-    ] = None,
+    versus_human: VersusHumanFlag = False,
+    require: RequireFlag = None,
     record: Annotated[
         Path | None, typer.Option("--record", metavar="FILE", help="Append every measured pair to this .jsonl file.")
     ] = None,
@@ -29,22 +37,17 @@ def verify(
     json: JsonFlag = False,
 ) -> None:
     """Measure what a patch is worth."""
-    from typing import get_args
-
     from omniperf.cli.output import print_json, print_view
     from omniperf.errors import UsageError
     from omniperf.measure.bench import open_bench
     from omniperf.report.progress import progress
     from omniperf.report.terminal import verdict_view
-    from omniperf.results.schema import VerdictClass
     from omniperf.results.store import append_line
     from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.preflight import preflight
     from omniperf.verify.verdict import verify_patch
 
-    if require is not None and require not in get_args(VerdictClass):
-        raise UsageError(f"There is no verdict class {require!r}.", f"One of: {', '.join(get_args(VerdictClass))}.")
     try:
         data = patch.read_bytes()
     except OSError as error:
