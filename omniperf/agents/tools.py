@@ -144,7 +144,7 @@ class SessionTools:
             self._bench.task,
             self._bench.environment,
             self._bench.backend,
-            self._workspace.tree,
+            self._workspace,
             self._caches,
         )
         try:
@@ -206,8 +206,8 @@ class SessionTools:
         export = self._proved.exported == "in the worker"
         common = (task, bench.environment, bench.backend)
         arms = (
-            make_arm("base", *common, reference.tree, caches, export=export),
-            make_arm("candidate", *common, self._workspace.tree, caches, export=export),
+            make_arm("base", *common, reference, caches, export=export),
+            make_arm("candidate", *common, self._workspace, caches, export=export),
         )
         measure = task.measure.model_copy(update={"confidence": 0.95})
         label = f"screening-{self._screens}"

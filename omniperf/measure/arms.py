@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from omniperf.sandbox.environment import Environment
     from omniperf.sandbox.spec import Backend
     from omniperf.tasks.schema import Task
+    from omniperf.workspace.worktree import Workspace
 
 
 def allowance(task: Task) -> Allowance:
@@ -22,11 +23,15 @@ def allowance(task: Task) -> Allowance:
 
 
 def tree_spec(
-    task: Task, environment: Environment, tree: Path, *, writable: bool, extra: tuple[Mount, ...] = ()
+    task: Task, environment: Environment, workspace: Workspace, *, writable: bool, extra: tuple[Mount, ...] = ()
 ) -> Spec:
-    """The sandbox that shows a tree at /workspace and the task's environment at /env."""
+    """The sandbox that shows a tree at /workspace and the task's environment at /env.
+
+    The tree's own `.git`, which names a folder of the host, is covered in every sandbox.
+    """
+    tree, git = Mount(workspace.tree, "/workspace", writable), Mount(workspace.gitlink, "/workspace/.git")
     return Spec(
-        mounts=(Mount(tree, "/workspace", writable), Mount(environment.venv, "/env"), *extra),
+        mounts=(tree, git, Mount(environment.venv, "/env"), *extra),
         interpreter=environment.interpreter.prefix,
         env=environment.variables,
         allowance=allowance(task),
@@ -41,7 +46,14 @@ def python_path(task: Task, backend: Backend, spec: Spec) -> str:
 
 
 def make_arm(
-    name: str, task: Task, environment: Environment, backend: Backend, tree: Path, caches: Path, *, export: bool = False
+    name: str,
+    task: Task,
+    environment: Environment,
+    backend: Backend,
+    workspace: Workspace,
+    caches: Path,
+    *,
+    export: bool = False,
 ) -> Arm:
     """The arm of a tree; compiled Python goes to a folder of its own under `caches`, shared with no other tree.
 
@@ -56,7 +68,7 @@ def make_arm(
         Mount(task.folder / task.workload.file, "/omniperf/workload.py"),
         Mount(pycache, "/pycache", writable=True),
     )
-    spec = tree_spec(task, environment, tree, writable=False, extra=extra)
+    spec = tree_spec(task, environment, workspace, writable=False, extra=extra)
     env = {**spec.env, "PYTHONPYCACHEPREFIX": backend.where(spec, "/pycache")}
     return Arm(name, replace(spec, env=env), export)
 

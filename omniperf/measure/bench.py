@@ -5,15 +5,15 @@ from __future__ import annotations
 import secrets
 import shlex
 from contextlib import contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.errors import UsageError
-from omniperf.measure.arms import allowance, python_path
+from omniperf.measure.arms import python_path, tree_spec
 from omniperf.sandbox.choose import choose_backend
 from omniperf.sandbox.environment import Environment, prepare
-from omniperf.sandbox.spec import Mount, Spec
+from omniperf.sandbox.spec import Mount
 from omniperf.sandbox.standing import Completed, StandingSandbox
 from omniperf.tasks.load import workload_kind
 from omniperf.workspace.seal import Seal, seal
@@ -24,7 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from omniperf.results.events import Emit
-    from omniperf.sandbox.spec import Backend
+    from omniperf.sandbox.spec import Backend, Spec
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
@@ -63,26 +63,15 @@ class Bench:
 
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
         """The sandbox for commands in a tree that they may change; with `agent`, with the agent's own git."""
-        mounts = [Mount(workspace.tree, "/workspace", True), Mount(self.environment.venv, "/env")]
-        if agent:
-            mounts += [
-                Mount(workspace.gitlink, "/workspace/.git"),
-                Mount(workspace.git_dir, "/git", True),
-                Mount(self.seal.pack, "/git/objects/pack"),
-            ]
-        spec = Spec(
-            mounts=tuple(mounts),
-            interpreter=self.environment.interpreter.prefix,
-            allowance=allowance(self.task),
-            gpu=self.task.resources.gpus > 0,
-        )
+        own_git = (Mount(workspace.git_dir, "/git", True), Mount(self.seal.pack, "/git/objects/pack"))
+        spec = tree_spec(self.task, self.environment, workspace, writable=True, extra=own_git if agent else ())
         variables = {
-            **self.environment.variables,
+            **spec.env,
             "PYTHONPATH": python_path(self.task, self.backend, spec),
             # Compiled Python outside the tree: nothing stale is left in it for a later step to load.
             "PYTHONPYCACHEPREFIX": "/tmp/pycache",  # noqa: S108 - the sandbox's own
         }
-        return Spec(**{**spec.__dict__, "env": variables})
+        return replace(spec, env=variables)
 
     def commands(self, workspace: Workspace, commands: tuple[str, ...]) -> Completed | None:
         """Run commands in a tree, in a sandbox of their own; the first that fails, or None."""

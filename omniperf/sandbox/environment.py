@@ -133,7 +133,11 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
         return
     workspace = provide(seal, folder / f"setup-{os.getpid()}", agent=False)
     try:
-        mounts = [Mount(workspace.tree, "/workspace", True), Mount(folder / "venv", "/env", True)]
+        mounts = [
+            Mount(workspace.tree, "/workspace", True),
+            Mount(workspace.gitlink, "/workspace/.git"),
+            Mount(folder / "venv", "/env", True),
+        ]
         pip_config = Path("~/.config/pip/pip.conf").expanduser()
         if backend.isolated and pip_config.is_file():
             mounts.append(Mount(pip_config, "/home/agent/.config/pip/pip.conf"))

@@ -96,7 +96,7 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         raise UsageError(f"Task {task.id}: its build {failed.ending} on base: {failed.output[-500:]}", "Correct it.")
     assert task.workload is not None
     defined = _functions(task.folder / task.workload.file) if bench.kind == "module" else set()
-    arm = make_arm("base", task, bench.environment, bench.backend, base.tree, caches)
+    arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
     drawn = [secrets.randbits(63) for _ in range(2)]
     try:
         reached = reached_targets(bench, base, caches)
@@ -157,7 +157,7 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
     Importing a target's file is not enough: a function of it must start while `run` runs.
     """
     task = bench.task
-    arm = make_arm("base", task, bench.environment, bench.backend, base.tree, caches)
+    arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
     with Worker(bench.backend, arm, task, bench.kind) as worker:
         rows = worker.functions("reach", secrets.randbits(63), _SECONDS)
     reached = []

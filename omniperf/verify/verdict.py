@@ -106,7 +106,7 @@ def _verify(
 
 def _arm(bench: Bench, proved: Preflight, name: str, workspace: Workspace, caches: Path) -> Arm:
     export = proved.exported == "in the worker"
-    return make_arm(name, bench.task, bench.environment, bench.backend, workspace.tree, caches, export=export)
+    return make_arm(name, bench.task, bench.environment, bench.backend, workspace, caches, export=export)
 
 
 def _tests(bench: Bench, patch: Patch) -> tuple[bool | None, str]:

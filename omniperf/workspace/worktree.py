@@ -117,6 +117,7 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
         workspace = Workspace(root, seal, _install(installed, tree))
         shutil.copy2(view / "index", workspace.index)
         _prove(workspace)
+        workspace.gitlink.write_text("gitdir: /git\n")
         if agent:
             _make_agent_git(workspace)
     except (OSError, GitError) as error:
@@ -176,7 +177,6 @@ def _make_agent_git(workspace: Workspace) -> None:
         if shallow.is_file():
             (folder / "shallow").write_bytes(shallow.read_bytes())
         (folder / "index").write_bytes(workspace.index.read_bytes())
-        workspace.gitlink.write_text("gitdir: /git\n")
 
 
 def _install(installed: Path | None, tree: Path) -> tuple[str, ...]:

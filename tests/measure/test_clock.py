@@ -21,7 +21,7 @@ def timed(
     def run(workload: str, seeds: tuple[int, ...] = (1, 2), seconds: float = 60.0, extra: str = "") -> Sample:
         bench: Bench = open_bench(make_task(workload=workload, extra=extra), settings, ignore)  # type: ignore[arg-type]
         with bench.tree("base") as tree:
-            arm = make_arm("base", bench.task, bench.environment, bench.backend, tree.tree, tmp_path)
+            arm = make_arm("base", bench.task, bench.environment, bench.backend, tree, tmp_path)
             return sample(bench.backend, arm, bench.task, bench.kind, list(seeds), Timing(len(seeds) - 1, seconds))
 
     return run
@@ -139,7 +139,7 @@ def test_a_worker_that_never_ends_is_ended(bench: Bench, tmp_path: Path) -> None
     task = bench.task.model_copy(update={"_folder": tmp_path})
     (tmp_path / "workload.py").write_text("def setup(seed): return seed\ndef run(state):\n    while True: pass\n")
     with bench.tree("base") as tree:
-        arm = make_arm("base", task, bench.environment, bench.backend, tree.tree, tmp_path)
+        arm = make_arm("base", task, bench.environment, bench.backend, tree, tmp_path)
         with Worker(bench.backend, arm, task, "module") as worker:
             worker.setup([1], 10)
             with pytest.raises(WorkloadError, match="did not finish in time"):
