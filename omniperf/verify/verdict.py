@@ -228,7 +228,7 @@ def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
 
 
 def _moved_work(pairs: Pairs) -> tuple[Finding, ...]:
-    """A finding where time left the timed region only to come back in import, set-up and warm-up.
+    """A finding where a claimed gain left the timed region only to come back in import, set-up and warm-up.
 
     Preparation includes one warm-up run, which a faster candidate does faster; what it lost there is added back.
     """
@@ -238,7 +238,8 @@ def _moved_work(pairs: Pairs) -> tuple[Finding, ...]:
         for one, other in zip(pairs.base, pairs.candidate, strict=True)
     ]
     gain, growth = statistics.median(saved), statistics.median(grown)
-    if gain <= 0 or growth < _MOVED_SHARE * gain or min(grown) <= 0:
+    claimed = pairs.decision is not None and pairs.decision.state == "improved"
+    if not claimed or growth < _MOVED_SHARE * gain or min(grown) <= 0:
         return ()
     return (
         Finding(
