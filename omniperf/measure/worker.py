@@ -11,7 +11,6 @@ of its own that makes nothing but plain data.
 
 import gc
 import hashlib
-import importlib.util
 import io
 import json
 import marshal
@@ -20,6 +19,7 @@ import runpy
 import site
 import sys
 import traceback
+import types
 
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 # Bound before any code of the tree is imported, so that replacing the originals changes nothing here.
@@ -62,10 +62,11 @@ class Module:
     """A workload of the kind `module`."""
 
     def __init__(self, config):
-        spec = importlib.util.spec_from_file_location("workload", config["workload"])
-        self.module = importlib.util.module_from_spec(spec)
-        sys.modules["workload"] = self.module
-        spec.loader.exec_module(self.module)
+        # Compiled here and never cached: a cache that a warm-up may write is no place for the workload.
+        self.module = sys.modules["workload"] = types.ModuleType("workload")
+        self.module.__file__ = config["workload"]
+        with open(config["workload"], "rb") as source:
+            exec(compile(source.read(), config["workload"], "exec"), self.module.__dict__)
         self.run = self.module.run
         self.export = self.module.export if config["export"] else None
         self.states, self.outputs = [], []

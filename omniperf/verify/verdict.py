@@ -17,9 +17,8 @@ from omniperf.measure.pairs import BaseError, CandidateError, Pairs, Plan, measu
 from omniperf.measure.statistics import decide, guard_held
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
-from omniperf.tasks.globs import matches
 from omniperf.verify import scope
-from omniperf.workspace.patch import PatchDoesNotApplyError, parse
+from omniperf.workspace.patch import PatchDoesNotApplyError, parse, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -110,15 +109,13 @@ def _arm(bench: Bench, proved: Preflight, name: str, workspace: Workspace, cache
 
 
 def _tests(bench: Bench, patch: Patch) -> tuple[bool | None, str]:
-    """Run the task's tests on the candidate, its test files being base's. None where the task has no tests."""
+    """Run the task's tests on the candidate, its test files being base's. None where the task has no tests.
+
+    Only `allow_protected` lets a patch touch test files at all; it may change them, but not be judged by them.
+    """
     if not bench.task.tests:
         return None, ""
-    with bench.tree("tests", patch.data) as tree, bench.tree("tests-of-base") as base:
-        for file in patch.files:
-            if matches(file.path, scope.TESTS):  # only `allow_protected` lets a patch touch them at all
-                (tree.tree / file.path).unlink(missing_ok=True)
-                if (base.tree / file.path).is_file():
-                    (tree.tree / file.path).write_bytes((base.tree / file.path).read_bytes())
+    with bench.tree("tests", without(bench.seal, patch, scope.TESTS).data) as tree:
         failed = bench.build(tree) or bench.commands(tree, bench.task.tests)
     return (True, "") if failed is None else (False, f"A command {failed.ending}.\n{failed.output[-4000:]}")
 

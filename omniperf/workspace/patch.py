@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 
 from omniperf.errors import OmniPerfError
 from omniperf.results.schema import PatchFile
+from omniperf.tasks.globs import matches
 from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git, text
 from omniperf.workspace.worktree import NOT_COLLECTED, _first_line, _rooted, remove_tree
 
@@ -84,6 +85,24 @@ def parse(seal: Seal, data: bytes) -> Patch:
                 raise PatchDoesNotApplyError(
                     f"The patch does not apply to {seal.commit[:12]}: {_first_line(error)}."
                 ) from None
+        return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
+
+
+def without(seal: Seal, patch: Patch, globs: tuple[str, ...]) -> Patch:
+    """The patch without its changes to paths that the globs cover: those are as in base again."""
+    touched = {path for file in patch.files for path in (file.path, file.old_path) if path and matches(path, globs)}
+    if not touched:
+        return patch
+    with tempfile.TemporaryDirectory(prefix="omniperf-patch-") as scratch:
+        git_dir = _fresh_git(Path(scratch), seal, "")
+        listing = _fields(git("ls-tree", "-r", "-z", seal.commit, git_dir=git_dir))
+        lines = [line for line in listing if _shown(line.split("\t", 1)[1]) in touched]
+        git("read-tree", seal.commit, git_dir=git_dir)
+        git("apply", "--cached", "--whitespace=nowarn", "-", git_dir=git_dir, stdin=patch.data)
+        now = [path for path in _fields(git("ls-files", "-z", git_dir=git_dir)) if _shown(path) in touched]
+        entries = [*(f"0 {'0' * 40}\t{path}" for path in now), *lines]
+        stdin = "".join(entry + "\0" for entry in entries).encode("utf-8", "surrogateescape")
+        git("update-index", "-z", "--index-info", git_dir=git_dir, stdin=stdin)
         return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
 
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import json
 import os
 import re
 import shutil
@@ -10,10 +11,15 @@ import subprocess
 import sys
 import tarfile
 import tempfile
+import urllib.parse
+import urllib.request
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
+
+from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
+from packaging.version import InvalidVersion, Version
 
 from omniperf.errors import InfraError, UsageError
 from omniperf.tasks.globs import matches
@@ -191,18 +197,54 @@ def _from_pypi(requirement: str, settings: Settings) -> Source:
 
 
 def _download_sdist(requirement: str, folder: Path) -> None:
-    # TMPDIR inside the folder: pip fails on a package whose metadata it cannot build, but the sdist is on disk by then.
-    command = (sys.executable, "-m", "pip", "download", "-q", "--no-deps", "--no-binary", ":all:", "-d", str(folder))
-    done = subprocess.run(
-        (*command, requirement), capture_output=True, text=True, env={**os.environ, "TMPDIR": str(folder)}, check=False
-    )
-    if not any(folder.glob("*.tar.gz")):
-        said = (done.stderr.strip().splitlines() or ["pip said nothing"])[-1]
+    """Fetch an sdist from the package index that pip uses, as it is: `pip download` would run code of the package."""
+    name, _, version = requirement.partition("==")
+    index = f"{_index_url().rstrip('/')}/{canonicalize_name(name)}/"
+    try:
+        request = urllib.request.Request(index, headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310
+        with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
+            files = json.load(reply)["files"]
+        found = next((file for file in files if _is_sdist(file["filename"], name, version)), None)
+        if found is None:
+            raise UsageError(
+                f"The index has no .tar.gz sdist of {requirement}.", "Check name and version of `repo.pypi`."
+            )
+        with urllib.request.urlopen(urllib.parse.urljoin(index, found["url"]), timeout=60) as reply:  # noqa: S310
+            data = reply.read(_SDIST_BYTES)
+    except (OSError, ValueError, KeyError) as error:
         raise InfraError(
             "network",
-            f"The sdist of {requirement} could not be downloaded ({said}).",
-            "Check the name, the version and pip's configuration; only a .tar.gz sdist can be a source.",
-        )
+            f"The sdist of {requirement} could not be downloaded ({error}).",
+            "Check the network and pip's index-url (PIP_INDEX_URL).",
+        ) from error
+    if hashlib.sha256(data).hexdigest() != found["hashes"].get("sha256"):
+        raise InfraError("network", f"The sdist of {requirement} does not have the index's hash.", "Try again.")
+    (folder / found["filename"]).write_bytes(data)
+
+
+def _is_sdist(filename: str, name: str, version: str) -> bool:
+    try:
+        found_name, found_version = parse_sdist_filename(filename)
+        wanted = Version(version)
+    except (InvalidSdistFilename, InvalidVersion):
+        return False
+    return filename.endswith(".tar.gz") and (found_name, found_version) == (canonicalize_name(name), wanted)
+
+
+def _index_url() -> str:
+    """The index that pip is configured to use."""
+    if configured := os.environ.get("PIP_INDEX_URL"):
+        return configured
+    said = subprocess.run(
+        (sys.executable, "-m", "pip", "config", "get", "global.index-url"), capture_output=True, text=True, check=False
+    )
+    if said.returncode == 0 and said.stdout.strip():
+        return said.stdout.strip()
+    default = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
+    said = subprocess.run((sys.executable, "-c", default), capture_output=True, text=True, check=False)
+    if said.returncode != 0:
+        raise InfraError("missing_dep", "pip was not found, so no package index is known.", "Set PIP_INDEX_URL.")
+    return said.stdout.strip()
 
 
 def _unpack(archive: Path, folder: Path) -> None:

@@ -243,3 +243,29 @@ def test_a_submodule_stub_stays_as_it_is(tmp_path: Path, settings: object, bench
 def test_a_diff_that_does_not_apply_is_refused(bench: Bench, diff: bytes) -> None:
     with pytest.raises(PatchDoesNotApplyError):
         parse(bench.seal, diff)
+
+
+def test_changes_to_some_paths_can_be_left_out(workspace: Workspace) -> None:
+    from omniperf.workspace.patch import without
+
+    tree = workspace.tree
+    edit(tree)
+    (tree / "tests/test_order.py").write_text("weakened = True\n")
+    (tree / "tests/conftest.py").write_text("planted = True\n")
+    (tree / "tests/__init__.py").unlink()
+    patch = collect(workspace)
+    assert len(patch.files) == 4
+    kept = without(workspace.seal, patch, ("tests/**",))
+    assert [file.path for file in kept.files] == ["toy/order.py"]
+    assert without(workspace.seal, kept, ("tests/**",)) == kept
+
+
+def test_a_folder_made_a_link_is_left_out_too(workspace: Workspace) -> None:
+    import shutil
+
+    from omniperf.workspace.patch import without
+
+    shutil.rmtree(workspace.tree / "tests")
+    (workspace.tree / "tests").symlink_to("/etc")
+    patch = collect(workspace)
+    assert without(workspace.seal, patch, ("tests", "tests/**")).files == ()
