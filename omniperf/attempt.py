@@ -34,6 +34,7 @@ if TYPE_CHECKING:
     from omniperf.prompt.render import Prompt
     from omniperf.record import AttemptSpec
     from omniperf.results.events import Emit
+    from omniperf.results.schema import Phase
     from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
@@ -45,7 +46,9 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
     started, clock = now(), time.monotonic()
     task, agent = bench.task, load_agent(spec.agent)
     patch: Patch | None = None
-    verdict, usage, phase = schema.Verdict(), schema.Usage(), "workspace"
+    cancelled: KeyboardInterrupt | None = None
+    phase: Phase = "workspace"
+    verdict, usage = schema.Verdict(), schema.Usage()
     with Journal(folder / "journal.jsonl") as journal:
         journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
         prompt = render(task, spec.template, hints=spec.hints)
@@ -66,9 +69,10 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
                 versus_human=spec.versus_human,
             )  # fmt: skip
             journal.write("verified", verdict=verdict.class_)
-        except KeyboardInterrupt:
+        except KeyboardInterrupt as interrupt:
+            cancelled = interrupt
+            outcome = schema.Outcome(kind="cancelled", detail="interrupted", phase=phase)
             journal.write("cancelled", phase=phase)
-            raise
         except Exception as error:
             outcome = _failure(error, phase, folder)
             if patch is None:  # what the agent had done by then is kept, unmeasured
@@ -78,7 +82,7 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
             journal.write("failed", phase=phase, outcome=outcome.kind, detail=outcome.detail)
         finally:
             if not spec.keep_workspace:
-                workspace.remove()
+                _remove(workspace, journal)
         usage = usage.model_copy(
             update={
                 "wall_seconds": time.monotonic() - clock,
@@ -89,6 +93,8 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
         write_whole(folder / "environment.json", json.dumps(result.environment, indent=1).encode())
         write_whole(folder / "result.json", result.model_dump_json(by_alias=True, indent=1).encode())
         journal.write("result", outcome=outcome.kind, verdict=verdict.class_)
+    if cancelled is not None:
+        raise cancelled
     return result
 
 
@@ -122,17 +128,23 @@ def _solve(
     return outcome, usage
 
 
-def _failure(error: Exception, phase: str, folder: Path) -> schema.Outcome:
+def _failure(error: Exception, phase: Phase, folder: Path) -> schema.Outcome:
     """An attempt that the harness or the host ended."""
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
     write_whole(logs / "traceback.txt", "".join(traceback.format_exception(error)).encode())
-    kind = "infra_error" if isinstance(error, InfraError) else "harness_error"
+    kind: schema.OutcomeKind = "infra_error" if isinstance(error, InfraError) else "harness_error"
     infra_kind = error.kind if isinstance(error, InfraError) else None
     detail = str(error) if isinstance(error, OmniPerfError) else f"{type(error).__name__}: {error}"
-    return schema.Outcome.model_validate(
-        {"kind": kind, "infra_kind": infra_kind, "detail": detail, "phase": phase, "evidence": "logs/traceback.txt"}
-    )
+    return schema.Outcome(kind=kind, infra_kind=infra_kind, detail=detail, phase=phase, evidence="logs/traceback.txt")
+
+
+def _remove(workspace: Workspace, journal: Journal) -> None:
+    """Delete the workspace; that it cannot be deleted is no reason to lose what was found."""
+    try:
+        workspace.remove()
+    except OSError as error:
+        journal.write("left-behind", detail=str(error))
 
 
 def _write_inputs(folder: Path, task: Task, prompt: Prompt) -> None:

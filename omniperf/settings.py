@@ -27,6 +27,7 @@ if TYPE_CHECKING:
 
 SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "none"]
 
+_PREFIX = "OMNIPERF_"
 _FOLDERS = ("results", "worktrees", "cache", "tasks")
 _KEYS = ("results", "worktrees", "cache", "mirrors", "sandbox", "tasks")
 _FIELDS_OF_A_MIRROR = {"host", "owner", "name"}
@@ -67,8 +68,12 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     for file in (user_file(), project_file(here)):
         if file is not None and file.is_file():
             _read_file(file, values, origins)
+    for name in sorted(name for name in os.environ if name.startswith(_PREFIX)):
+        if name.removeprefix(_PREFIX).lower() not in _KEYS:
+            known = ", ".join(f"{_PREFIX}{key.upper()}" for key in _KEYS)
+            raise UsageError(f"{name} is not a setting.", f"Unset it; the settings are {known}.")
     for key in _KEYS:
-        name = f"OMNIPERF_{key.upper()}"
+        name = f"{_PREFIX}{key.upper()}"
         if text := os.environ.get(name):
             given = [entry for entry in text.split(os.pathsep) if entry] if key == "mirrors" else text
             values[key] = _checked(key, given, here, name, f"Correct or unset {name}.")

@@ -20,16 +20,20 @@ class BudgetExhaustedError(Exception):
 
 @dataclass
 class Budget:
-    """Counts steps and minutes of one attempt against its limits. A step is one tool call."""
+    """Counts steps and minutes of one attempt against its limits. A step is one tool call.
+
+    `waited` are seconds spent waiting for others on the host, which are not the agent's.
+    """
 
     limits: Limits
     started: float = field(default_factory=time.monotonic)
     steps: int = 0
+    waited: float = 0.0
 
     @property
     def seconds_left(self) -> float:
         """Wall seconds until the attempt's limit of minutes; 0 when it has passed."""
-        return max(0.0, self.limits.minutes * 60 - (time.monotonic() - self.started))
+        return max(0.0, self.limits.minutes * 60 + self.waited - (time.monotonic() - self.started))
 
     def step(self) -> None:
         """Take one step, or raise BudgetExhaustedError."""

@@ -73,6 +73,8 @@ class SessionTools:
     def bash(self, command: str, timeout: float | None = None) -> CommandResult:
         """Run a shell command in the sandbox, in the workspace's root."""
         self._step("bash", command=command)
+        if "\0" in command or not _encodable(command):
+            raise ToolError("The command holds a character that no shell can take.")
         done = self._command(command, timeout)
         self._journal.write("result", tool="bash", exit_code=done.exit_code, seconds=done.seconds)
         return CommandResult(done.exit_code, done.output, done.seconds, done.stopped_by, done.dropped_bytes)
@@ -86,8 +88,11 @@ class SessionTools:
         """Write a whole file, making its folders."""
         self._step("create", path=path)
         target = self._inside(path)
-        with writable_inside():
-            target.parent.mkdir(parents=True, exist_ok=True)
+        try:
+            with writable_inside():
+                target.parent.mkdir(parents=True, exist_ok=True)
+        except OSError as error:
+            raise ToolError(f"{path} could not be written: {error.strerror}.") from None
         self._write(target, text)
 
     def str_replace(self, path: str, old: str, new: str) -> None:
@@ -224,6 +229,7 @@ class SessionTools:
             except BaseError as error:
                 raise ToolError(f"Base could not be measured: {error}") from None
         self.device_seconds += pairs.lane_seconds
+        self._budget.waited += pairs.lane_waited
         ratios = pairs.log_ratios(task.primary_metric.name)
         low, high = hl_interval(ratios, 0.90)
         state = pairs.decision.state if pairs.decision else "continue"
@@ -250,7 +256,11 @@ class SessionTools:
             raise ToolError(f"{path} is not a path inside the workspace.")
         tree = self._workspace.tree.resolve()
         target = tree / pure
-        if not target.resolve().is_relative_to(tree):
+        try:
+            inside = target.resolve().is_relative_to(tree)
+        except (OSError, RuntimeError, UnicodeError):  # too long, a loop of links, no bytes
+            inside = False
+        if not inside:
             raise ToolError(f"{path} leads out of the workspace.")
         return target
 
@@ -261,10 +271,16 @@ class SessionTools:
             return file.read()
 
     def _write(self, target: Path, text: str) -> None:
+        if target.exists() and not target.is_file():
+            raise ToolError(f"{target.name} is not a regular file.")
+        try:
+            data = text.encode("utf-8", "surrogateescape")  # before the file is opened, so that nothing is lost
+            with writable_inside():
+                target.write_bytes(data)
+        except (OSError, UnicodeError) as error:
+            raise ToolError(f"{target.name} could not be written: {error}.") from None
         if self.first_edit is None:
             self.first_edit = time.monotonic() - self._budget.started
-        with writable_inside(), target.open("w", encoding="utf-8", errors="surrogateescape", newline="") as file:
-            file.write(text)
 
     def __enter__(self) -> SessionTools:
         return self
@@ -273,3 +289,11 @@ class SessionTools:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def _encodable(text: str) -> bool:
+    try:
+        text.encode()
+    except UnicodeError:
+        return False
+    return True

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 import sys
 from typing import TYPE_CHECKING, NoReturn
 
@@ -18,6 +19,7 @@ def main(arguments: Sequence[str] | None = None) -> NoReturn:
     options = given[: given.index("--")] if "--" in given else given
     debug = "--debug" in options  # taken out here so that it works before and after the command's name
     given = [word for word in options if word != "--debug"] + given[len(options) :]
+    signal.signal(signal.SIGTERM, signal.default_int_handler)  # ends a run as ctrl-C does, with everything cleaned up
     for stream in (sys.stdout, sys.stderr):  # a path may hold bytes, a terminal may lack characters: never a crash
         if (reconfigure := getattr(stream, "reconfigure", None)) is not None:
             reconfigure(errors="backslashreplace")

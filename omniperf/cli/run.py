@@ -86,4 +86,5 @@ def run(
     if any(result.outcome.kind in ("infra_error", "harness_error") for result in found):
         raise typer.Exit(1)
     if require is not None and any(result.verdict.class_ != require for result in found):
+        typer.echo(f"gate not met: {require} was required", err=True)
         raise typer.Exit(3)

@@ -42,7 +42,7 @@ def verify(
     from omniperf.measure.bench import open_bench
     from omniperf.report.progress import progress
     from omniperf.report.terminal import verdict_view
-    from omniperf.results.store import append_line
+    from omniperf.results.store import append_line, check_folders
     from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.preflight import preflight
@@ -57,6 +57,7 @@ def verify(
     settings = load_settings(
         {"worktrees": worktrees, "cache": cache, "mirrors": mirror or None, "sandbox": sandbox, "tasks": tasks}
     )
+    check_folders(settings)
     with progress() as emit:
         bench = open_bench(load_task(task, settings), settings, emit, may_fall_back=False)
         proved = preflight(bench, emit)
@@ -71,4 +72,5 @@ def verify(
     else:
         print_view(verdict_view(verdict))
     if require is not None and verdict.class_ != require:
+        typer.echo(f"gate not met: {require} was required", err=True)
         raise typer.Exit(3)

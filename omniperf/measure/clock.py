@@ -18,6 +18,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omniperf.errors import InfraError
 from omniperf.sandbox.spec import confined, environment, with_script
 
 if TYPE_CHECKING:
@@ -52,15 +53,19 @@ class Sample:
     """One timed batch. Times in seconds by the outer clock; memory in MiB.
 
     `overhead` is a second digest of the same outputs, without running anything: pipe, export and digest cost.
-    `prepare` is everything before the timed region: start, import, set-up of the states, the warm-up run.
+    `imported` is from the start of the process until the workload was imported, `setup` the making of the timed
+    states, `total` everything up to the end of the timed region. `warm_output` is that of the warm-up run.
     """
 
     seconds: float
     overhead: float
-    prepare: float
+    imported: float
+    setup: float
+    total: float
     peak_memory: float
     digest: str
     output: bytes
+    warm_output: bytes = b""
     printed: str = ""
 
 
@@ -95,14 +100,19 @@ class Worker:
             os.close(info_inside)
         with os.fdopen(info, "rb") as told:
             said = told.read() if backend.isolated else b""
-        first = json.loads(said)["child-pid"] if said else None
+        if backend.isolated and not said:
+            _, stderr = self._process.communicate()
+            last = (stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+            raise InfraError("spawn", f"The {backend.name} sandbox did not start ({last}).", "Run `omniperf doctor`.")
+        self._first: int | None = json.loads(said)["child-pid"] if said else None
+        self._memory_mib = spec.allowance.memory / 2**20
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer = b""
         try:
             self._record(_READY_SECONDS, "importing the workload")
-            self._pid = self._process.pid if first is None else _only_child(first)
+            self._pid = self._process.pid if self._first is None else _only_child(self._first)
         except BaseException:
             self.close()
             raise
@@ -134,13 +144,15 @@ class Worker:
         line = self._line(seconds, "export")
         if line.startswith(b"{"):
             raise WorkloadError(self._failure(line, "export"))
-        if not line.isdigit() or int(line) > _OUTPUT_LIMIT:
+        if not line.isdigit() or len(line) > 12 or int(line) > _OUTPUT_LIMIT:
             raise WorkloadError(f"its output is not the announced bytes, at most {_OUTPUT_LIMIT >> 20} MiB")
-        deadline = time.monotonic() + seconds
-        while len(self._buffer) < int(line):
-            self._buffer += self._read(deadline, "export")
-        output, self._buffer = self._buffer[: int(line)], self._buffer[int(line) :]
-        return output
+        deadline, parts, missing = time.monotonic() + seconds, [self._buffer], int(line) - len(self._buffer)
+        while missing > 0:
+            parts.append(self._read(deadline, "export"))
+            missing -= len(parts[-1])
+        received = b"".join(parts)
+        self._buffer = received[int(line) :]
+        return received[: int(line)]
 
     def functions(self, what: str, seed: int, seconds: float) -> list[list[Any]]:
         """Run one state under a profiler: `reach` for (file, function), `profile` for cProfile's rows."""
@@ -181,12 +193,8 @@ class Worker:
         return elapsed, printed.decode("utf-8", "replace")
 
     def peak_memory(self) -> float:
-        """The worker's peak resident memory so far, MiB, as the kernel counted it."""
-        with contextlib.suppress(OSError), Path(f"/proc/{self._pid}/status").open() as status:
-            for line in status:
-                if line.startswith("VmHWM:"):
-                    return int(line.split()[1]) / 1024
-        return float("nan")
+        """The peak resident memory so far of every process inside, MiB, as the kernel counted it."""
+        return sum(_status(pid, "VmHWM:") for pid in _descendants(self._first or self._pid) or [self._pid])
 
     def _digest(self, line: bytes, doing: str) -> str:
         if line.startswith(b"{"):
@@ -204,7 +212,7 @@ class Worker:
         line = self._line(seconds, doing)
         try:
             record = json.loads(line)
-        except ValueError:
+        except (ValueError, RecursionError):
             record = None
         if not isinstance(record, dict):
             raise WorkloadError(f"{doing} was answered by something that is not a record")
@@ -219,7 +227,7 @@ class Worker:
             where = [row.strip() for row in record["trace"].splitlines() if row.strip().startswith("File ")]
             place = f" ({where[-1]})" if where else ""
             return f"{doing} raised {record['error']}{place}"[:2000]
-        except (ValueError, KeyError, TypeError, AttributeError):
+        except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return f"{doing} was answered by something that is not a record"
 
     def _send(self, data: bytes) -> None:
@@ -238,9 +246,16 @@ class Worker:
         return line
 
     def _read(self, deadline: float, doing: str) -> bytes:
-        ready, _, _ = select.select([self._replies], [], [], max(0.0, deadline - time.monotonic()))
-        if not ready:
-            raise WorkloadError(f"{doing} did not finish in time")
+        while True:
+            left = deadline - time.monotonic()
+            if left <= 0:
+                raise WorkloadError(f"{doing} did not finish in time")
+            # Once a second a look at the memory of everything inside: limits of the kernel bind single processes.
+            ready, _, _ = select.select([self._replies], [], [], min(1.0, left))
+            if ready:
+                break
+            if self._first is not None and resident_mib(self._first) > self._memory_mib:
+                raise WorkloadError(f"{doing} took more than the task's {self._memory_mib / 1024:g} GiB of memory")
         data = os.read(self._replies, 1 << 20)
         if not data:
             raise WorkloadError(self._ending(f"during {doing}"))
@@ -273,6 +288,35 @@ class Worker:
         self.close()
 
 
+def _descendants(pid: int) -> list[int]:
+    """All processes below that one."""
+    found: list[int] = []
+    frontier = [pid]
+    while frontier:
+        below: list[int] = []
+        for parent in frontier:
+            with contextlib.suppress(OSError):
+                for task in Path(f"/proc/{parent}/task").iterdir():
+                    below += map(int, (task / "children").read_text().split())
+        found += below
+        frontier = below
+    return found
+
+
+def _status(pid: int, field: str) -> float:
+    """A memory field of a process's status, MiB; 0 where the process is gone."""
+    with contextlib.suppress(OSError), Path(f"/proc/{pid}/status").open() as status:
+        return next((int(line.split()[1]) / 1024 for line in status if line.startswith(field)), 0.0)
+    return 0.0
+
+
+def resident_mib(first: int) -> float:
+    """Resident memory of everything below a process that is not a file's, MiB; shared pages once, at their largest."""
+    pids = _descendants(first)
+    shared = max((_status(pid, "RssShmem:") for pid in pids), default=0.0)
+    return shared + sum(_status(pid, "RssAnon:") for pid in pids)
+
+
 def _only_child(pid: int) -> int:
     """The worker, as the host sees it: the one child of the sandbox's first process."""
     children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
@@ -293,22 +337,27 @@ def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], 
     """Time one batch in a fresh process: `seeds[0]` warms up, the others are timed. Raises WorkloadError."""
     begun = time.perf_counter()
     with Worker(backend, arm, task, kind) as worker:
+        imported = time.perf_counter() - begun
         if kind == "script":
-            prepare = time.perf_counter() - begun
             seconds, printed = worker.become(seeds[-1], timing.seconds)
             masked = mask_printed(task, printed).encode("utf-8", "surrogatepass")
-            return Sample(seconds, 0.0, prepare, float("nan"), hashlib.sha256(masked).hexdigest(), masked, printed)
+            digest, total = hashlib.sha256(masked).hexdigest(), time.perf_counter() - begun
+            return Sample(seconds, 0.0, imported, 0.0, total, float("nan"), digest, masked, printed=printed)
         worker.setup(seeds[:1], timing.seconds)
-        worker.run(timing.seconds)
+        _, warm_digest = worker.run(timing.seconds)
+        warm_output = worker.output(timing.seconds)
+        asked = time.perf_counter()
         worker.setup(seeds[1:], timing.seconds)
-        prepare = time.perf_counter() - begun
+        setup = time.perf_counter() - asked
         seconds, digest = worker.run(timing.seconds)
+        total = time.perf_counter() - begun
         peak = worker.peak_memory()
         overhead = worker.again(timing.seconds)
         output = worker.output(timing.seconds)
-    if hashlib.sha256(output).hexdigest() != digest:
-        raise WorkloadError("the digest that stopped the clock is not the digest of the outputs")
-    return Sample(seconds, overhead, prepare, peak, digest, output)
+    for data, claimed in ((warm_output, warm_digest), (output, digest)):
+        if hashlib.sha256(data).hexdigest() != claimed:
+            raise WorkloadError("the digest that stopped the clock is not the digest of the outputs")
+    return Sample(seconds, overhead, imported, setup, total, peak, digest, output, warm_output)
 
 
 def mask_printed(task: Task, printed: str) -> str:

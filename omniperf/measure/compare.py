@@ -3,11 +3,11 @@
 from __future__ import annotations
 
 import json
+import select
 import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omniperf.errors import InfraError
 from omniperf.sandbox.spec import confined, environment, with_script
 
 if TYPE_CHECKING:
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
 
 _CHECKER = Path(__file__).with_name("checker.py")
+_SECONDS = 120.0
 
 
 class Comparer:
@@ -48,9 +49,14 @@ class Comparer:
         try:
             process.stdin.write(json.dumps(header).encode() + b"\n" + candidate + reference)
             process.stdin.flush()
-            reply = json.loads(process.stdout.readline())
-        except (OSError, ValueError):
-            raise InfraError("spawn", "The process that compares outputs ended.", "Run `omniperf doctor`.") from None
+            ready, _, _ = select.select([process.stdout], [], [], _SECONDS)
+            line = process.stdout.readline() if ready else b""
+        except OSError:
+            line = b""
+        if not line:  # it reads base's outputs every day: what ended or stalled it are the candidate's
+            self.close()
+            return f"they could not be compared within {_SECONDS:.0f} s"
+        reply = json.loads(line)
         return "" if reply["equal"] else str(reply["detail"])
 
     def _started(self) -> subprocess.Popen[bytes]:
@@ -64,7 +70,7 @@ class Comparer:
                 "pythonpath": [str(workspace / path) for path in self._task.environment.pythonpath],
             }
             self._process = subprocess.Popen(
-                self._backend.command(spec, confined(self._backend, spec, _CHECKER, json.dumps(config))),
+                self._backend.command(spec, confined(self._backend, spec, _CHECKER, json.dumps(config)), own_init=True),
                 stdin=subprocess.PIPE,
                 stdout=subprocess.PIPE,
                 stderr=subprocess.DEVNULL,

@@ -91,16 +91,19 @@ def _open(lane: Lane) -> int:
 
 
 class LaneClock:
-    """Counts the seconds that a lane was held."""
+    """Counts the seconds that a lane was held, and those that were spent waiting for it."""
 
     def __init__(self) -> None:
         self.seconds = 0.0
+        self.waited = 0.0
 
     @contextmanager
     def hold(self, lanes: tuple[Lane, ...], waiting: Callable[[], None] = lambda: None) -> Iterator[Lane]:
         """`claimed`, counted."""
+        asked = time.monotonic()
         with claimed(lanes, waiting) as lane:
             started = time.monotonic()
+            self.waited += started - asked
             try:
                 yield lane
             finally:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import re
 import statistics
 import time
 from dataclasses import dataclass, field, replace
@@ -67,6 +68,7 @@ class Pairs:
     candidate: list[Sample] = field(default_factory=list)
     decision: Decision | None = None
     lane_seconds: float = 0.0
+    lane_waited: float = 0.0
     samples: int = 0
     compared: int = 0
     seeds: int = 0
@@ -76,6 +78,16 @@ class Pairs:
         name = {"latency": "seconds", "peak_memory": "peak_memory"}[metric]
         both = zip(self.base, self.candidate, strict=True)
         return [math.log(getattr(one, name)) - math.log(getattr(other, name)) for one, other in both]
+
+    def printed(self, task: Task) -> dict[str, float]:
+        """The median of the figure that a script prints of itself, for each arm; empty where it prints none."""
+        assert task.workload is not None
+        found = {}
+        for name, arm in (("base", self.base), ("candidate", self.candidate)):
+            figures = [figure for one in arm if (figure := _figure(task.workload.printed, one.printed)) is not None]
+            if figures:
+                found[name] = statistics.median(figures)
+        return found
 
     def medians(self, metric: str) -> tuple[float, float]:
         """Medians of base and candidate; of a single run where the metric is a time."""
@@ -118,23 +130,24 @@ def measure_pairs(
         pairs.seeds += count
         if comparer is None:
             return
-        difference = comparer.difference(mine.output, reference.output, count)
+        difference = comparer.difference(mine.warm_output, reference.warm_output, 1) if kind == "module" else ""
+        difference = difference or comparer.difference(mine.output, reference.output, count)
         if difference:
             raise CandidateError(f"The outputs are not base's: {difference}")
         pairs.compared += count
 
     def waiting() -> None:
-        emit(Event(plan.phase, "waiting for a lane", {"transient": True}))
+        emit(Event(plan.phase, "waiting for another measurement on this host", {"transient": True}))
 
     try:
         with lane_clock.hold(lanes, waiting) as lane:
             drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + plan.warm_states)
             warm_base = take(base, drawn, Timing(plan.warm_states))
-            limit = _limit(warm_base.prepare + warm_base.seconds)
+            limit = _limit(warm_base.total)
             warm_candidate = take(candidate, drawn, Timing(plan.warm_states, limit))
             compare(warm_candidate, warm_base, plan.warm_states)
             pairs.states = 1 if kind == "script" else _states(warm_base, warm_candidate, plan.warm_states)
-        timing = Timing(pairs.states, _limit(pairs.states * (warm_base.prepare + warm_base.seconds)))
+        timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
         last = max(plan.looks)
         while pairs.decision is None:
             block = len(pairs.base) // 2
@@ -146,7 +159,9 @@ def measure_pairs(
                     drawn = seeds(plan.secret, plan.label, number, 1 + pairs.states)
                     taken = {letter: take(arms[letter], drawn, timing) for letter in half}
                     for kept, letter in ((pairs.base, "A"), (pairs.candidate, "B")):
-                        kept.append(replace(taken[letter], output=b""))  # outputs are large and needed only below
+                        kept.append(
+                            replace(taken[letter], output=b"", warm_output=b"")
+                        )  # outputs are large and needed only below
                     record(_pair_record(plan, number, half, drawn, taken, lane.name))
                     compare(taken["B"], taken["A"], pairs.states)
                     counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
@@ -165,8 +180,16 @@ def measure_pairs(
             if hopeless or time.monotonic() > deadline:
                 break
     finally:
-        pairs.lane_seconds = lane_clock.seconds
+        pairs.lane_seconds, pairs.lane_waited = lane_clock.seconds, lane_clock.waited
     return pairs
+
+
+def _figure(pattern: str | None, printed: str) -> float | None:
+    found = re.search(pattern, printed) if pattern else None
+    try:
+        return float(found[1]) if found else None
+    except ValueError:
+        return None
 
 
 def _limit(seconds: float) -> float:
@@ -192,7 +215,8 @@ def _pair_record(
         return {
             "seconds": one.seconds,
             "overhead": one.overhead,
-            "prepare": one.prepare,
+            "imported": one.imported,
+            "setup": one.setup,
             "peak_memory": one.peak_memory,
             "digest": one.digest,
         }

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any, Literal
 
-from pydantic import BaseModel, ConfigDict, Field
+from pydantic import BaseModel, ConfigDict, Field, model_validator
 
 SCHEMA = "omniperf/result/v1"
 
@@ -12,13 +12,24 @@ VerdictClass = Literal[
     "improved", "no_change", "regressed", "inconclusive", "incorrect", "rejected", "invalid", "no_patch", "unverified"
 ]
 OutcomeKind = Literal["finished", "budget", "agent_error", "infra_error", "harness_error", "cancelled"]
+Phase = Literal["preflight", "workspace", "prompt", "agent", "collect", "verify", "report"]
 InfraKind = Literal[
     "auth", "quota", "throttled", "protocol", "missing_dep", "disk", "spawn", "device", "network"
 ]
 
 
 class Model(BaseModel):
-    """A frozen record that refuses unknown keys."""
+    """A frozen record that refuses unknown keys. Text that is no Unicode (lone surrogates) is escaped."""
+
+    @model_validator(mode="before")
+    @classmethod
+    def _escape(cls, data: Any) -> Any:
+        if not isinstance(data, dict):
+            return data
+        return {
+            key: value.encode("utf-8", "backslashreplace").decode() if isinstance(value, str) else value
+            for key, value in data.items()
+        }
 
     model_config = ConfigDict(frozen=True, extra="forbid", populate_by_name=True, ser_json_inf_nan="strings")
 
@@ -134,7 +145,7 @@ class Outcome(Model):
     kind: OutcomeKind
     detail: str = ""
     infra_kind: InfraKind | None = None
-    phase: Literal["preflight", "workspace", "prompt", "agent", "collect", "verify", "report"] = "agent"
+    phase: Phase = "agent"
     exit_code: int | None = None
     signal: str | None = None
     evidence: str = Field("", description="the log line that proves it")

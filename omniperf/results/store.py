@@ -25,6 +25,17 @@ if TYPE_CHECKING:
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
+def check_folders(settings: Settings) -> None:
+    """Raise UsageError where a run could not write what it makes."""
+    for name in ("results", "worktrees", "cache"):
+        folder: Path = getattr(settings, name)
+        nearest = next(path for path in (folder, *folder.parents) if path.exists())
+        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK) or str(nearest).startswith(("/proc", "/sys")):
+            raise UsageError(
+                f"Nothing can be written to {folder}, where {name} go.", f"Name another folder with --{name}."
+            )
+
+
 def write_whole(path: Path, data: bytes) -> None:
     """Write a file so that a reader, or a restart after a kill, sees the old content or the new, never a part.
 
@@ -106,7 +117,7 @@ def new_run_id(now: datetime | None = None) -> str:
 
 
 def find_run(settings: Settings, run: str) -> Path:
-    """Return the folder of a run: its id, a prefix of it that fits no other, or `latest`."""
+    """Return the folder of a run: its id, a prefix of it that fits no other, or `latest` (that has a result)."""
     runs = run_folders(settings)
     if run == "latest":
         if not runs:
@@ -114,7 +125,7 @@ def find_run(settings: Settings, run: str) -> Path:
                 f"There is no run under {settings.results} yet.",
                 "Start one with `omniperf run TASK`, or name --results.",
             )
-        return runs[-1]
+        return next((run for run in reversed(runs) if attempt_folders(run)), runs[-1])
     exact = [folder for folder in runs if folder.name == run]
     found = exact or [folder for folder in runs if run and folder.name.startswith(run)]
     if not found:
@@ -169,7 +180,7 @@ def find_attempts(settings: Settings, what: str) -> list[Path]:
     if not found:
         raise UsageError(
             f"Run {folder.name} has no result {'of ' + rest if rest else 'yet'}.",
-            f"See `omniperf show {folder.name}`." if rest else "Wait for an attempt to end, or resume the run.",
+            f"See `omniperf show {folder.name}`." if rest else "Wait for an attempt to end.",
         )
     return found
 
@@ -236,6 +247,6 @@ def disk_errors(path: Path) -> Iterator[None]:
     except OSError as error:
         if error.errno in (errno.ENOSPC, errno.EDQUOT):
             raise InfraError(
-                "disk", f"{path} could not be written: the disk is full.", "Make room and resume."
+                "disk", f"{path} could not be written: the disk is full.", "Make room and run again."
             ) from error
         raise

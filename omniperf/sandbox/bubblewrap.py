@@ -64,12 +64,12 @@ class Bubblewrap:
         """Inside, a mount is at its target."""
         return target
 
-    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:
+    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None, *, own_init: bool = False) -> list[str]:
         """The bwrap command line for argv.
 
         Argv becomes the first process of the pid namespace, which nothing inside can kill; it has to end by itself when
-        the harness does, since a process that changes its uid loses the tie to its parent's death. With `info_fd` it is
-        the child of bwrap's own first process, which keeps that tie and takes everything inside with it.
+        the harness does, since a process that changes its uid loses the tie to its parent's death. With `info_fd` or
+        `own_init` it is the child of bwrap's own first process, which keeps that tie and takes everything with it.
         """
         program = find_bwrap()
         if program is None:
@@ -77,11 +77,13 @@ class Bubblewrap:
         scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
         line = [program, *_namespaces(), "--new-session", "--hostname", "omniperf", "--clearenv"]
         line += [] if spec.network else ["--unshare-net"]
-        for path in _SYSTEM:
+        for path in _SYSTEM if spec.network or spec.gpu else _SYSTEM[:-1]:
             line += _system(path)
         if spec.network and Path("/run/systemd/resolve").is_dir():
             line += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
         line += _at_its_place(spec.interpreter)
+        for packages in _packages_of_the_host(spec.interpreter):
+            line += ["--tmpfs", packages]
         line += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
         line += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
         if spec.gpu:
@@ -93,7 +95,8 @@ class Bubblewrap:
             if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
                 line += _folders_to(Path(mount.target))
             line += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-        line += ["--as-pid-1"] if info_fd is None else ["--info-fd", str(info_fd)]
+        line += [] if info_fd is None else ["--info-fd", str(info_fd)]
+        line += [] if own_init or info_fd is not None else ["--as-pid-1"]
         return [*line, "--chdir", "/workspace", "--", *argv]
 
 
@@ -109,6 +112,13 @@ def _at_its_place(prefix: Path) -> list[str]:
     if any(prefix.is_relative_to(path) for path in _SYSTEM):
         return []
     return [*_folders_to(prefix), "--ro-bind", str(prefix), str(prefix)]
+
+
+def _packages_of_the_host(prefix: Path) -> list[str]:
+    """Folders of packages that the host has installed: a later release of the task's own library may be among them."""
+    globs = ("lib/python3*/site-packages", "lib/python3*/dist-packages", "local/lib/python3*/dist-packages")
+    found = {path for top in {prefix, Path("/usr")} for glob in globs for path in top.glob(glob) if path.is_dir()}
+    return sorted(str(path) for path in found if not path.is_symlink())
 
 
 def _folders_to(place: Path) -> list[str]:

@@ -109,6 +109,7 @@ def prepare(task: Task, seal: Seal, version: str, settings: Settings, backend: B
             remove_tree(folder)
             _make(task, seal, version, folder, interpreter, backend)
             (folder / "complete").touch()
+            folder.chmod(0o700)  # what is inside was writable for the sandbox; nobody else may reach it
     installed = folder / "installed" if (folder / "installed").is_dir() else None
     return Environment(folder / "venv", installed, interpreter, _variables(task, version), key)
 

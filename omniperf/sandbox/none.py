@@ -22,6 +22,7 @@ class NoSandbox:
         """Nothing is mounted, so a target is found at its source."""
         return str(spec.source(target))
 
-    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:  # noqa: ARG002
+    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None, *, own_init: bool = False) -> list[str]:
         """Argv itself."""
+        del spec, info_fd, own_init
         return argv

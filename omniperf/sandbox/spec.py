@@ -75,8 +75,11 @@ class Backend(Protocol):
         """The path by which a command inside finds a mount's target."""
         ...
 
-    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None) -> list[str]:
-        """The command line that runs argv inside; with `info_fd`, the pid of its parent is written there as JSON."""
+    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None, *, own_init: bool = False) -> list[str]:
+        """The command line that runs argv inside; with `info_fd`, the pid of its parent is written there as JSON.
+
+        With either option killing the process that this command line starts ends everything inside.
+        """
         ...
 
 

@@ -18,20 +18,24 @@ import sys
 import time
 
 PR_SET_CHILD_SUBREAPER = 36
+SCRATCH = ("/tmp", "/dev/shm", "/home/agent")  # noqa: S108 - folders in memory, which are an isolated sandbox's own
 SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
 
-def anonymous_bytes(pids):
-    """Private resident memory of some processes, in bytes."""
-    page, total = os.sysconf("SC_PAGE_SIZE"), 0
-    for pid in pids:
-        try:
-            with open(f"/proc/{pid}/statm", "rb") as statm:
-                _, resident, shared = statm.read().split()[:3]
-        except (OSError, ValueError):
-            continue
-        total += (int(resident) - int(shared)) * page
-    return total
+def memory_bytes(isolated):
+    """What the processes and temporary folders of a command take of memory, in bytes; pages that are shared count once."""
+    private, shared = 0, 0
+    for pid in others(isolated):
+        with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as status:
+            fields = dict(line.split(b":", 1) for line in status if line.startswith((b"RssAnon", b"RssShmem")))
+            private += int(fields.get(b"RssAnon", b"0 kB").split()[0]) * 1024
+            shared = max(shared, int(fields.get(b"RssShmem", b"0 kB").split()[0]) * 1024)
+    kept = 0
+    for folder in SCRATCH if isolated else ():
+        with contextlib.suppress(OSError):
+            found = os.statvfs(folder)
+            kept += (found.f_blocks - found.f_bfree) * found.f_frsize
+    return private + max(shared, kept)
 
 
 def others(isolated):
@@ -109,7 +113,7 @@ def run(request, isolated, requests):
             env=request["env"],
             start_new_session=True,
         )
-    except OSError as error:
+    except (OSError, ValueError) as error:
         return {"exit_code": 126, "output": str(error), "dropped": 0, "stopped_by": "", "seconds": 0.0}
     pipe, alive = process.stdout.fileno(), os.pidfd_open(process.pid)
     os.set_blocking(pipe, False)
@@ -143,7 +147,7 @@ def run(request, isolated, requests):
             break
         if now >= next_look:
             next_look = now + 0.1
-            if anonymous_bytes(others(isolated)) > request["memory_bytes"]:
+            if memory_bytes(isolated) > request["memory_bytes"]:
                 stopped_by = "memory"
     if stopped_by:
         with contextlib.suppress(ProcessLookupError):

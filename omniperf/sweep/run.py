@@ -15,7 +15,7 @@ from omniperf.measure.bench import open_bench
 from omniperf.record import AttemptSpec, now
 from omniperf.results.events import Event
 from omniperf.results.predictions import prediction
-from omniperf.results.store import append_line, new_run_id, write_whole
+from omniperf.results.store import append_line, check_folders, new_run_id, write_whole
 from omniperf.verify.preflight import preflight
 
 if TYPE_CHECKING:
@@ -33,6 +33,7 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     Raises UsageError or InfraError before anything is written where the task or the host cannot run.
     """
     agent = load_agent(spec.agent)
+    check_folders(settings)
     # The bundled quickstart runs our own code on our own library: the one case that may go without walls by itself.
     ours = task.id == "quickstart" and spec.agent == "pattern"
     emit(Event("preflight", f"{task.id}: repository, base, environment", {}))

@@ -94,8 +94,11 @@ def workload_kind(task: Task) -> Literal["module", "script"]:
         raise UsageError(f"{_shown(file)}: not Python: {error}.", "Correct the workload.") from None
     except OSError as error:
         raise UsageError(f"{_shown(file)}: {error.strerror}.", "Write the workload there.") from None
-    missing = {"setup", "run"} - {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
-    if task.workload.kind == "module" and missing:
+    defined = {node.name for node in tree.body if isinstance(node, ast.FunctionDef)}
+    missing = {"setup", "run"} - defined
+    # A file with one half of a module is a module with a slip, not a script that happens to define it.
+    meant = task.workload.kind or ("module" if defined & {"setup", "run", "export", "check"} else None)
+    if meant == "module" and missing and task.workload.kind != "script":
         names = " and ".join(sorted(missing))
         raise UsageError(
             f"{_shown(file)}: a module workload defines setup(seed) and run(state); it lacks {names}.",

@@ -27,11 +27,11 @@ repo:
   #human: "1111111"                    # a commit that solves it, as a reference; the agent never sees it
   #omit: ["docs/**"]                   # files to leave out of the tree
 
-#environment:
+environment:
+  setup: ["pip install pytest"]             # once, with network: what the code and its tests need
 #  python: ">=3.11"
-#  setup: ["pip install -e . --no-deps"]    # once, with network
+  pythonpath: ["."]                         # folders of the tree to import from
 #  build: []                                # after each patch, without network
-#  pythonpath: [src]                        # instead of installing, where that is enough
 
 # The only files that a patch may change (globs; ** crosses folders).
 targets: ["src/package/module.py"]

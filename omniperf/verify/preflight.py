@@ -5,9 +5,11 @@ from __future__ import annotations
 import ast
 import hashlib
 import json
+import marshal
 import secrets
 import tempfile
 import time
+from contextlib import contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -24,9 +26,12 @@ from omniperf.tasks.load import task_sha256
 from omniperf.tasks.schema import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from omniperf.measure.bench import Bench
     from omniperf.measure.clock import Arm
     from omniperf.results.events import Emit
+    from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
 
 _SECONDS = 120.0  # a workload should take a fraction of a second on base
@@ -66,7 +71,7 @@ def preflight(bench: Bench, emit: Emit) -> Preflight:
     ]
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
     kept = bench.settings.cache / "preflight" / f"{key}.json"
-    if kept.is_file():
+    with suppress(OSError, ValueError):  # absent or damaged: prove it again
         return Preflight.model_validate_json(kept.read_bytes())
     emit(Event("preflight", "proving on base: targets match, the workload reaches them, tests pass (once)", {}))
     with bench.tree("preflight") as base, tempfile.TemporaryDirectory(prefix="omniperf-") as caches:
@@ -98,8 +103,8 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     defined = _functions(task.folder / task.workload.file) if bench.kind == "module" else set()
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
     drawn = [secrets.randbits(63) for _ in range(2)]
-    try:
-        reached = reached_targets(bench, base, caches)
+    reached = reached_targets(bench, base, caches)
+    with _said_of_base(task):
         try:
             first = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
         except WorkloadError as error:
@@ -108,10 +113,15 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
             arm = replace(arm, export=True)
             first = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
         second = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
-    except WorkloadError as error:
+    if bench.kind == "module" and first.output == marshal.dumps([None], 2):
+        raise UsageError(f"Task {task.id}: its workload's run returns None.", "Return what the work comes to.")
+    with _said_of_base(task):
+        other = sample(bench.backend, arm, task, bench.kind, [drawn[0], secrets.randbits(63)], Timing(1, _SECONDS))
+    if bench.kind == "module" and other.output == first.output:
         raise UsageError(
-            f"Task {task.id}: its workload fails on base: {error}.", "Correct the workload or the environment."
-        ) from None
+            f"Task {task.id}: its workload gives one output for two seeds, so an answer could simply be remembered.",
+            "Make `setup` draw its inputs from the seed, and return something that depends on them.",
+        )
     own_check = "check" in defined
     exported: Literal["nowhere", "in the worker", "in the checker"] = "nowhere"
     if "export" in defined:
@@ -138,7 +148,9 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         if failed is not None:
             raise UsageError(
                 f"Task {task.id}: its tests fail on base (a command {failed.ending}): {failed.output[-800:].strip()}",
-                "Correct `tests` or `environment.setup`: a verdict needs tests that pass on base.",
+                "Add `pip install pytest` to `environment.setup`."
+                if "No module named pytest" in failed.output
+                else "Correct `tests` or `environment.setup`: a verdict needs tests that pass on base.",
             )
         tests_seconds = time.monotonic() - started
     return Preflight(
@@ -158,7 +170,7 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
     """
     task = bench.task
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
-    with Worker(bench.backend, arm, task, bench.kind) as worker:
+    with _said_of_base(task), Worker(bench.backend, arm, task, bench.kind) as worker:
         rows = worker.functions("reach", secrets.randbits(63), _SECONDS)
     reached = []
     for file, function in rows:
@@ -171,6 +183,24 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
             "Time code that the targets take part in, or correct `targets`.",
         )
     return tuple(reached)
+
+
+@contextmanager
+def _said_of_base(task: Task) -> Iterator[None]:
+    """Say what is wrong with a workload that fails on base, and what to do about it."""
+    try:
+        yield
+    except WorkloadError as error:
+        assert task.workload is not None
+        said = str(error).replace("/omniperf/workload.py", task.workload.file)
+        remedy = "Correct the workload or the environment."
+        if "NotPlainError: " in said:
+            kind = said.partition("NotPlainError: ")[2].partition(" (File")[0]
+            said = f"run returns {kind}, which is not plain data"
+            remedy = "Return numbers, strings, bytes, lists, dicts, numpy or torch arrays, or add `export(output)`."
+        elif "did not finish in time" in said:
+            said += f" ({_SECONDS:.0f} s)"
+        raise UsageError(f"Task {task.id}: its workload fails on base: {said}.", remedy) from None
 
 
 def _functions(workload: Path) -> set[str]:

@@ -17,7 +17,7 @@ BUILD = (
     "**/*.lock", "**/requirements*.txt", "MANIFEST.in", ".github/**", ".gitlab-ci.yml", ".circleci/**", ".ci/**",
     "**/.gitattributes", "**/.gitmodules", "**/.gitignore",
 )  # fmt: skip
-START_UP = ("**/sitecustomize.py", "**/usercustomize.py", "**/*.pth")
+START_UP = ("**/sitecustomize.py", "**/usercustomize.py", "**/sitecustomize/**", "**/usercustomize/**", "**/*.pth")
 PROTECTED = TESTS + BUILD + START_UP
 
 

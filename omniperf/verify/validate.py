@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
 from omniperf.measure.bench import open_bench
+from omniperf.results.events import Event
 from omniperf.verify.preflight import check_targets, preflight, reached_targets
 from omniperf.workspace.patch import parse
 
@@ -32,7 +33,7 @@ def validate_task(task: Task, settings: Settings, emit: Emit) -> list[Check]:
     """Check a task whose file has loaded. Stops at the first claim that fails: later ones depend on it."""
     checks = [Check("task file", True, f"{task.id}: the schema holds, the workload parses")]
     if task.prompt_only:
-        return [*checks, Check("prompt only", True, "it can be rendered with `prompt show`, but not run")]
+        return [*checks, Check("prompt only", True, "it has no repo and no workload: it cannot run")]
     step = "repository, base, environment"
     try:
         bench = open_bench(task, settings, emit)
@@ -43,13 +44,16 @@ def validate_task(task: Task, settings: Settings, emit: Emit) -> list[Check]:
             check_targets(bench, base)
             checks.append(Check(step, True, ", ".join(task.targets)))
             step = "workload reaches a target"
+            emit(Event("preflight", "running the workload on base", {}))
             reached = reached_targets(bench, base, Path(caches))
             shown = ", ".join(reached[:3]) + (f" and {len(reached) - 3} more" if len(reached) > 3 else "")
             checks.append(Check(step, True, shown))
         step = "workload and tests on base"
         proved = preflight(bench, emit)
         tests = f"tests pass in {proved.tests_seconds:.1f} s" if proved.tests_seconds is not None else "no tests"
-        checks.append(Check(step, True, f"one run takes {proved.base_seconds:.3f} s, outputs repeat, {tests}"))
+        short = " (aim at 0.1 s or more)" if proved.base_seconds < 0.01 else ""
+        took = f"one run takes {1000 * proved.base_seconds:.3g} ms{short}"
+        checks.append(Check(step, True, f"{took}, outputs repeat, {tests}"))
         step = "human patch"
         reference = bench.human_patch()
         if reference is None:

@@ -30,6 +30,8 @@ _CONFIG = """\
 \tautocrlf = false
 """
 
+_DEEPEST = 100  # folders
+
 _Status = Literal["added", "modified", "deleted", "renamed", "copied", "type_changed"]
 _STATUS: dict[str, _Status] = {
     "A": "added", "M": "modified", "D": "deleted", "R": "renamed", "C": "copied", "T": "type_changed",
@@ -169,10 +171,13 @@ def _shown(path: str) -> str:
 
 
 def _make_collectable(tree: Path) -> None:
-    """Delete nested `.git` entries and special files, and open folders that were closed."""
+    """Delete nested `.git` entries, special files and bottomless folders, and open folders that were closed."""
     pending = [tree]
     while pending:
         folder = pending.pop()
+        if len(folder.parts) - len(tree.parts) > _DEEPEST:  # beyond what paths can name, and git add
+            remove_tree(folder)
+            continue
         try:
             entries = list(os.scandir(folder))
         except PermissionError:

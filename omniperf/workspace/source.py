@@ -55,7 +55,9 @@ def resolve_source(task: Task, settings: Settings) -> Source:
     """
     repo = task.repo
     if repo is None:
-        raise UsageError(f"Task {task.id} is prompt-only: it names no repo.", "Use `omniperf prompt show`.")
+        raise UsageError(
+            f"Task {task.id} is prompt-only: it names no repo.", "Give it a `repo`, targets and a workload."
+        )
     if repo.url:
         return _from_url(task, settings)
     if repo.pypi:

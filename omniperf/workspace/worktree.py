@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import os
 import shutil
+import subprocess
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -120,8 +121,11 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
         workspace.gitlink.write_text("gitdir: /git\n")
         if agent:
             _make_agent_git(workspace)
-    except (OSError, GitError) as error:
+    except BaseException as error:
         remove_tree(root)
+        remove_tree(seal.git_dir / "worktrees" / name)
+        if not isinstance(error, OSError | GitError):
+            raise
         raise InfraError("disk", f"No worktree could be made at {root}: {error}.", "Check the disk's space.") from error
     return workspace
 
@@ -193,21 +197,16 @@ def _rooted(paths: Iterable[str]) -> str:
 
 
 def _first_line(error: GitError) -> str:
-    return error.stderr.strip().splitlines()[0].removeprefix("error: ") if error.stderr.strip() else "git said nothing"
+    said = error.stderr.strip().splitlines()[0].removeprefix("error: ") if error.stderr.strip() else "git said nothing"
+    return "the file holds no diff" if "No valid patches" in said else said
 
 
 def remove_tree(folder: Path) -> None:
-    """Delete a folder, whatever modes were set inside it."""
-
-    def unlock(_function: object, path: str, _error: object) -> None:
-        parent = Path(path).parent
-        parent.chmod(0o700)
-        target = Path(path)
-        if target.is_dir() and not target.is_symlink():
-            target.chmod(0o700)
-            remove_tree(target)
-        else:
-            target.unlink(missing_ok=True)
-
-    if folder.exists():
-        shutil.rmtree(folder, onerror=unlock)
+    """Delete a folder, however deep it is and whatever modes were set inside it. Raises OSError where that fails."""
+    if not folder.exists():
+        return
+    if os.getuid() != 0:  # root needs no permission
+        subprocess.run(("chmod", "-R", "u+rwX", "--", str(folder)), capture_output=True, check=False)
+    done = subprocess.run(("rm", "-rf", "--", str(folder)), capture_output=True, text=True, check=False)
+    if done.returncode != 0:
+        raise OSError(f"{folder} could not be deleted: {done.stderr.strip()[:200]}")
