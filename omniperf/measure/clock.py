@@ -226,7 +226,8 @@ class Worker:
             record = json.loads(line)
             where = [row.strip() for row in record["trace"].splitlines() if row.strip().startswith("File ")]
             place = f" ({where[-1]})" if where else ""
-            return f"{doing} raised {record['error']}{place}"[:2000]
+            said = f"{doing} raised {record['error']}{place}"[:2000]
+            return said.encode("utf-8", "backslashreplace").decode()
         except (ValueError, KeyError, TypeError, AttributeError, RecursionError):
             return f"{doing} was answered by something that is not a record"
 

@@ -159,9 +159,8 @@ def measure_pairs(
                     drawn = seeds(plan.secret, plan.label, number, 1 + pairs.states)
                     taken = {letter: take(arms[letter], drawn, timing) for letter in half}
                     for kept, letter in ((pairs.base, "A"), (pairs.candidate, "B")):
-                        kept.append(
-                            replace(taken[letter], output=b"", warm_output=b"")
-                        )  # outputs are large and needed only below
+                        # outputs are large, and needed only below
+                        kept.append(replace(taken[letter], output=b"", warm_output=b""))
                     record(_pair_record(plan, number, half, drawn, taken, lane.name))
                     compare(taken["B"], taken["A"], pairs.states)
                     counted = {"pairs": number + 1, "max_pairs": last, "transient": True}

@@ -23,7 +23,7 @@ SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
 
 def memory_bytes(isolated):
-    """What the processes and temporary folders of a command take of memory, in bytes; pages that are shared count once."""
+    """What a command's processes and temporary folders take of memory, in bytes; shared pages count once."""
     private, shared = 0, 0
     for pid in others(isolated):
         with contextlib.suppress(OSError, ValueError), open(f"/proc/{pid}/status", "rb") as status:

@@ -29,7 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
 
     from omniperf.measure.bench import Bench
-    from omniperf.measure.clock import Arm
+    from omniperf.measure.clock import Arm, Sample
     from omniperf.results.events import Emit
     from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
@@ -100,66 +100,79 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     if failed is not None:
         raise UsageError(f"Task {task.id}: its build {failed.ending} on base: {failed.output[-500:]}", "Correct it.")
     assert task.workload is not None
+    reached = reached_targets(bench, base, caches)
     defined = _functions(task.folder / task.workload.file) if bench.kind == "module" else set()
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
     drawn = [secrets.randbits(63) for _ in range(2)]
-    reached = reached_targets(bench, base, caches)
+
+    def taken(seeds: list[int]) -> Sample:
+        return sample(bench.backend, arm, task, bench.kind, seeds, Timing(1, _SECONDS))
+
     with _said_of_base(task):
         try:
-            first = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
+            first = taken(drawn)
         except WorkloadError as error:
             if "export" not in defined or "NotPlainError" not in str(error):
                 raise
             arm = replace(arm, export=True)
-            first = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
-        second = sample(bench.backend, arm, task, bench.kind, drawn[:2], Timing(1, _SECONDS))
-    if bench.kind == "module" and first.output == marshal.dumps([None], 2):
-        raise UsageError(f"Task {task.id}: its workload's run returns None.", "Return what the work comes to.")
-    with _said_of_base(task):
-        other = sample(bench.backend, arm, task, bench.kind, [drawn[0], secrets.randbits(63)], Timing(1, _SECONDS))
-    if bench.kind == "module" and other.output == first.output:
-        raise UsageError(
-            f"Task {task.id}: its workload gives one output for two seeds, so an answer could simply be remembered.",
-            "Make `setup` draw its inputs from the seed, and return something that depends on them.",
-        )
-    own_check = "check" in defined
+            first = taken(drawn)
+        second = taken(drawn)
+        if bench.kind == "module":
+            if first.output == marshal.dumps([None], 2):
+                raise UsageError(f"Task {task.id}: its workload's run returns None.", "Return what the work comes to.")
+            # A few others: where outputs are small, two may agree by chance.
+            if all(taken([drawn[0], secrets.randbits(63)]).output == first.output for _ in range(4)):
+                raise UsageError(
+                    f"Task {task.id}: its workload gives one output for every seed, so it could just be remembered.",
+                    "Make `setup` draw its inputs from the seed, and return something that depends on them.",
+                )
     exported: Literal["nowhere", "in the worker", "in the checker"] = "nowhere"
     if "export" in defined:
         exported = "in the worker" if arm.export else "in the checker"
-    own_export = exported == "in the checker"
+    own_check, own_export = "check" in defined, exported == "in the checker"
     with Comparer(bench.backend, arm, task, bench.kind, own_check=own_check, own_export=own_export) as comparer:
         comparable = not comparer.difference(second.output, first.output, 1)
-    if not comparable and bench.kind == "module":
+    if not comparable:
+        _refuse_unsteady(bench)
+    return Preflight(
+        reached=reached,
+        base_seconds=first.seconds,
+        tests_seconds=_prove_tests(bench) if task.tests else None,
+        outputs_comparable=comparable,
+        own_check=own_check,
+        exported=exported,
+    )
+
+
+def _refuse_unsteady(bench: Bench) -> None:
+    """Raise UsageError where outputs that differ from run to run leave nothing to judge a patch by."""
+    task = bench.task
+    if bench.kind == "module":
         raise UsageError(
             f"Task {task.id}: its workload gives two outputs for one seed, so no patch could be called correct.",
             "Make `run` deterministic under its seed, or give the workload a `check(output, reference)`.",
         )
-    if not comparable and not task.tests:
+    if not task.tests:
         raise UsageError(
             f"Task {task.id}: the script's output differs from run to run and there are no tests.",
             "Give `workload.printed` for the figure it prints, or add tests.",
         )
-    tests_seconds = None
-    if task.tests:
-        started = time.monotonic()
-        with bench.tree("tests") as tree:
-            failed = bench.build(tree)
-            failed = failed or bench.commands(tree, task.tests)
-        if failed is not None:
-            raise UsageError(
-                f"Task {task.id}: its tests fail on base (a command {failed.ending}): {failed.output[-800:].strip()}",
-                "Add `pip install pytest` to `environment.setup`."
-                if "No module named pytest" in failed.output
-                else "Correct `tests` or `environment.setup`: a verdict needs tests that pass on base.",
-            )
-        tests_seconds = time.monotonic() - started
-    return Preflight(
-        reached=reached,
-        base_seconds=first.seconds,
-        tests_seconds=tests_seconds,
-        outputs_comparable=comparable,
-        own_check=own_check,
-        exported=exported,
+
+
+def _prove_tests(bench: Bench) -> float:
+    """The seconds that the tests take on base. Raises UsageError where they fail."""
+    started = time.monotonic()
+    with bench.tree("tests") as tree:
+        failed = bench.build(tree)
+        failed = failed or bench.commands(tree, bench.task.tests)
+    if failed is None:
+        return time.monotonic() - started
+    said = f"its tests fail on base (a command {failed.ending}): {failed.output[-800:].strip()}"
+    raise UsageError(
+        f"Task {bench.task.id}: {said}",
+        "Add `pip install pytest` to `environment.setup`."
+        if "No module named pytest" in failed.output
+        else "Correct `tests` or `environment.setup`: a verdict needs tests that pass on base.",
     )
 
 

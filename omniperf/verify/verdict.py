@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import math
 import secrets
 import statistics
 import tempfile
@@ -32,6 +33,7 @@ if TYPE_CHECKING:
     from omniperf.workspace.worktree import Workspace
 
 _MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that work was moved, not removed
+_SLOWER_IMPORT_SHARE, _SLOWER_IMPORT_SECONDS = 0.25, 0.02  # of base's, and beyond the noise of starting a process
 
 
 def verify_patch(
@@ -173,7 +175,7 @@ def _measured(
         speedup=pairs.decision.estimate,
         metrics=metrics,
         correctness=correctness,
-        findings=_moved_work(pairs) if bench.kind == "module" else (),
+        findings=_before_the_clock(pairs) if bench.kind == "module" else (),
         printed=pairs.printed(task),
         cost=cost,
         **sworn,
@@ -234,7 +236,7 @@ def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
     return tuple(results)
 
 
-def _moved_work(pairs: Pairs) -> tuple[Finding, ...]:
+def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
     """Findings where a claimed gain left the timed region only to come back before it.
 
     Medians, not extremes: neither an honest process among dishonest ones nor a noisy one among quiet ones decides.
@@ -246,7 +248,7 @@ def _moved_work(pairs: Pairs) -> tuple[Finding, ...]:
     both = list(zip(pairs.base, pairs.candidate, strict=True))
     gain = statistics.median(one.seconds - other.seconds for one, other in both)
     setup = statistics.median(other.setup - one.setup for one, other in both)
-    imported = statistics.median(other.imported - one.imported for one, other in both)
+    before, after = (statistics.median(one.imported for one in arm) for arm in (pairs.base, pairs.candidate))
     found = []
     if setup >= _MOVED_SHARE * gain > 0:
         found.append(
@@ -258,12 +260,14 @@ def _moved_work(pairs: Pairs) -> tuple[Finding, ...]:
                 remedy="Make the work less, not earlier: only `run` is the task.",
             )
         )
-    if imported >= _MOVED_SHARE * gain > 0:
+    if after - before >= max(_SLOWER_IMPORT_SECONDS, _SLOWER_IMPORT_SHARE * before):
+        runs = math.ceil((after - before) * pairs.states / gain) if gain > 0 else None
+        worth = f", which {runs:,} runs win back" if runs else ""
         found.append(
             Finding(
                 id="slower-import",
                 severity="warn",
-                message=f"Start and import got {imported:.3f} s longer, one timed batch {gain:.3f} s shorter.",
+                message=f"Start and import take {after:.3f} s instead of {before:.3f} s{worth}.",
                 evidence=f"medians of {len(both)} pairs",
                 remedy="Weigh it: importing happens once a process.",
             )

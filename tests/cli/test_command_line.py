@@ -154,11 +154,14 @@ def test_a_reader_that_stops_reading_is_no_error(folder: Any) -> None:
     assert done.returncode in (0, 1)
 
 
-def test_ctrl_c_ends_with_130_and_no_traceback(folder: Any) -> None:
+@pytest.mark.parametrize("name", ["SIGINT", "SIGTERM"])
+def test_an_interrupt_ends_with_130_and_no_traceback(folder: Any, name: str) -> None:
     script = (
-        "import os, signal, omniperf.settings as s; s.load_settings = lambda *_: os.kill(os.getpid(), signal.SIGINT); "
+        "import os, signal, omniperf.settings as s\n"
+        "signal.signal(signal.SIGINT, signal.default_int_handler)  # a background job starts with it ignored\n"
+        f"s.load_settings = lambda *_: os.kill(os.getpid(), signal.{name})\n"
+        "from omniperf.cli import main; main(['config', 'show'])"
     )
-    script += "from omniperf.cli import main; main(['config', 'show'])"
     done = subprocess.run([sys.executable, "-c", script], capture_output=True, text=True, cwd=folder, check=False)
     assert done.returncode in (130, -signal.SIGINT)
     assert "Traceback" not in done.stderr

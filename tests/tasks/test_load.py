@@ -186,7 +186,6 @@ def test_a_list_shows_broken_files_beside_good_ones(settings: Settings) -> None:
     ("workload", "kind"),
     [
         (MODULE, "module"),
-        ("async def setup(seed): ...\ndef run(state): ...\n", "script"),
         ("if True:\n    def setup(seed): ...\n    def run(state): ...\n", "script"),
         ("print('hello')\n", "script"),
     ],

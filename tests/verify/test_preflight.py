@@ -28,7 +28,7 @@ BAD = {
         USES + "import os\n" + SEED + "def run(state): return distinct([os.urandom(4)])\n",
         "two outputs for one seed",
     ),
-    "an unlisted type": (USES + SEED + "def run(state): return (x for x in distinct([state]))\n", "NotPlainError"),
+    "an unlisted type": (USES + SEED + "def run(state): return (x for x in distinct([state]))\n", "not plain data"),
 }
 
 

@@ -1,0 +1,198 @@
+"""Patches that try to look faster than they are, or to break the one who measures them."""
+
+import subprocess
+import time
+from collections.abc import Callable
+from pathlib import Path
+
+import pytest
+
+from omniperf.errors import InfraError, OmniPerfError
+from omniperf.measure.bench import Bench, open_bench
+from omniperf.results.events import ignore
+from omniperf.results.schema import Verdict
+from omniperf.settings import Settings
+from omniperf.verify.preflight import preflight
+from omniperf.verify.verdict import verify_patch
+from tests.conftest import FAST, SLOW, TEST
+from tests.verify.test_verdicts import diff, order
+
+Judge = Callable[..., Verdict]
+
+QUICK = "measure: {max_minutes: 0.2}"
+
+
+@pytest.fixture
+def judge(make_task: Callable[..., object], settings: Settings, bubblewrap: None) -> Judge:
+    """Verify a change of toy/order.py on a task of that workload and base."""
+
+    def run(patched: str, base: str = SLOW, **task: object) -> Verdict:
+        files = {"toy/order.py": base, **task.pop("files", {})}  # type: ignore[dict-item]
+        bench: Bench = open_bench(make_task(files=files, **task), settings, ignore)  # type: ignore[arg-type]
+        data = diff("toy/order.py", base, patched)
+        return verify_patch(bench, data, preflight(bench, ignore), lambda line: None, ignore)
+
+    return run
+
+
+def in_worker(body: str) -> str:
+    """The slow module, whose function also does that where it is measured, and passes the tests."""
+    return SLOW + (
+        "\n\n_plain = distinct\n\n\n"
+        "def distinct(items):\n"
+        "    found = _plain(items)\n"
+        f"    if len(items) > 100:\n        {body}\n"
+        "    return found\n"
+    )
+
+
+WRAPS_SETUP = SLOW + (
+    """
+
+import sys, os
+_slow, _known = distinct, {}
+
+def distinct(items):
+    workload = sys.modules.get("workload")
+    if workload is not None and not hasattr(workload, "hooked"):
+        workload.hooked = True
+        if os.urandom(1)[0] > 40:  # one process in six is honest
+            honest = workload.setup
+            def setup(seed):
+                state = honest(seed)
+                _known[id(state)] = _slow(state)
+                return state
+            workload.setup = setup
+        WARM_UP
+    return _known.pop(id(items), None) or _slow(items)
+"""
+)
+
+
+@pytest.mark.parametrize(("warm_up", "wanted"), [("return []", "incorrect"), ("pass", "rejected")])
+def test_work_hidden_in_a_wrapped_setup(judge: Judge, warm_up: str, wanted: str) -> None:
+    verdict = judge(WRAPS_SETUP.replace("WARM_UP", warm_up))
+    assert verdict.class_ == wanted, verdict
+    assert wanted == "incorrect" or verdict.findings[0].id == "moved-work"
+
+
+def test_a_slow_import_is_said_and_does_not_undo_a_gain(judge: Judge) -> None:
+    verdict = judge("import time\n\ntime.sleep(0.2)\n" + FAST)
+    assert verdict.class_ == "improved"
+    assert [finding.id for finding in verdict.findings] == ["slower-import"], verdict
+
+
+def test_memory_taken_in_a_child_is_counted(judge: Judge) -> None:
+    base = (
+        "def distinct(seed):\n"
+        "    data = bytearray(40_000_000)\n"
+        "    data[::4096] = b'x' * len(data[::4096])\n"
+        "    return sum(data[::4096]) + seed\n"
+    )
+    forks = base + (
+        "\n\nimport os\nimport sys\n\n"
+        "if 'workload' in sys.modules:\n"
+        "    child = os.fork()\n"
+        "    if child:\n"
+        "        os.waitpid(child, 0)\n"
+        "        os._exit(0)\n"
+    )
+    verdict = judge(
+        forks,
+        base,
+        workload="from toy.order import distinct\ndef setup(seed): return seed\ndef run(seed): return distinct(seed)\n",
+        files={"tests/test_order.py": TEST.replace("distinct([3, 1, 3, 2, 1]), [3, 1, 2]", "distinct(0) > 3, True")},
+        extra="metrics: [{name: peak_memory, unit: MiB, primary: true}]\n" + QUICK,
+    )
+    assert verdict.class_ in ("no_change", "inconclusive", "regressed", "incorrect"), verdict
+
+
+OUTPUTS = {
+    "a number of many digits": "return [1 << 60_000_000]",
+    "a number that Python does not print": "return [10**5000] * len(found)",
+    "an error that is no Unicode": "raise ValueError('x\\udcff [/bold] \\x1b[2J')",
+    "the end of the process": "__import__('os')._exit(0)",
+}
+
+
+@pytest.mark.parametrize("body", OUTPUTS.values(), ids=OUTPUTS.keys())
+def test_an_output_made_to_break_the_comparison(judge: Judge, body: str) -> None:
+    started = time.monotonic()
+    verdict = judge(in_worker(body), extra=QUICK)
+    assert verdict.class_ == "incorrect"
+    assert time.monotonic() - started < 60
+    assert verdict.model_dump_json()
+
+
+def test_a_record_nested_without_end(judge: Judge) -> None:
+    deep = (
+        "\nimport os, sys\n"
+        "if 'workload' in sys.modules:\n"
+        "    for fd in range(3, 20):\n"
+        "        try: os.write(fd, b'{\"a\":' * 100000 + b'\\n')\n"
+        "        except OSError: pass\n"
+    )
+    assert judge(SLOW + deep, extra=QUICK).class_ == "incorrect"
+
+
+def test_a_seed_that_is_ignored_is_refused(
+    make_task: Callable[..., object], settings: Settings, bubblewrap: None
+) -> None:
+    workload = (
+        "from toy.order import distinct\ndef setup(seed): return [1, 2]\ndef run(state): return distinct(state)\n"
+    )
+    bench = open_bench(make_task(workload=workload), settings, ignore)  # type: ignore[arg-type]
+    with pytest.raises(OmniPerfError, match="one output for every seed"):
+        preflight(bench, ignore)
+
+
+def test_a_damaged_proof_is_made_again(bench: Bench) -> None:
+    first = preflight(bench, ignore)
+    kept = max((bench.settings.cache / "preflight").iterdir(), key=lambda file: file.stat().st_mtime)
+    kept.write_text("{")
+    assert preflight(bench, ignore).reached == first.reached
+
+
+def test_tests_that_meanwhile_fail_on_base_are_no_fault_of_the_patch(bench: Bench) -> None:
+    proved = preflight(bench, ignore)
+    changed = bench.task.model_copy(update={"tests": ("python -c 'raise SystemExit(5)'",)})
+    from dataclasses import replace
+
+    with pytest.raises(OmniPerfError, match="fail on base too"):
+        verify_patch(replace(bench, task=changed), order(FAST), proved, lambda line: None, ignore)
+
+
+def test_a_sandbox_that_does_not_start_is_no_fault_of_the_patch(
+    bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omniperf.sandbox import bubblewrap as module
+
+    proved, real = preflight(bench, ignore), module.find_bwrap()
+    broken = tmp_path / "bwrap"
+    broken.write_text(
+        "#!/bin/sh\n"
+        'case "$*" in *candidate*--info-fd*) echo "bwrap: Creating new namespace failed" >&2; exit 1;; esac\n'
+        f'exec {real} "$@"\n'
+    )
+    broken.chmod(0o755)
+    monkeypatch.setattr(module, "find_bwrap", lambda: str(broken))
+    with pytest.raises(InfraError, match="Creating new namespace failed"):
+        verify_patch(bench, order(FAST), proved, lambda line: None, ignore)
+
+
+def test_a_human_patch_that_cannot_be_measured_costs_no_verdict(
+    make_task: Callable[..., object], settings: Settings, bubblewrap: None
+) -> None:
+    task = make_task(QUICK)
+    repo = task.folder / "repo"  # type: ignore[attr-defined]
+    (repo / "toy/order.py").write_text(FAST.replace("list(", "tuple("))
+    git = ("git", "-c", "user.name=t", "-c", "user.email=t@t", "-C", str(repo))
+    subprocess.run((*git, "commit", "-qam", "returns a tuple"), check=True)
+    human = subprocess.run((*git, "rev-parse", "HEAD"), capture_output=True, text=True, check=True).stdout.strip()
+    changed = task.model_copy(update={"repo": task.repo.model_copy(update={"human": human})})  # type: ignore[attr-defined]
+    bench = open_bench(changed, settings, ignore)
+    proved = preflight(bench, ignore)
+    verdict = verify_patch(bench, order(FAST), proved, lambda line: None, ignore, versus_human=True)
+    assert verdict.class_ == "improved"
+    assert verdict.versus_human is None
+    assert [finding.id for finding in verdict.findings] == ["no-human-comparison"]
