@@ -217,6 +217,34 @@ def test_no_tool_leaves_the_workspace(scripted: Callable[..., Result], path: str
     assert scripted(body).outcome.kind == "finished"
 
 
+def test_a_file_or_command_that_cannot_be_is_an_answer_and_loses_nothing(scripted: Callable[..., Result]) -> None:
+    from omniperf.agents.protocol import ToolError
+
+    refused: list[str] = []
+
+    def body(session: Session) -> None:
+        tools = session.tools
+        tools.bash("mkfifo toy/pipe")
+        before = tools.view("toy/order.py")
+        for use in (
+            lambda: tools.create("toy/pipe", "x"),
+            lambda: tools.create("toy", "x"),
+            lambda: tools.create("a" * 300, "x"),
+            lambda: tools.create("toy/order.py/x", "x"),
+            lambda: tools.create("toy/order.py", "x\ud800"),
+            lambda: tools.view("toy/nul\0"),
+            lambda: tools.bash("echo \0"),
+            lambda: tools.bash("echo \ud800"),
+        ):
+            with pytest.raises(ToolError) as error:
+                use()
+            refused.append(str(error.value))
+        assert tools.view("toy/order.py") == before
+
+    assert scripted(body).outcome.kind == "finished"
+    assert len(refused) == 8
+
+
 def test_the_worktree_is_gone_and_the_seal_forgot_it(task: Task, settings: Settings) -> None:
     run(task, settings, "null")
     assert list(settings.worktrees.iterdir()) == []

@@ -64,7 +64,7 @@ def test_hostile_bytes_are_refused(data: bytes) -> None:
     [
         (1, True), (1, 1.0), ((1,), [1]), ([1, 2], [1]), ({"a": 1}, {"b": 1}), ("a", b"a"), (1.0, 1.001),
         (math.nan, 1.0), (1.0, math.nan), (math.inf, -math.inf), (math.inf, 1e308), (None, 0),
-        ([1, [2, 3]], [1, [2, 4]]),
+        ([1, [2, 3]], [1, [2, 4]]), ({1: 5}, {True: 5}), ({1.0}, {1}), (0.1, 0.10000000149011612),
     ],
 )  # fmt: skip
 def test_these_differ(mine: object, base: object) -> None:

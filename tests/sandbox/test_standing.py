@@ -105,6 +105,18 @@ def test_a_process_that_takes_too_much_memory_fails(bench: Bench, tmp_path: Path
         assert sandbox.run("echo alive", 10).output == "alive\n"
 
 
+def test_memory_that_no_process_owns_counts_too(bench: Bench, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    spec = spec_of(bench, tree, allowance=Allowance(memory=200 * 2**20))
+    shared = (
+        "import mmap, time\nm = mmap.mmap(-1, 400 * 2**20)\nfor i in range(0, len(m), 4096): m[i] = 1\ntime.sleep(30)"
+    )
+    with StandingSandbox(Bubblewrap(), spec) as sandbox:
+        assert sandbox.run(f"python -c '{shared}'", 20).stopped_by == "memory"
+        assert sandbox.run("head -c 400M /dev/zero > /tmp/big; sleep 30", 20).stopped_by == "memory"
+
+
 def test_ten_thousand_processes_cannot_be_made_even_as_root(walled: StandingSandbox) -> None:
     program = (
         "import os, time\nmade = 0\ntry:\n  while made < 10000:\n    if os.fork() == 0: time.sleep(60); os._exit(0)\n"

@@ -201,6 +201,7 @@ def test_the_kind_of_a_workload_is_read_from_it(settings: Settings, workload: st
         (GOOD, "def setup(:\n", r"workload\.py:1: invalid syntax"),
         (GOOD, "x = 1\n\0", r"workload\.py:.*null bytes"),
         (GOOD.replace("workload.py", "{file: workload.py, kind: module}"), "def run(s): ...\n", "it lacks setup"),
+        (GOOD, "async def setup(seed): ...\ndef run(state): ...\n", "it lacks setup"),
         (GOOD.replace("workload.py", "other.py"), "", r"task\.yaml:6: workload: there is no file other\.py"),
         (
             GOOD.replace("library}", "library, human_patch: a.diff}"),

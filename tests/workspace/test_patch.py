@@ -2,6 +2,7 @@
 
 import os
 import subprocess
+import sys
 from collections.abc import Callable
 from pathlib import Path
 
@@ -178,6 +179,15 @@ def test_special_files_and_closed_folders_do_not_stop_the_collection(workspace: 
     closed.chmod(0)
     edit(workspace.tree)
     assert sorted(file.path for file in collect(workspace).files) == ["closed/c.py", "toy/order.py"]
+
+
+def test_folders_too_deep_to_be_named_are_dropped(workspace: Workspace) -> None:
+    edit(workspace.tree)
+    dig = "import os\nfor _ in range(3000): os.mkdir('d' * 10); os.chdir('d' * 10)\nopen('x', 'w').close()"
+    subprocess.run((sys.executable, "-c", dig), cwd=workspace.tree, check=True)
+    assert [file.path for file in collect(workspace).files] == ["toy/order.py"]
+    workspace.remove()
+    assert not workspace.tree.exists()
 
 
 def test_nothing_planted_in_the_tree_or_the_agents_git_runs_on_the_host(workspace: Workspace, tmp_path: Path) -> None:
