@@ -233,6 +233,7 @@ def test_a_file_or_command_that_cannot_be_is_an_answer_and_loses_nothing(scripte
             lambda: tools.create("toy/order.py/x", "x"),
             lambda: tools.create("toy/order.py", "x\ud800"),
             lambda: tools.view("toy/nul\0"),
+            lambda: tools.view("a" * 300),
             lambda: tools.bash("echo \0"),
             lambda: tools.bash("echo \ud800"),
         ):
@@ -241,8 +242,9 @@ def test_a_file_or_command_that_cannot_be_is_an_answer_and_loses_nothing(scripte
             refused.append(str(error.value))
         assert tools.view("toy/order.py") == before
 
-    assert scripted(body).outcome.kind == "finished"
-    assert len(refused) == 8
+    result = scripted(body)
+    assert (result.outcome.kind, result.outcome.detail) == ("finished", "")
+    assert len(refused) == 9
 
 
 def test_the_worktree_is_gone_and_the_seal_forgot_it(task: Task, settings: Settings) -> None:

@@ -265,15 +265,17 @@ class SessionTools:
         return target
 
     def _read(self, target: Path, path: str) -> str:
-        if not target.is_file():
-            raise ToolError(f"{path} does not exist in the workspace.")
-        with target.open(encoding="utf-8", errors="surrogateescape", newline="") as file:
-            return file.read()
+        try:
+            if not target.is_file():
+                raise ToolError(f"{path} does not exist in the workspace.")
+            return target.read_bytes().decode("utf-8", "surrogateescape")
+        except OSError as error:
+            raise ToolError(f"{path} could not be read: {error.strerror}.") from None
 
     def _write(self, target: Path, text: str) -> None:
-        if target.exists() and not target.is_file():
-            raise ToolError(f"{target.name} is not a regular file.")
         try:
+            if target.exists() and not target.is_file():
+                raise ToolError(f"{target.name} is not a regular file.")
             data = text.encode("utf-8", "surrogateescape")  # before the file is opened, so that nothing is lost
             with writable_inside():
                 target.write_bytes(data)
