@@ -75,7 +75,12 @@ def make_result(
             human=bench.source.human,
             patched_tree=None if patch is None else patch.tree,
         ),
-        environment={**host_facts(), "task_python": interpreter.version, "task_environment": bench.environment.key},
+        environment={
+            **host_facts(),
+            "task_python": interpreter.version,
+            "task_environment": bench.environment.key,
+            "task_packages": interpreter.packages,
+        },
         sandbox=bench.backend.name,
     )
 

@@ -14,9 +14,10 @@ from typing import TYPE_CHECKING, Literal
 
 from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.protocol import CommandResult, Hotspot, Screening, TestReport, ToolError
-from omniperf.measure.arms import make_arm
+from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Worker, WorkloadError
+from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
@@ -153,7 +154,10 @@ class SessionTools:
             self._caches,
         )
         try:
-            with Worker(self._bench.backend, arm, self._bench.task, self._bench.kind) as worker:
+            with (
+                claimed(find_lanes(self._bench.task.resources)) as lane,
+                Worker(self._bench.backend, on_lane(arm, lane), self._bench.task, self._bench.kind) as worker,
+            ):
                 rows = worker.functions("profile", secrets.randbits(63), _PROFILE_SECONDS)
         except WorkloadError as error:
             raise ToolError(f"The workload could not be profiled: {error}.") from None

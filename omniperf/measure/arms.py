@@ -11,10 +11,20 @@ from omniperf.measure.clock import Arm
 from omniperf.sandbox.spec import Allowance, Mount, Spec
 
 if TYPE_CHECKING:
+    from omniperf.measure.lanes import Lane
     from omniperf.sandbox.environment import Environment
     from omniperf.sandbox.spec import Backend
     from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
+
+
+# Where compilers keep their products between processes.
+_COMPILED = {
+    "PYTHONPYCACHEPREFIX": "python",
+    "TRITON_CACHE_DIR": "triton",
+    "TORCHINDUCTOR_CACHE_DIR": "inductor",
+    "CUDA_CACHE_PATH": "cuda",
+}
 
 
 def allowance(task: Task) -> Allowance:
@@ -36,6 +46,7 @@ def tree_spec(
         env=environment.variables,
         allowance=allowance(task),
         gpu=task.resources.gpus > 0,
+        host_packages=environment.host_packages,
     )
 
 
@@ -55,25 +66,31 @@ def make_arm(
     *,
     export: bool = False,
 ) -> Arm:
-    """The arm of a tree; compiled Python goes to a folder of its own under `caches`, shared with no other tree.
+    """The arm of a tree; what it compiles goes to a folder of its own under `caches`, shared with no other tree.
 
     The folder is writable until `sealed` closes it: code compiled in the warm-up is what the timed samples load, and
     no timed sample can leave anything for the next.
     """
     assert task.workload is not None
-    pycache = caches / f"pycache-{name}"
-    pycache.mkdir(parents=True, exist_ok=True)
-    pycache.chmod(0o777)
+    compiled = caches / f"compiled-{name}"
+    compiled.mkdir(parents=True, exist_ok=True)
+    compiled.chmod(0o777)
     extra = (
         Mount(task.folder / task.workload.file, "/omniperf/workload.py"),
-        Mount(pycache, "/pycache", writable=True),
+        Mount(compiled, "/compiled", writable=True),
     )
     spec = tree_spec(task, environment, workspace, writable=False, extra=extra)
-    env = {**spec.env, "PYTHONPYCACHEPREFIX": backend.where(spec, "/pycache")}
-    return Arm(name, replace(spec, env=env), export)
+    kept = {name: f"{backend.where(spec, '/compiled')}/{folder}" for name, folder in _COMPILED.items()}
+    return Arm(name, replace(spec, env={**spec.env, **kept}), export)
 
 
-def sealed(arm: Arm, cores: tuple[int, ...]) -> Arm:
-    """The arm as it is timed: nothing writable outlives a sample, and it runs on the lane's cores."""
+def on_lane(arm: Arm, lane: Lane) -> Arm:
+    """The arm on a lane's cores and GPUs."""
+    env = {**arm.spec.env, "CUDA_VISIBLE_DEVICES": ",".join(lane.gpus)} if lane.gpus else arm.spec.env
+    return replace(arm, spec=replace(arm.spec, cores=lane.cores, env=env))
+
+
+def sealed(arm: Arm, lane: Lane) -> Arm:
+    """The arm as it is timed: on a lane, and with nothing writable that outlives a sample."""
     mounts = tuple(replace(mount, writable=False) for mount in arm.spec.mounts)
-    return replace(arm, spec=replace(arm.spec, mounts=mounts, cores=cores))
+    return on_lane(replace(arm, spec=replace(arm.spec, mounts=mounts)), lane)

@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Literal
 
 from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
+from omniperf.measure.lanes import find_lanes
 from omniperf.sandbox.choose import choose_backend
 from omniperf.sandbox.environment import Environment, prepare
 from omniperf.sandbox.spec import Mount
@@ -106,10 +107,9 @@ def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: boo
         raise UsageError(
             f"Task {task.id}: peak_memory is measured for workloads of the kind module.", "Write setup and run."
         )
-    if task.resources.gpus:
-        raise UsageError(
-            f"Task {task.id} needs {task.resources.gpus} GPU(s), which this version cannot claim.", "Use a CPU task."
-        )
+    if kind == "script" and task.resources.gpus:
+        raise UsageError(f"Task {task.id}: on a GPU a workload is a module.", "Write setup and run.")
+    find_lanes(task.resources)  # a host that cannot measure it is found out before anything is made
     backend = choose_backend(settings.sandbox, may_fall_back=may_fall_back)
     source = resolve_source(task, settings)
     sealed = seal(source, task.repo.omit if task.repo else (), settings.cache)

@@ -19,6 +19,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omniperf.errors import InfraError
+from omniperf.measure.device import memory_used
 from omniperf.sandbox.spec import confined, environment, with_script
 
 if TYPE_CHECKING:
@@ -46,6 +47,11 @@ class Arm:
     name: str
     spec: Spec
     export: bool = False
+
+    @property
+    def gpus(self) -> tuple[str, ...]:
+        """The UUIDs of the GPUs that it may use."""
+        return tuple(filter(None, self.spec.env.get("CUDA_VISIBLE_DEVICES", "").split(",")))
 
 
 @dataclass(frozen=True)
@@ -82,6 +88,8 @@ class Worker:
             "export": arm.export,
             "workload": backend.where(spec, "/omniperf/workload.py"),
             "args": list(task.workload.args),
+            "gpu": spec.gpu,
+            "flush": task.primary_metric.name == "latency",
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
         }
         info, info_inside = os.pipe()
@@ -191,6 +199,11 @@ class Worker:
             said = (printed.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
             raise WorkloadError(f"the script {ending}: {said[:500]}")
         return elapsed, printed.decode("utf-8", "replace")
+
+    def device_memory(self, seconds: float) -> float:
+        """The most that torch says it had taken of its GPUs so far, MiB."""
+        told = self._ask({"do": "memory"}, seconds, "memory").get("bytes")
+        return told / 2**20 if isinstance(told, int) else 0.0
 
     def peak_memory(self) -> float:
         """The peak resident memory so far of every process inside, MiB, as the kernel counted it."""
@@ -337,8 +350,10 @@ class Timing:
 def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], timing: Timing) -> Sample:
     """Time one batch in a fresh process: `seeds[0]` warms up, the others are timed. Raises WorkloadError."""
     begun = time.perf_counter()
+    devices = arm.gpus if any(metric.name == "peak_memory" for metric in task.metrics) else ()
     with Worker(backend, arm, task, kind) as worker:
         imported = time.perf_counter() - begun
+        taken = memory_used(devices)
         if kind == "script":
             seconds, printed = worker.become(seeds[-1], timing.seconds)
             masked = mask_printed(task, printed).encode("utf-8", "surrogatepass")
@@ -352,7 +367,10 @@ def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], 
         setup = time.perf_counter() - asked
         seconds, digest = worker.run(timing.seconds)
         total = time.perf_counter() - begun
-        peak = worker.peak_memory()
+        # What torch says and what the driver sees: a count that the patch resets does not hide what is still held.
+        peak = (
+            max(worker.device_memory(timing.seconds), memory_used(devices) - taken) if devices else worker.peak_memory()
+        )
         overhead = worker.again(timing.seconds)
         output = worker.output(timing.seconds)
     for data, claimed in ((warm_output, warm_digest), (output, digest)):

@@ -1,4 +1,4 @@
-"""Lanes: the exclusive claim on a set of cores while something is timed, across processes and users of the host."""
+"""Lanes: the exclusive claim on cores and GPUs while something is timed, across processes and users of the host."""
 
 from __future__ import annotations
 
@@ -6,15 +6,19 @@ import fcntl
 import os
 import tempfile
 import time
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
+from omniperf.measure.host import gpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable, Iterator, Sequence
+
+    from omniperf.measure.host import Gpu
+    from omniperf.tasks.schema import Resources
 
 # Beside every user's processes, so not under anyone's home: a lane must exclude the whole host.
 _LOCKS = Path(tempfile.gettempdir()) / "omniperf-lanes"
@@ -22,14 +26,26 @@ _LOCKS = Path(tempfile.gettempdir()) / "omniperf-lanes"
 
 @dataclass(frozen=True)
 class Lane:
-    """A set of cores."""
+    """A set of cores, and of GPUs by their UUIDs."""
 
     cores: tuple[int, ...]
+    gpus: tuple[str, ...] = ()
+
+    @property
+    def locks(self) -> tuple[str, ...]:
+        """The names of its locks, one a device, in the one order in which everybody takes them."""
+        return (*(f"gpu-{uuid}" for uuid in sorted(self.gpus)), *(f"cpu-{core}" for core in sorted(self.cores)))
 
     @property
     def name(self) -> str:
-        """The lane's name, also its lock's."""
-        return "cpu-" + "-".join(map(str, self.cores))
+        """The lane's name."""
+        return "+".join(self.locks)
+
+
+def find_lanes(wanted: Resources) -> tuple[Lane, ...]:
+    """The lanes of this host that offer what a task needs. Raises InfraError (device) where there is none."""
+    on_cores = cpu_lanes(wanted.cpus)
+    return gpu_lanes(wanted, gpus(), on_cores) if wanted.gpus else on_cores
 
 
 def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
@@ -47,33 +63,56 @@ def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
     return tuple(Lane(tuple(usable[start : start + cpus])) for start in range(0, len(usable) - cpus + 1, cpus))
 
 
+def gpu_lanes(wanted: Resources, present: Sequence[Gpu], on_cores: tuple[Lane, ...]) -> tuple[Lane, ...]:
+    """Disjoint lanes of that many GPUs each, with the cores of one of the given lanes.
+
+    Raises InfraError (device) where too few GPUs have the memory that the task needs free.
+    """
+    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+        named = {name.strip() for name in visible.split(",")}
+        present = [gpu for gpu in present if {gpu.uuid, str(gpu.index)} & named]
+    # By all of its memory: what is free this moment says whether another attempt is measuring there.
+    fit = [gpu for gpu in present if (gpu.memory_mib or 0) >= wanted.gpu_memory_gib * 1024]
+    if len(fit) < wanted.gpus:
+        memory = f" with {wanted.gpu_memory_gib:g} GiB" if wanted.gpu_memory_gib else ""
+        raise InfraError(
+            "device",
+            f"The task needs {wanted.gpus} NVIDIA GPU(s){memory}; this host has {len(fit)} of {len(present)}.",
+            "Run `omniperf doctor`, and choose a host or a task that fits.",
+        )
+    starts = range(0, len(fit) - wanted.gpus + 1, wanted.gpus)
+    groups = [tuple(gpu.uuid for gpu in fit[start : start + wanted.gpus]) for start in starts]
+    return tuple(Lane(on_cores[i % len(on_cores)].cores, group) for i, group in enumerate(groups))
+
+
 @contextmanager
 def claimed(lanes: tuple[Lane, ...], waiting: Callable[[], None] = lambda: None) -> Iterator[Lane]:
     """Hold one of the lanes, the first that is free; else call `waiting` once and wait for the first."""
     for lane in lanes:
-        descriptor = _open(lane)
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            os.close(descriptor)
-            continue
-        try:
+        with ExitStack() as held:
+            try:
+                _take(lane, held, fcntl.LOCK_NB)
+            except BlockingIOError:
+                continue
             yield lane
-        finally:
-            os.close(descriptor)
-        return
+            return
     waiting()
-    descriptor = _open(lanes[0])
-    try:
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
+    with ExitStack() as held:
+        _take(lanes[0], held, 0)
         yield lanes[0]
-    finally:
-        os.close(descriptor)
 
 
-def _open(lane: Lane) -> int:
-    """Open a lane's lock file, which any user may have made."""
-    path = _LOCKS / f"{lane.name}.lock"
+def _take(lane: Lane, held: ExitStack, how: int) -> None:
+    """Take all locks of a lane. Raises BlockingIOError where one is taken and `how` is not to wait."""
+    for name in lane.locks:
+        descriptor = _open(name)
+        held.callback(os.close, descriptor)
+        fcntl.flock(descriptor, fcntl.LOCK_EX | how)
+
+
+def _open(name: str) -> int:
+    """Open a lock file, which any user may have made."""
+    path = _LOCKS / f"{name}.lock"
     if not _LOCKS.is_dir():
         before = os.umask(0)
         try:

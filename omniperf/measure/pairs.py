@@ -9,9 +9,11 @@ import time
 from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
-from omniperf.measure.arms import sealed
+from omniperf.errors import InfraError
+from omniperf.measure.arms import on_lane, sealed
 from omniperf.measure.clock import Timing, WorkloadError, sample
-from omniperf.measure.lanes import LaneClock, cpu_lanes
+from omniperf.measure.device import disturbance, look
+from omniperf.measure.lanes import LaneClock, find_lanes
 from omniperf.measure.order import arm_order, seeds
 from omniperf.measure.statistics import LOOKS, Decision, decide
 from omniperf.results.events import Event
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from omniperf.measure.clock import Arm, Sample
     from omniperf.measure.compare import Comparer
+    from omniperf.measure.lanes import Lane
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Backend
     from omniperf.tasks.schema import Measure, Task
@@ -29,6 +32,7 @@ _SAMPLE_SECONDS = 0.1  # a batch is at least this long on the slower arm, where 
 _OVERHEAD_SHARE = 0.01  # pipe and digest may take this share of a sample
 _BASE_SECONDS = 2.0  # a batch made longer for a fast candidate's sake may take base no longer than this
 _MOST_STATES = 256
+_MOST_DISCARDED = 8  # tries of one pair on a disturbed device
 
 
 class CandidateError(Exception):
@@ -70,6 +74,7 @@ class Pairs:
     lane_seconds: float = 0.0
     lane_waited: float = 0.0
     samples: int = 0
+    discarded: int = 0
     compared: int = 0
     seeds: int = 0
 
@@ -113,7 +118,7 @@ def measure_pairs(
     Raises CandidateError or BaseError.
     """
     pairs, lane_clock = Pairs(), LaneClock()
-    lanes = cpu_lanes(task.resources.cpus)
+    lanes = find_lanes(task.resources)
     metric = task.primary_metric.name
     deadline = time.monotonic() + plan.measure.max_minutes * 60
 
@@ -125,6 +130,23 @@ def measure_pairs(
             if arm.name == base.name:
                 raise BaseError(f"The workload fails on base: {error}.") from error
             raise CandidateError(f"The workload fails with the patch: {error}") from error
+
+    def undisturbed(
+        lane: Lane, arms: Mapping[str, Arm], half: str, number: int
+    ) -> tuple[list[int], dict[str, Sample], dict[str, object]]:
+        """A pair whose GPUs nothing disturbed: its seeds, its samples, and the state of its GPUs afterwards."""
+        for _ in range(_MOST_DISCARDED):
+            label = f"{plan.label}:redone-{pairs.discarded}" if pairs.discarded else plan.label
+            drawn = seeds(plan.secret, label, number, 1 + pairs.states)
+            before = look(lane.gpus)
+            taken = {letter: take(arms[letter], drawn, timing) for letter in half}
+            after = look(lane.gpus)
+            reason = disturbance(before, after)
+            if not reason:
+                return drawn, taken, {"gpus": [state.record() for state in after]} if after else {}
+            pairs.discarded += 1
+            record({"phase": plan.phase, "label": plan.label, "pair": number, "discarded": reason})
+        raise InfraError("device", f"The GPU cannot be measured on: {reason}.", "Stop what disturbs it.")
 
     def compare(mine: Sample, reference: Sample, count: int) -> None:
         pairs.seeds += count
@@ -142,26 +164,26 @@ def measure_pairs(
     try:
         with lane_clock.hold(lanes, waiting) as lane:
             drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + plan.warm_states)
-            warm_base = take(base, drawn, Timing(plan.warm_states))
+            warm_base = take(on_lane(base, lane), drawn, Timing(plan.warm_states))
             limit = _limit(warm_base.total)
-            warm_candidate = take(candidate, drawn, Timing(plan.warm_states, limit))
+            warm_candidate = take(on_lane(candidate, lane), drawn, Timing(plan.warm_states, limit))
             compare(warm_candidate, warm_base, plan.warm_states)
-            pairs.states = 1 if kind == "script" else _states(warm_base, warm_candidate, plan.warm_states)
+            if kind == "module" and metric == "latency":
+                pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
         last = max(plan.looks)
         while pairs.decision is None:
             block = len(pairs.base) // 2
             order = arm_order(plan.secret, plan.label, block)
             with lane_clock.hold(lanes, waiting) as lane:
-                arms = {"A": sealed(base, lane.cores), "B": sealed(candidate, lane.cores)}
+                arms = {"A": sealed(base, lane), "B": sealed(candidate, lane)}
                 for half in (order[:2], order[2:]):
                     number = len(pairs.base)
-                    drawn = seeds(plan.secret, plan.label, number, 1 + pairs.states)
-                    taken = {letter: take(arms[letter], drawn, timing) for letter in half}
+                    drawn, taken, devices = undisturbed(lane, arms, half, number)
                     for kept, letter in ((pairs.base, "A"), (pairs.candidate, "B")):
                         # outputs are large, and needed only below
                         kept.append(replace(taken[letter], output=b"", warm_output=b""))
-                    record(_pair_record(plan, number, half, drawn, taken, lane.name))
+                    record({**_pair_record(plan, number, half, drawn, taken, lane.name), **devices})
                     compare(taken["B"], taken["A"], pairs.states)
                     counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
                     emit(Event(plan.phase, "measuring base and candidate in turn", counted))

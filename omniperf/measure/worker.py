@@ -58,10 +58,33 @@ def plain(value):
     raise NotPlainError(f"a {kind.__module__}.{kind.__qualname__}")
 
 
+class Gpu:
+    """What a task on a GPU needs of torch, bound before any code of the tree is imported."""
+
+    def __init__(self, flush):
+        import torch
+
+        self.wait, self.stats = torch._C._cuda_synchronize, torch.cuda.memory_stats
+        torch.cuda.init()
+        # Twice the L2 cache: written before a run, it leaves nothing there of what earlier runs read.
+        size = 2 * torch.cuda.get_device_properties(0).L2_cache_size if flush else 0
+        self.filler = torch.empty(size, dtype=torch.uint8, device="cuda") if flush else None
+        self.fill = torch.Tensor.zero_
+
+    def flush(self):
+        if self.filler is not None:
+            self.fill(self.filler)
+
+    def peak(self):
+        """Bytes that torch's allocator had taken from the device at most."""
+        return self.stats().get("reserved_bytes.all.peak", 0)
+
+
 class Module:
     """A workload of the kind `module`."""
 
     def __init__(self, config):
+        self.gpu = Gpu(config["flush"]) if config["gpu"] else None
         # Compiled here and never cached: a cache that a warm-up may write is no place for the workload.
         self.module = sys.modules["workload"] = types.ModuleType("workload")
         self.module.__file__ = config["workload"]
@@ -76,11 +99,20 @@ class Module:
         collect()
         self.states = [self.module.setup(seed) for seed in seeds]
         collect()
+        if self.gpu is not None:
+            self.gpu.wait()
 
     def work(self):
         """Run every state once and return the digest of all outputs."""
         run, states, self.states = self.run, self.states, []
-        self.outputs = [run(state) for state in states]
+        if self.gpu is None:
+            self.outputs = [run(state) for state in states]
+            return self.digest()
+        self.outputs = []
+        for state in states:
+            self.gpu.flush()
+            self.outputs.append(run(state))
+        self.gpu.wait()
         return self.digest()
 
     def digest(self):
@@ -137,7 +169,10 @@ class Script:
 
 
 def functions_reached(run):
-    """(file, function) of every Python function that starts while `run` runs; module bodies do not count."""
+    """(file, function) of every Python function that starts and Triton kernel that is launched while `run` runs.
+
+    Module bodies do not count.
+    """
     seen = set()
 
     def on_event(frame, event, _argument):
@@ -146,6 +181,15 @@ def functions_reached(run):
 
     import threading
 
+    jit = sys.modules.get("triton.runtime.jit")
+    launch = getattr(jit, "JITFunction", None) and jit.JITFunction.run
+
+    def launched(kernel, *arguments, **options):
+        seen.add(kernel.fn.__code__)
+        return launch(kernel, *arguments, **options)
+
+    if launch:
+        jit.JITFunction.run = launched
     threading.setprofile(on_event)
     sys.setprofile(on_event)
     try:
@@ -153,6 +197,8 @@ def functions_reached(run):
     finally:
         sys.setprofile(None)
         threading.setprofile(None)
+        if launch:
+            jit.JITFunction.run = launch
     return sorted({(code.co_filename, code.co_name) for code in seen})
 
 
@@ -206,6 +252,8 @@ def serve(config, requests, replies):
                 blob = workload.blob()
                 replies.write(b"%d\n" % len(blob))
                 replies.write(blob)
+            elif name == "memory":
+                reply({"bytes": workload.gpu.peak()})
             elif name == "become":
                 reply({"ok": True})
                 if requests.readline() == b"run\n":

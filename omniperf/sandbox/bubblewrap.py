@@ -77,13 +77,15 @@ class Bubblewrap:
         scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
         line = [program, *_namespaces(), "--new-session", "--hostname", "omniperf", "--clearenv"]
         line += [] if spec.network else ["--unshare-net"]
-        for path in _SYSTEM if spec.network or spec.gpu else _SYSTEM[:-1]:
+        for path in _SYSTEM if spec.network else _SYSTEM[:-1]:
             line += _system(path)
         if spec.network and Path("/run/systemd/resolve").is_dir():
             line += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
         line += _at_its_place(spec.interpreter)
         for packages in _packages_of_the_host(spec.interpreter):
             line += ["--tmpfs", packages]
+        for shown in spec.host_packages:
+            line += [*_folders_to(shown), "--ro-bind", str(shown), str(shown)]
         line += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
         line += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
         if spec.gpu:

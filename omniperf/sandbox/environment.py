@@ -13,7 +13,7 @@ import re
 import shutil
 import subprocess
 import sys
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -44,11 +44,16 @@ _NETWORK_VARIABLES = re.compile(
 
 @dataclass(frozen=True)
 class Interpreter:
-    """A Python of the host: its prefix, which is mounted at its own place, and its version."""
+    """A Python of the host: its prefix, which is mounted at its own place, and its version.
+
+    `packages` are the versions of the host's packages that a task asked for, `folders` where they are installed.
+    """
 
     executable: Path
     prefix: Path
     version: str
+    packages: dict[str, str] = field(default_factory=dict)
+    folders: tuple[Path, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -61,32 +66,66 @@ class Environment:
     variables: dict[str, str]
     key: str
 
+    @property
+    def host_packages(self) -> tuple[Path, ...]:
+        """Folders of the host's own packages that sandboxes show."""
+        return self.interpreter.folders
+
+
+_PROBE = """\
+import importlib.metadata, importlib.util, json, os, sys
+packages, folders = {}, set()
+for name in sys.argv[1:]:
+    found = importlib.util.find_spec(name)
+    if found is not None and found.origin:
+        folders.add(os.path.dirname(os.path.dirname(os.path.realpath(found.origin))))
+        try:
+            packages[name] = importlib.metadata.version(name)
+        except importlib.metadata.PackageNotFoundError:
+            packages[name] = ""
+version = "%d.%d.%d" % sys.version_info[:3]
+print(json.dumps([sys.base_prefix, version, packages, sorted(folders)]))
+"""
+
 
 @lru_cache
-def _probe(executable: str) -> Interpreter | None:
-    program = "import sys; print(sys.base_prefix); print('%d.%d.%d' % sys.version_info[:3])"
-    done = subprocess.run((executable, "-I", "-S", "-c", program), capture_output=True, text=True, check=False)
+def _probe(executable: str, packages: tuple[str, ...]) -> Interpreter | None:
+    done = subprocess.run((executable, "-I", "-c", _PROBE, *packages), capture_output=True, text=True, check=False)
     if done.returncode != 0:
         return None
-    prefix, version = done.stdout.splitlines()
+    prefix, version, found, folders = json.loads(done.stdout)
     name = f"python{version.rpartition('.')[0]}"
-    return Interpreter(Path(prefix) / "bin" / name, Path(prefix), version)
+    return Interpreter(Path(prefix) / "bin" / name, Path(prefix), version, found, tuple(map(Path, folders)))
 
 
-def find_interpreter(specifier: str) -> Interpreter:
-    """The harness's own Python if it fits, else the newest on PATH that does. Raises UsageError."""
+def find_interpreter(specifier: str, packages: tuple[str, ...] = ()) -> Interpreter:
+    """The harness's own Python if it fits, else the first on PATH that does: by version and by what it has installed.
+
+    Raises UsageError for a wrong specifier or where there is none of that version, InfraError where none has the
+    packages.
+    """
     try:
         wanted = SpecifierSet(specifier)
     except InvalidSpecifier:
         raise UsageError(
             f"environment.python {specifier!r} is not a version specifier.", "Write it like '>=3.11'."
         ) from None
-    names = (sys.executable, *(f"python3.{minor}" for minor in range(20, 7, -1)))
+    names = (sys.executable, *(["python3"] if packages else []), *(f"python3.{minor}" for minor in range(20, 7, -1)))
+    lacking: set[str] = set()
     for name in names:
         program = shutil.which(name)
-        found = _probe(program) if program else None
+        found = _probe(program, packages) if program else None
         if found and found.executable.exists() and wanted.contains(found.version):
+            if missing := set(packages) - set(found.packages):
+                lacking = lacking or missing
+                continue
             return found
+    if lacking:
+        raise InfraError(
+            "missing_dep",
+            f"No Python {specifier} on PATH has {', '.join(sorted(lacking))}, which the task takes from the host.",
+            "Install it there, or put the Python that has it first on PATH.",
+        )
     raise UsageError(
         f"No Python {specifier} was found on PATH.", "Install one, or widen `environment.python` of the task."
     )
@@ -96,9 +135,10 @@ def prepare(task: Task, seal: Seal, version: str, settings: Settings, backend: B
     """Return the task's environment, running its set-up on first use. Raises UsageError when set-up fails."""
     from omniperf.results.events import Event
 
-    interpreter = find_interpreter(task.environment.python)
+    interpreter = find_interpreter(task.environment.python, task.environment.host_packages)
     setup = list(task.environment.setup)
     ours = [_FORMAT, str(interpreter.executable), interpreter.version, "" if backend.isolated else backend.name]
+    ours += [f"{name}=={version}" for name, version in sorted(interpreter.packages.items())]
     content = [*ours, seal.tree, setup, task.environment.env] if setup else ours
     key = hashlib.sha256(json.dumps(content).encode()).hexdigest()[:20]
     folder = settings.cache / "environments" / key
@@ -130,6 +170,8 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
         done = subprocess.run(venv, capture_output=True, text=True, check=False)
     if done.returncode != 0:
         raise InfraError("missing_dep", f"{interpreter.executable} cannot make a venv.", "Install its venv module.")
+    for site in (folder / "venv" / "lib").glob("python3*/site-packages") if interpreter.folders else ():
+        (site / "host.pth").write_text("".join(f"{path}\n" for path in interpreter.folders))
     if not task.environment.setup:
         return
     workspace = provide(seal, folder / f"setup-{os.getpid()}", agent=False)
@@ -149,6 +191,7 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
             env={**network, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **_variables(task, version)},
             allowance=Allowance(memory=16 * 2**30, processes=4096),
             network=True,
+            host_packages=interpreter.folders,
         )
         with StandingSandbox(backend, spec) as sandbox:
             for command in ("python -m ensurepip --upgrade --default-pip", *task.environment.setup):

@@ -59,6 +59,7 @@ class Spec:
     network: bool = False
     gpu: bool = False
     cores: tuple[int, ...] = ()
+    host_packages: tuple[Path, ...] = ()  # folders of the host's own packages that stay visible, at their places
 
     def source(self, target: str) -> Path:
         """The host path mounted at that target."""

@@ -75,6 +75,9 @@ class TaskEnvironment(Model):
     build: tuple[str, ...] = Field((), description="in the sandbox, no network, in each arm after the patch")
     env: dict[str, str] = Field(default_factory=dict)
     pythonpath: tuple[RelativePath, ...] = Field((), description="folders of the tree put on sys.path")
+    host_packages: tuple[str, ...] = Field(
+        (), description="packages too large to install for a task (torch, triton): a Python of the host must have them"
+    )
 
 
 class Workload(Model):

@@ -15,10 +15,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.errors import UsageError
-from omniperf.measure.arms import make_arm
+from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
 from omniperf.measure.compare import Comparer
+from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.results.events import Event
 from omniperf.results.store import write_whole
 from omniperf.tasks.globs import matches
@@ -106,9 +107,9 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     drawn = [secrets.randbits(63) for _ in range(2)]
 
     def taken(seeds: list[int]) -> Sample:
-        return sample(bench.backend, arm, task, bench.kind, seeds, Timing(1, _SECONDS))
+        return sample(bench.backend, on_lane(arm, lane), task, bench.kind, seeds, Timing(1, _SECONDS))
 
-    with _said_of_base(task):
+    with _said_of_base(task), claimed(find_lanes(task.resources)) as lane:
         try:
             first = taken(drawn)
         except WorkloadError as error:
@@ -183,7 +184,11 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
     """
     task = bench.task
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
-    with _said_of_base(task), Worker(bench.backend, arm, task, bench.kind) as worker:
+    with (
+        _said_of_base(task),
+        claimed(find_lanes(task.resources)) as lane,
+        Worker(bench.backend, on_lane(arm, lane), task, bench.kind) as worker,
+    ):
         rows = worker.functions("reach", secrets.randbits(63), _SECONDS)
     reached = []
     for file, function in rows:

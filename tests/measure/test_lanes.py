@@ -5,11 +5,15 @@ import os
 import time
 from itertools import pairwise
 from multiprocessing.connection import Connection
+from pathlib import Path
 
 import pytest
 
 from omniperf.errors import InfraError
-from omniperf.measure.lanes import claimed, cpu_lanes
+from omniperf.measure import lanes as lanes_module
+from omniperf.measure.host import Gpu
+from omniperf.measure.lanes import Lane, claimed, cpu_lanes, gpu_lanes
+from omniperf.tasks.schema import Resources
 
 
 def test_lanes_are_disjoint_and_leave_a_core_for_the_harness() -> None:
@@ -77,3 +81,44 @@ def test_a_lock_dies_with_its_holder(tmp_path: object, monkeypatch: pytest.Monke
     os.waitpid(child, 0)
     with claimed(cpu_lanes(1)[:1], waiting=lambda: pytest.fail("the lane is still held")):
         pass
+
+
+def gpu(index: int, memory_gib: int) -> Gpu:
+    return Gpu(index, "a GPU", f"GPU-{index}", "1", memory_gib * 1024, 0, 1, 1, 1, "Enabled")
+
+
+def test_a_gpu_lane_has_gpus_of_its_own_and_cores() -> None:
+    lanes = gpu_lanes(Resources(gpus=1, gpu_memory_gib=16), [gpu(0, 80), gpu(1, 8), gpu(2, 80)], cpu_lanes(1))
+    assert [lane.gpus for lane in lanes] == [("GPU-0",), ("GPU-2",)]
+    assert all(lane.cores for lane in lanes)
+    assert lanes[0].locks[0] == "gpu-GPU-0"
+
+
+def test_several_gpus_make_one_lane() -> None:
+    lanes = gpu_lanes(Resources(gpus=2), [gpu(n, 80) for n in range(5)], cpu_lanes(1))
+    assert [lane.gpus for lane in lanes] == [("GPU-0", "GPU-1"), ("GPU-2", "GPU-3")]
+
+
+def test_only_visible_gpus_count(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-2")
+    lanes = gpu_lanes(Resources(gpus=1), [gpu(n, 80) for n in range(4)], cpu_lanes(1))
+    assert [lane.gpus for lane in lanes] == [("GPU-1",), ("GPU-2",)]
+
+
+@pytest.mark.parametrize("present", [[], [gpu(0, 8)]], ids=["none", "too small"])
+def test_a_host_without_the_gpus_is_a_clear_error(present: list[Gpu]) -> None:
+    with pytest.raises(InfraError, match=rf"needs 1 NVIDIA GPU\(s\) with 16 GiB; this host has 0 of {len(present)}"):
+        gpu_lanes(Resources(gpus=1, gpu_memory_gib=16), present, cpu_lanes(1))
+
+
+def test_lanes_that_share_a_core_exclude_each_other(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(lanes_module, "_LOCKS", tmp_path)
+    wide, narrow, waited = Lane((4, 5)), Lane((5,)), []
+    with claimed((wide,)):
+        child = os.fork()
+        if child == 0:
+            with claimed((narrow, Lane((6,)))) as lane:
+                os._exit(0 if lane.cores == (6,) else 1)
+        assert os.waitpid(child, 0)[1] == 0
+    with claimed((narrow,), waiting=lambda: waited.append(1)):
+        assert not waited

@@ -1,0 +1,71 @@
+"""The state of GPUs around each pair: a pair that was measured on a disturbed device is no pair."""
+
+from __future__ import annotations
+
+from dataclasses import asdict, dataclass
+from typing import TYPE_CHECKING
+
+from omniperf.measure.host import gpu_processes, nvidia_smi
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+_FIELDS = "uuid,clocks.current.sm,clocks.current.memory,temperature.gpu,memory.used,clocks_throttle_reasons.active"
+# Reasons that mean the device could not run as it should: hardware slowdown, thermal (software, hardware), power brake
+# (NVML's nvmlClocksEventReason constants). A power cap is ordinary under load, and is only recorded.
+_SLOWED = {0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
+
+
+@dataclass(frozen=True)
+class DeviceState:
+    """One GPU at one moment, between samples: clocks in MHz, temperature in degrees Celsius, memory in MiB.
+
+    `throttle` is NVML's bit mask of clock event reasons; `processes` are those that compute there.
+    """
+
+    uuid: str
+    sm_clock_mhz: int
+    memory_clock_mhz: int
+    temperature_c: int
+    memory_used_mib: int
+    throttle: int
+    processes: tuple[int, ...]
+
+    def record(self) -> dict[str, object]:
+        """As a line of `measurements.jsonl` holds it."""
+        return asdict(self)
+
+
+def look(uuids: Sequence[str]) -> tuple[DeviceState, ...]:
+    """The state of these GPUs now; nothing for one that the driver does not show."""
+    if not uuids:
+        return ()
+    busy = gpu_processes()
+    states = []
+    for row in nvidia_smi(f"--query-gpu={_FIELDS}") or []:
+        if len(row) == 6 and row[0] in uuids:
+            clock, memory_clock, celsius, used = (int(text) if text.isdigit() else 0 for text in row[1:5])
+            throttle = int(row[5], 16) if row[5].startswith("0x") else 0
+            mine = tuple(process.pid for process in busy if process.gpu_uuid == row[0])
+            states.append(DeviceState(row[0], clock, memory_clock, celsius, used, throttle, mine))
+    return tuple(states)
+
+
+def memory_used(uuids: Sequence[str]) -> float:
+    """Memory taken on these GPUs together now, MiB, by whoever; 0 for none."""
+    rows = (nvidia_smi("--query-gpu=uuid,memory.used") or []) if uuids else []
+    return float(sum(int(row[1]) for row in rows if len(row) == 2 and row[0] in uuids and row[1].isdigit()))
+
+
+def disturbance(before: Sequence[DeviceState], after: Sequence[DeviceState]) -> str:
+    """Why what was measured between two looks does not count, or ""."""
+    if len(before) != len(after):
+        return "a GPU went away"
+    for state in (*before, *after):
+        if state.processes:
+            return f"process {state.processes[0]} computes on the same GPU"
+    for state in after:
+        for bit, reason in _SLOWED.items():
+            if state.throttle & bit:
+                return f"the GPU's clocks are held down ({reason})"
+    return ""

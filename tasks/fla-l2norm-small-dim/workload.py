@@ -1,0 +1,57 @@
+"""L2 normalization of rows of 64 elements in bfloat16, forward and backward, on shifted windows of one buffer."""
+
+import sys
+import types
+from pathlib import Path
+
+import torch
+
+
+def without_init(*names):
+    """Packages whose own `__init__` is not run: they would import models that no kernel needs."""
+    for name in names:
+        package = types.ModuleType(name)
+        package.__path__ = [str(place) for root in sys.path if (place := Path(root, *name.split("."))).is_dir()]
+        package.__version__ = "0"
+        sys.modules[name] = package
+        parent, _, child = name.rpartition(".")
+        if parent:
+            setattr(sys.modules[parent], child, package)
+
+
+without_init("fla", "fla.modules", "fla.ops")
+
+from fla.modules.l2norm import l2_norm  # noqa: E402
+
+CALLS, STEP = 6, 1024  # rows by which the window moves from call to call
+SHAPE = (4, 4096, 32, 64)
+ROWS = SHAPE[0] * SHAPE[1] * SHAPE[2]
+GROUP, SHIFT = 1024, 32.0
+
+
+def sketch(tensor, signs):
+    """Sums of groups of elements under random signs, shifted away from zero so that a tolerance has meaning."""
+    groups = tensor.reshape(-1, signs.numel())
+    return torch.addmv(torch.full_like(groups[:, 0], SHIFT), groups, signs)
+
+
+def setup(seed):
+    generator = torch.Generator("cuda").manual_seed(seed % 2**63)
+    x, dy = (
+        torch.randn(ROWS + CALLS * STEP, SHAPE[-1], generator=generator, device="cuda", dtype=torch.bfloat16)
+        for _ in range(2)
+    )
+    signs = torch.randint(0, 2, (GROUP,), generator=generator, device="cuda").mul_(2).sub_(1).to(torch.bfloat16)
+    return x, dy, signs
+
+
+def run(state):
+    x, dy, signs = state
+    found = []
+    for call in range(CALLS):
+        window = slice(call * STEP, call * STEP + ROWS)
+        rows = x[window].view(SHAPE).detach().requires_grad_()
+        y = l2_norm(rows)
+        (dx,) = torch.autograd.grad(y, rows, dy[window].view(SHAPE))
+        found += [sketch(y.detach(), signs), sketch(dx, signs)]
+    return torch.stack(found)
