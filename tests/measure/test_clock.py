@@ -1,6 +1,8 @@
 """The clock is outside: what a workload does in its own process cannot make it look faster."""
 
 import os
+import subprocess
+import sys
 import time
 from collections.abc import Callable
 from pathlib import Path
@@ -12,14 +14,19 @@ from omniperf.measure.bench import Bench, open_bench
 from omniperf.measure.clock import Sample, Timing, Worker, WorkloadError, sample
 from omniperf.results.events import ignore
 from omniperf.settings import Settings
+from omniperf.tasks.schema import Task
 
 
 @pytest.fixture
 def timed(
-    make_task: Callable[..., object], settings: Settings, tmp_path: Path, bubblewrap: None
+    make_task: Callable[..., Task], settings: Settings, tmp_path: Path, bubblewrap: None
 ) -> Callable[..., Sample]:
-    def run(workload: str, seeds: tuple[int, ...] = (1, 2), seconds: float = 60.0, extra: str = "") -> Sample:
-        bench: Bench = open_bench(make_task(workload=workload, extra=extra), settings, ignore)  # type: ignore[arg-type]
+    def run(
+        workload: str, seeds: tuple[int, ...] = (1, 2), seconds: float = 60.0, env: dict[str, str] | None = None
+    ) -> Sample:
+        task = make_task(workload=workload)
+        described = task.environment.model_copy(update={"env": env or {}})
+        bench = open_bench(task.model_copy(update={"environment": described}), settings, ignore)
         with bench.tree("base") as tree:
             arm = make_arm("base", bench.task, bench.environment, bench.backend, tree, tmp_path)
             return sample(bench.backend, arm, bench.task, bench.kind, list(seeds), Timing(len(seeds) - 1, seconds))
@@ -111,6 +118,26 @@ def test_a_timed_sample_leaves_nothing_behind(timed: Callable[..., Sample]) -> N
     from omniperf.measure.checker import read
 
     assert read(timed(writes, (1, 2)).output) == [[]]
+
+
+def test_a_worker_has_the_environment_of_the_task_and_nothing_of_the_hosts(
+    timed: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from omniperf.measure.checker import read
+
+    monkeypatch.setenv("OF_THE_HOST", "secret")
+    workload = (
+        "import os, sys\nfrom toy.order import distinct\ndef setup(seed): return seed\n"
+        "def run(state): return [dict(os.environ), sys.pycache_prefix, hash('x')]\n"
+    )
+    seen = read(timed(workload, (1, 2), env={"FLAVOUR": "vanilla"}).output)
+    env, cache, hashed = seen[0]
+    assert env["FLAVOUR"] == "vanilla"
+    assert env["HOME"] == "/home/agent"
+    assert "OF_THE_HOST" not in env
+    assert cache == "/compiled/python"
+    program = (sys.executable, "-c", "print(hash('x'))")
+    assert hashed == int(subprocess.run(program, env={"PYTHONHASHSEED": "0"}, capture_output=True, check=True).stdout)
 
 
 SCRIPT = """\
