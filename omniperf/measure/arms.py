@@ -81,6 +81,8 @@ def make_arm(
     )
     spec = tree_spec(task, environment, workspace, writable=False, extra=extra)
     kept = {name: f"{backend.where(spec, '/compiled')}/{folder}" for name, folder in _COMPILED.items()}
+    if environment.host_packages:  # they come compiled, which a prefix would hide
+        del kept["PYTHONPYCACHEPREFIX"]
     return Arm(name, replace(spec, env={**spec.env, **kept}), export)
 
 
