@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
@@ -11,6 +12,7 @@ if TYPE_CHECKING:
     from collections.abc import Sequence
 
 _FIELDS = "uuid,clocks.current.sm,clocks.current.memory,temperature.gpu,memory.used,clocks_throttle_reasons.active"
+_SETTLE_SECONDS = 10.0
 # Reasons that mean the device could not run as it should: hardware slowdown, thermal (software, hardware), power brake
 # (NVML's nvmlClocksEventReason constants). A power cap is ordinary under load, and is only recorded.
 _SLOWED = {0x08: "hardware slowdown", 0x20: "heat", 0x40: "heat", 0x80: "power brake"}
@@ -49,6 +51,19 @@ def look(uuids: Sequence[str]) -> tuple[DeviceState, ...]:
             mine = tuple(process.pid for process in busy if process.gpu_uuid == row[0])
             states.append(DeviceState(row[0], clock, memory_clock, celsius, used, throttle, mine))
     return tuple(states)
+
+
+def settled(uuids: Sequence[str]) -> tuple[DeviceState, ...]:
+    """The state of these GPUs once nobody computes there: a process that was ended takes a moment to leave its GPU.
+
+    After ten seconds it is the state that they are in.
+    """
+    deadline = time.monotonic() + _SETTLE_SECONDS
+    while True:
+        states = look(uuids)
+        if time.monotonic() >= deadline or not any(state.processes for state in states):
+            return states
+        time.sleep(0.1)
 
 
 def memory_used(uuids: Sequence[str]) -> float:

@@ -7,12 +7,13 @@ import re
 import statistics
 import time
 from dataclasses import dataclass, field, replace
+from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
 from omniperf.measure.arms import on_lane, sealed
 from omniperf.measure.clock import Timing, WorkloadError, sample
-from omniperf.measure.device import disturbance, look
+from omniperf.measure.device import disturbance, settled
 from omniperf.measure.lanes import LaneClock, find_lanes
 from omniperf.measure.order import arm_order, seeds
 from omniperf.measure.statistics import LOOKS, Decision, decide
@@ -138,12 +139,13 @@ def measure_pairs(
         for _ in range(_MOST_DISCARDED):
             label = f"{plan.label}:redone-{pairs.discarded}" if pairs.discarded else plan.label
             drawn = seeds(plan.secret, label, number, 1 + pairs.states)
-            before = look(lane.gpus)
-            taken = {letter: take(arms[letter], drawn, timing) for letter in half}
-            after = look(lane.gpus)
-            reason = disturbance(before, after)
+            states, taken = [settled(lane.gpus)], {}
+            for letter in half:
+                taken[letter] = take(arms[letter], drawn, timing)
+                states.append(settled(lane.gpus))
+            reason = next(filter(None, (disturbance(*pair) for pair in pairwise(states))), "")
             if not reason:
-                return drawn, taken, {"gpus": [state.record() for state in after]} if after else {}
+                return drawn, taken, {"gpus": [state.record() for state in states[-1]]} if lane.gpus else {}
             pairs.discarded += 1
             record({"phase": plan.phase, "label": plan.label, "pair": number, "discarded": reason})
         raise InfraError("device", f"The GPU cannot be measured on: {reason}.", "Stop what disturbs it.")

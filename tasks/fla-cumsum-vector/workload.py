@@ -25,7 +25,7 @@ from fla.ops.utils.cumsum import chunk_local_cumsum_vector  # noqa: E402
 
 CALLS, STEP = 8, 64  # steps by which the window moves from call to call
 BATCH, STEPS, HEADS, WIDTH, CHUNK = 4, 4096, 16, 128, 64
-GROUP, SHIFT = 1024, 1024.0
+GROUP, SHIFT = 8192, 6144.0
 
 
 def sketch(tensor, signs):
