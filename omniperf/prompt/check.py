@@ -24,6 +24,7 @@ _QUOTING = " \t>"  # what may stand before a quoted line
 _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{7,40}(?![0-9a-f])", re.IGNORECASE)
+_LABELS = re.compile(r"^(\s*\[[^\]]*\])*\s*(\w+(\([^)]*\))?!?:)?|\(#\d+\)\s*$")  # [Kernel] perf(moe): ... (#12)
 _ROW = re.compile(r"\s*(\S.*?)\s+\|\s+(\d+)\s*[-+]*\s*")
 _TOTAL = re.compile(r"(\d+) files? changed(?:, (\d+) insertions?\(\+\))?(?:, (\d+) deletions?\(-\))?")
 
@@ -120,7 +121,7 @@ def _message(prompt: str, message: str | None) -> PromptPart:
     subject, *body = message.strip().split("\n")
     pull_request = re.search(r"\(#(\d{2,})\)\s*$", subject)
     phrases = [(line, _words(line)) for line in body if len(_words(line)) >= _SENTENCE]
-    bare = re.sub(r"^(\s*\[[^\]]*\])+|^\w+(\([^)]*\))?!?:|\(#\d+\)\s*$", "", subject)
+    bare = _LABELS.sub("", subject)
     if len(_words(bare)) >= _SUBJECT:
         phrases.insert(0, (bare, _words(bare)))
     if not phrases and not pull_request:

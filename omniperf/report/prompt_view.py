@@ -37,7 +37,7 @@ _SHOWN = 4
 def prompt_view(task: Task, template: str, sha256: str, prompt: str) -> RenderableType:
     """Return a prompt between rules: headings bold, diffs coloured, every character that hides something escaped."""
     size = f"{count(prompt.count(chr(10)), 'line')}, {len(prompt):,} characters"
-    facts = [template, size, f"sha256 {sha256[:12]}", *(["prompt only: it cannot run"] if task.prompt_only else [])]
+    facts = [template, size, f"sha256 {sha256[:12]}", *(["prompt-only"] if task.prompt_only else [])]
     head = Text.assemble((visible(task.id), "bold"), (f"  {' · '.join(facts)}", "dim"))
     body = Text("\n").join(Text(visible(line), _style(line)) for line in prompt.removesuffix("\n").split("\n"))
     return Group(head, Rule(style="dim"), body, Rule(style="dim"))
