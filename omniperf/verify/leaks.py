@@ -39,8 +39,8 @@ def refuse(task: Task, prompt: Prompt, check: PromptCheck) -> None:
         what = "leaks the human solution" if check.status == "leaks" else "has text of another repository"
         raise PromptBlockedError(
             f"The prompt {prompt.template} of task {task.id} {what} ({found}).",
-            f"`omniperf prompt check {task.id} --template {prompt.template.partition('@')[0]}` shows where; choose "
-            "another --template, or run with --allow-leak, which the result records.",
+            f"`omniperf prompt check {task.id} --template {prompt.template.partition('@')[0]}` shows where; "
+            "correct the task or choose another --template, or run with --allow-leak, which the result records.",
         )
 
 
