@@ -51,7 +51,7 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
     verdict, usage = schema.Verdict(), schema.Usage()
     with Journal(folder / "journal.jsonl") as journal:
         journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
-        prompt = render(task, spec.template, hints=spec.hints)
+        prompt = render(task, spec.template, hints=spec.hints, workspace=bench.tree_seen)
         _write_inputs(folder, task, prompt)
         emit(Event("workspace", "making a sealed workspace", {}))
         workspace = bench.workspace(f"{spec.agent}-{spec.n}")
@@ -148,5 +148,5 @@ def _remove(workspace: Workspace, journal: Journal) -> None:
 
 
 def _write_inputs(folder: Path, task: Task, prompt: Prompt) -> None:
-    write_whole(folder / "prompt.md", prompt.text.encode())
+    write_whole(folder / "prompt.md", prompt.data)
     write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())

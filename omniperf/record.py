@@ -36,6 +36,8 @@ class AttemptSpec:
     hints: bool = True
     versus_human: bool = False
     keep_workspace: bool = False
+    allow_leak: bool = False
+    prompt_check: schema.PromptCheck | None = None
 
 
 def make_result(
@@ -53,6 +55,7 @@ def make_result(
         task_sha256=task_sha256(task),
         prompt_sha256=prompt.sha256,
         prompt_template=prompt.template,
+        prompt_template_sha256=prompt.template_sha256,
         agent=spec.agent,
         agent_version=agent.version,
         label=spec.agent,
@@ -82,6 +85,8 @@ def make_result(
             "task_packages": interpreter.packages,
         },
         sandbox=bench.backend.name,
+        prompt_check=spec.prompt_check,
+        allow_leak=spec.allow_leak,
     )
 
 

@@ -85,7 +85,7 @@ def example_result(**changes: Any) -> Result:
     fields: dict[str, Any] = {
         "identity": schema.Identity(
             run_id=RUN, attempt_id="a1b2c3d4", task_id="quickstart", task_sha256="0" * 64, prompt_sha256="1" * 64,
-            prompt_template="default", agent="pattern", agent_version="1",
+            prompt_template="optimize@2", prompt_template_sha256="2" * 64, agent="pattern", agent_version="1",
             label="pattern", n=1, omniperf_version="0.1.0",
         ),
         "started": "2026-11-21T10:45:00Z",

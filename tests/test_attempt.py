@@ -292,6 +292,9 @@ def test_the_quickstart_needs_no_sandbox(settings: Settings, tmp_path: Path) -> 
     folders = {"OMNIPERF_CACHE": str(settings.cache), "HOME": str(tmp_path), "PATH": "/usr/local/bin:/usr/bin:/bin"}
     done = subprocess.run(command, capture_output=True, text=True, cwd=tmp_path, env=folders, check=False)
     assert done.returncode == 0, done.stderr
-    made = json.loads(done.stdout)["attempts"][0]
+    said = json.loads(done.stdout)
+    made = said["attempts"][0]
     assert made["sandbox"] == "none"
     assert made["verdict"]["class"] == "improved"
+    prompt = (tmp_path / "results" / said["run_id"] / "quickstart" / "oracle.1" / "prompt.md").read_text()
+    assert "git checkout at `.`." in prompt  # there is no /workspace without a sandbox

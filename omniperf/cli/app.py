@@ -16,6 +16,7 @@ COMMANDS = {
     "show": "Show results: an attempt, a run, or the latest run of a task.",
     "diff": "Show the patch of an attempt.",
     "tasks": "List, show, check and start tasks.",
+    "prompt": "Show the prompt of a task, and check what it gives away.",
     "agents": "List the agents that can be run.",
     "doctor": "Check that this host can run and measure tasks.",
     "config": "Show the settings in force and where they come from.",

@@ -52,6 +52,13 @@ RequireFlag = Annotated[
     ),
 ]
 VersusHumanFlag = Annotated[bool, typer.Option("--versus-human", help="Measure against the human patch too.")]
+HintsFlag = Annotated[bool, typer.Option("--hints/--no-hints", help="Show the task's hints to the agent.")]
+TemplateFlag = Annotated[
+    str | None,
+    typer.Option(
+        "--template", metavar="NAME", help="The prompt's: optimize (the default), gso or guided.", show_default=False
+    ),
+]
 TasksFlag = Annotated[
     Path | None, typer.Option("--tasks", metavar="FOLDER", help="Where your tasks are.", show_default=False)
 ]

@@ -7,12 +7,14 @@ import typer
 
 from omniperf.cli.options import (
     CacheFlag,
+    HintsFlag,
     JsonFlag,
     MirrorFlag,
     RequireFlag,
     ResultsFlag,
     SandboxFlag,
     TasksFlag,
+    TemplateFlag,
     VersusHumanFlag,
     WorktreesFlag,
     new_app,
@@ -27,7 +29,11 @@ def run(
     agent: Annotated[str, typer.Option("--agent", help="Who optimizes; see `omniperf agents`.")] = "pattern",
     attempts: Annotated[int, typer.Option("--attempts", min=1, help="How often, each from a fresh workspace.")] = 1,
     patch: Annotated[Path | None, typer.Option("--patch", help="The diff that the agent `patch` applies.")] = None,
-    hints: Annotated[bool, typer.Option("--hints/--no-hints", help="Show the task's hints to the agent.")] = True,
+    hints: HintsFlag = True,
+    template: TemplateFlag = None,
+    allow_leak: Annotated[
+        bool, typer.Option("--allow-leak", help="Run even if the prompt gives the solution away; the result says so.")
+    ] = False,
     versus_human: VersusHumanFlag = False,
     require: RequireFlag = None,
     keep: Annotated[bool, typer.Option("--keep-workspace", help="Leave the attempt's worktree behind.")] = False,
@@ -44,6 +50,7 @@ def run(
 
     from omniperf.cli.output import print_json, print_view
     from omniperf.errors import UsageError
+    from omniperf.prompt.render import DEFAULT
     from omniperf.record import AttemptSpec
     from omniperf.report.progress import progress
     from omniperf.report.terminal import results_table, summary
@@ -70,9 +77,11 @@ def run(
         agent=agent,
         n=0,
         options={"file": str(patch), "sha256": sha256(patch.read_bytes()).hexdigest()} if patch else {},
+        template=template or DEFAULT,
         hints=hints,
         versus_human=versus_human,
         keep_workspace=keep,
+        allow_leak=allow_leak,
     )
     with progress() as emit:
         folder, found = run_task(load_task(task, settings), spec, attempts, settings, emit)

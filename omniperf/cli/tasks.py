@@ -29,6 +29,7 @@ def list_(tasks: TasksFlag = None, json: JsonFlag = False) -> None:
                     "origin": entry.origin,
                     "title": entry.task.title if entry.task else None,
                     "tags": entry.task.tags if entry.task else [],
+                    "prompt_only": entry.task.prompt_only if entry.task else None,
                     "error": entry.error or None,
                 }
                 for entry in entries
@@ -41,7 +42,7 @@ def list_(tasks: TasksFlag = None, json: JsonFlag = False) -> None:
         [
             entry.name,
             entry.task.title if entry.task else f"broken: {entry.error}",
-            ", ".join(entry.task.tags) if entry.task else "",
+            ", ".join(("prompt-only",) * entry.task.prompt_only + entry.task.tags) if entry.task else "",
             entry.origin,
         ]
         for entry in entries

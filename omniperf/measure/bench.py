@@ -42,6 +42,11 @@ class Bench:
     environment: Environment
     backend: Backend
 
+    @property
+    def tree_seen(self) -> str:
+        """Where an agent's commands see the tree: without a sandbox, in the folder in which they start."""
+        return "/workspace" if self.backend.isolated else "."
+
     @contextmanager
     def tree(self, name: str, patch: bytes = b"") -> Iterator[Workspace]:
         """A fresh worktree at base with the patch applied, gone when the block ends. Raises OmniPerfError."""

@@ -14,7 +14,7 @@ from omniperf.report.terminal import facts_view
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from omniperf.tasks.schema import Repo, Task
+    from omniperf.tasks.schema import Legacy, Repo, Task
 
 
 def task_view(task: Task, sha256: str, kind: str | None) -> RenderableType:
@@ -22,6 +22,7 @@ def task_view(task: Task, sha256: str, kind: str | None) -> RenderableType:
     limits, measure, wanted = task.limits, task.measure, task.resources
     facts = {
         "repo": _repo(task.repo) if task.repo else "none: this task only renders a prompt",
+        "legacy": _legacy(task.legacy) if task.legacy else "",
         "targets": "\n".join(task.targets),
         "workload": f"{task.workload.file} ({kind})" if task.workload else "",
         "metrics": ", ".join(
@@ -55,6 +56,10 @@ def _flowing(text: str) -> str:
         kept = any(re.match(r"\s|[-*#>|]|\d+[.)]", line) for line in paragraph.splitlines())
         paragraphs.append(paragraph if kept else " ".join(paragraph.split()))
     return "\n\n".join(paragraphs)
+
+
+def _legacy(legacy: Legacy) -> str:
+    return f"of {legacy.repo}, for the template {legacy.template}: {', '.join(legacy.files.values())}"
 
 
 def _repo(repo: Repo) -> str:

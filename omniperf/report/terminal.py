@@ -69,6 +69,7 @@ def summary(result: Result, folder: Path | None = None) -> RenderableType:
     of_attempt = {"patch": _patch(result.patch), "agent": _agent(result), "outcome": _outcome(result.outcome)}
     last = {
         "usage": _usage(result.usage),
+        "prompt": _prompt(result),
         "cost": _cost(verdict),
         "environment": _environment(result.environment, result.sandbox),
         "run": f"{identity.run_id} · attempt {identity.attempt_id}",
@@ -219,6 +220,16 @@ def _agent(result: Result) -> str:
     identity = result.identity
     model = f" · model {identity.model}" if identity.model else ""
     return one_line(f"{identity.agent} {identity.agent_version}{model}")
+
+
+def _prompt(result: Result) -> str:
+    """The template, where it is not the common one, and what the prompt gave away."""
+    check, template = result.prompt_check, result.identity.prompt_template
+    if check is None or not check.blocks:
+        return "" if template.startswith("optimize@") else template
+    found = ", ".join(part.name for part in check.parts if part.status in ("leaks", "foreign"))
+    said = "LEAKS THE SOLUTION" if check.status == "leaks" else "TEXT OF ANOTHER REPOSITORY"
+    return f"{template}, {said} ({found}), allowed by --allow-leak"
 
 
 def _outcome(outcome: Outcome) -> str:

@@ -174,13 +174,38 @@ class Identity(Model):
     task_id: str
     task_sha256: str
     prompt_sha256: str
-    prompt_template: str
+    prompt_template: str = Field(description="name@version")
+    prompt_template_sha256: str
     agent: str
     agent_version: str
     model: str | None = Field(None, description="the model observed in the provider's own replies")
     label: str
     n: int
     omniperf_version: str
+
+
+class PromptPart(Model):
+    """One comparison of a prompt with the human solution, or with what other repositories are called."""
+
+    name: str
+    status: Literal["clean", "leaks", "foreign", "not checked"]
+    detail: str = ""
+    evidence: tuple[str, ...] = ()
+
+
+class PromptCheck(Model):
+    """What a prompt gives away of the human solution (`leaks`), or says of another repository (`foreign`).
+
+    `clean` says that something was compared and nothing found; `not checked`, that there was nothing to compare with.
+    """
+
+    status: Literal["clean", "leaks", "foreign", "not checked"]
+    parts: tuple[PromptPart, ...]
+
+    @property
+    def blocks(self) -> bool:
+        """Whether no attempt may start with this prompt, unless it is allowed explicitly."""
+        return self.status in ("leaks", "foreign")
 
 
 class Provenance(Model):
@@ -207,3 +232,5 @@ class Result(Model):
     provenance: Provenance
     environment: dict[str, Any]
     sandbox: str
+    prompt_check: PromptCheck | None = Field(None, description="None: an attempt made without a run's checks")
+    allow_leak: bool = Field(False, description="whether a prompt that leaks or is foreign was allowed to run")

@@ -12,10 +12,12 @@ from omniperf.agents.discover import load_agent
 from omniperf.attempt import run_attempt
 from omniperf.errors import UsageError
 from omniperf.measure.bench import open_bench
+from omniperf.prompt.render import render
 from omniperf.record import AttemptSpec, now
 from omniperf.results.events import Event
 from omniperf.results.predictions import prediction
 from omniperf.results.store import append_line, check_folders, new_run_id, write_whole
+from omniperf.verify.leaks import check_of, refuse
 from omniperf.verify.preflight import preflight
 
 if TYPE_CHECKING:
@@ -30,7 +32,8 @@ if TYPE_CHECKING:
 def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, emit: Emit) -> tuple[Path, list[Result]]:
     """Make a run of one task with one agent: preflight once, then each attempt. Returns its folder and results.
 
-    Raises UsageError or InfraError before anything is written where the task or the host cannot run.
+    Raises UsageError or InfraError before anything is written where the task or the host cannot run, PromptBlockedError
+    where the prompt gives the solution away or is about another repository, unless `spec.allow_leak`.
     """
     agent = load_agent(spec.agent)
     check_folders(settings)
@@ -42,6 +45,11 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
         raise UsageError(
             f"Task {task.id} has no human patch for the agent {spec.agent!r}.", "Give `repo.human` or `human_patch`."
         )
+    prompt = render(task, spec.template, hints=spec.hints, workspace=bench.tree_seen)
+    checked = check_of(task, prompt, bench.source, settings)
+    if not spec.allow_leak:
+        refuse(task, prompt, checked)
+    spec = replace(spec, prompt_check=checked)
     proved = preflight(bench, emit)
     run_id = new_run_id()
     folder = settings.results / run_id
@@ -49,6 +57,7 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     about = {
         "schema": "omniperf/run/v1", "run_id": run_id, "started": now(), "omniperf": omniperf.__version__,
         "task": task.id, "agent": spec.agent, "attempts": attempts, "options": dict(spec.options),
+        "template": prompt.template, "hints": spec.hints,
     }  # fmt: skip
     write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
     results = []

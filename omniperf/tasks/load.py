@@ -39,9 +39,10 @@ class TaskEntry:
 def load_task(name_or_path: str, settings: Settings) -> Task:
     """Load a task by name, or by the path of its file or folder.
 
-    A name is looked up in the tasks folder (`./tasks`), then among the tasks that come with OmniPerf. Besides the
-    schema, this checks all that needs no repository: the workload and the human patch are there, and the workload
-    parses and is of the declared kind. Raises UsageError.
+    A name is looked up in the tasks folder (`./tasks`), then among the tasks that come with OmniPerf, in both also in
+    groups: folders without a task file of their own, such as `seeds/`. Besides the schema, this checks all that needs
+    no repository: the files that the task names are there, and the workload parses and is of the declared kind. Raises
+    UsageError.
     """
     return _read(task_file(name_or_path, settings))
 
@@ -59,7 +60,10 @@ def task_file(name_or_path: str, settings: Settings) -> Path:
     for folder in (settings.tasks, shipped("tasks"), Path()):
         if (file := folder / name_or_path / "task.yaml").is_file():
             return file
-    near = get_close_matches(name_or_path, [file.parent.name for file, _ in _task_files(settings)], 1, cutoff=0.5)
+    files = {file.parent.name: file for file, _ in reversed(_task_files(settings))}  # the first of a name wins
+    if name_or_path in files:  # in a group
+        return files[name_or_path]
+    near = get_close_matches(name_or_path, files, 1, cutoff=0.5)
     raise UsageError(
         f"There is no task {name_or_path!r} in {_shown(settings.tasks)} or among those that come with OmniPerf.",
         (f"Did you mean {near[0]!r}? " if near else "") + "`omniperf tasks list` shows what there is.",
@@ -108,14 +112,13 @@ def workload_kind(task: Task) -> Literal["module", "script"]:
 
 
 def task_sha256(task: Task) -> str:
-    """Return the hash of all that a task says: its canonical JSON, its workload's bytes, its human patch's bytes.
+    """Return the hash of all that a task says: its canonical JSON, and the bytes of the files that it names.
 
     Two task files that differ only in layout or comments have one hash; it does not depend on where they are.
     """
     digest = hashlib.sha256(SCHEMA.encode())
     canonical = json.dumps(task.model_dump(mode="json", by_alias=True), sort_keys=True, separators=(",", ":"))
-    files = [task.workload.file if task.workload else None, task.repo.human_patch if task.repo else None]
-    for part in (canonical.encode(), *((task.folder / file).read_bytes() if file else b"" for file in files)):
+    for part in (canonical.encode(), *((task.folder / name).read_bytes() for name in _named_files(task).values())):
         digest.update(len(part).to_bytes(8, "big"))  # so that no two lists of parts run together
         digest.update(part)
     return digest.hexdigest()
@@ -130,10 +133,17 @@ def published_schema() -> dict[str, Any]:
 
 
 def _task_files(settings: Settings) -> list[tuple[Path, Literal["local", "shipped"]]]:
-    local = [(file, "local") for file in sorted(settings.tasks.glob("*/task.yaml"))]
-    ours = [(file, "shipped") for file in sorted(shipped("tasks").glob("*/task.yaml"))]
+    local = [(file, "local") for file in _files_below(settings.tasks)]
+    ours = [(file, "shipped") for file in _files_below(shipped("tasks"))]
     known = {file.resolve() for file, _ in ours}  # in a checkout the two folders are one
     return [entry for entry in local if entry[0].resolve() not in known] + ours  # type: ignore[return-value]
+
+
+def _files_below(folder: Path) -> list[Path]:
+    """The task files of a folder, then those of the groups in it."""
+    tasks = sorted(folder.glob("*/task.yaml"))
+    alone = {file.parent for file in tasks}
+    return tasks + [file for file in sorted(folder.glob("*/*/task.yaml")) if file.parent.parent not in alone]
 
 
 def _read(file: Path) -> Task:
@@ -159,17 +169,25 @@ def _read(file: Path) -> Task:
 
 def _check_files(task: Task, file: Path, document: Document) -> None:
     """Check the files that a task names beside itself."""
-    named = {
-        ("workload",): task.workload and task.workload.file,
-        ("repo", "human_patch"): task.repo and task.repo.human_patch,
-    }
-    for location, name in named.items():
-        if name and not (task.folder / name).is_file():
+    for location, name in _named_files(task).items():
+        if not (task.folder / name).is_file():
             what = ".".join(location)
             problem = Problem(document.line(location), f"{what}: there is no file {name} beside it", f"Write {name}.")
             raise _as_usage_error(file, [problem])
     if task.workload:
         workload_kind(task)
+
+
+def _named_files(task: Task) -> dict[tuple[str, ...], str]:
+    """The files that a task names beside itself, by where it names them."""
+    named: dict[tuple[str, ...], str] = {}
+    if task.workload:
+        named["workload",] = task.workload.file
+    if task.repo and task.repo.human_patch:
+        named["repo", "human_patch"] = task.repo.human_patch
+    if task.legacy:
+        named |= {("legacy", key): name for key, name in task.legacy.files.items()}
+    return named
 
 
 def _as_usage_error(file: Path, found: list[Problem]) -> UsageError:

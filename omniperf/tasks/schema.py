@@ -164,6 +164,28 @@ class Hints(Model):
     examples: tuple[str, ...] = ()
 
 
+class Legacy(Model):
+    """Metadata of the earlier system, from which its prompts are made.
+
+    Its texts are files next to the task file, read to the byte: a formatter must not touch their blanks and line ends.
+    """
+
+    template: str = Field(pattern=r"^[a-z][a-z0-9-]*$", description="the prompt template that the metadata is for")
+    repo: str = Field(min_length=1, description="the repository's name, such as vllm")
+    test_script: RelativePath = Field(description="file: the script that shows how the code is used")
+    statistics: RelativePath | None = Field(None, description="file: `git diff --stat` of the human commit, as shown")
+    commit_message: RelativePath | None = Field(None, description="file: the message of the human commit")
+    example_diff: RelativePath | None = Field(None, description="file: the diff shown as an example")
+    generator: str | None = Field(None, description="the path of a script that made inputs")
+    human: str | None = Field(None, pattern=r"^[0-9a-f]{7,40}$", description="the human commit, as far as it is known")
+
+    @property
+    def files(self) -> dict[str, str]:
+        """The named files by their keys."""
+        keys = ("test_script", "statistics", "commit_message", "example_diff")
+        return {key: name for key in keys if (name := getattr(self, key)) is not None}
+
+
 class Task(Model):
     """One optimization problem: a repo at a base commit, targets, a workload, tests, limits."""
 
@@ -184,20 +206,20 @@ class Task(Model):
     measure: Measure = Measure()
     hints: Hints = Hints()
     constraints: tuple[str, ...] = ()
-    legacy: dict[str, Any] = Field(default_factory=dict, description="metadata of the earlier system: prompt only")
+    legacy: Legacy | None = Field(None, description="metadata of the earlier system: prompt only")
     provenance: dict[str, str] = Field(default_factory=dict)
 
     _folder: Path = PrivateAttr(default_factory=Path)
 
     @property
     def folder(self) -> Path:
-        """The folder of the task file; `workload.file`, `repo.path` and `repo.human_patch` are relative to it."""
+        """The folder of the task file, which the paths of other files in it are relative to."""
         return self._folder
 
     @property
     def prompt_only(self) -> bool:
         """Whether the task carries only metadata of the earlier system: it renders, but cannot run."""
-        return bool(self.legacy) and self.repo is None
+        return self.legacy is not None and self.repo is None and self.workload is None
 
     @property
     def primary_metric(self) -> Metric:
@@ -217,7 +239,7 @@ class Task(Model):
             raise ValueError("mark exactly one metric `primary: true`")
         if len({metric.name for metric in self.metrics}) != len(self.metrics):
             raise ValueError("name each metric once")
-        if self.legacy and self.repo is None:
+        if self.prompt_only:
             return self
         missing = [name for name in ("repo", "targets", "workload") if not getattr(self, name)]
         if missing:

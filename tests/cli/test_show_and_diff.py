@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING
 import pytest
 from example_result import PATCH, RUN, estimate, example_result, write_attempt
 
-from omniperf.results.schema import Finding, Outcome, Verdict
+from omniperf.results.schema import Finding, Outcome, PromptCheck, PromptPart, Verdict
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -57,6 +57,14 @@ def test_only_an_improvement_is_called_one(omniperf: Omniperf, folder: Path, nam
 def test_what_was_not_checked_is_not_called_clean(omniperf: Omniperf, folder: Path) -> None:
     write_attempt(folder / "results", example_result(verdict=Verdict(), patch=None), b"")
     assert "tests not checked · outputs not checked" in omniperf("show").stdout
+
+
+def test_a_prompt_that_leaked_is_said_beside_the_verdict(omniperf: Omniperf, folder: Path) -> None:
+    part = PromptPart(name="commit message", status="leaks", evidence=("line 3: it",))
+    check = PromptCheck(status="leaks", parts=(part, PromptPart(name="commit sha", status="not checked")))
+    write_attempt(folder / "results", example_result(prompt_check=check, allow_leak=True))
+    shown = " ".join(omniperf("show").stdout.split())
+    assert "prompt optimize@2, LEAKS THE SOLUTION (commit message), allowed by --allow-leak" in shown
 
 
 def test_an_error_of_the_host_is_told_with_its_proof(omniperf: Omniperf, folder: Path) -> None:

@@ -14,6 +14,7 @@ from omniperf.settings import Settings
 from omniperf.shipped import shipped
 from omniperf.tasks.load import list_tasks, load_task, task_sha256, workload_kind
 from omniperf.tasks.new import new_task
+from omniperf.tasks.plain_yaml import parse
 
 GOOD = """\
 schema: omniperf/task/v1
@@ -136,11 +137,12 @@ def test_a_huge_file_is_refused_before_it_is_parsed(settings: Settings) -> None:
 
 
 def test_values_follow_yaml_1_2(settings: Settings) -> None:
-    write(settings, GOOD + "tags: [no, on, 1:30, 2026-01-01, '1']\nlimits: {usd: 1e1}\nlegacy: {a: ~, b: true}\n")
+    write(settings, GOOD + "tags: [no, on, 1:30, 2026-01-01, '1']\nlimits: {usd: 1e1}\ndescription: 'yes'\n")
     task = load_task("words", settings)
     assert task.tags == ("no", "on", "1:30", "2026-01-01", "1")
     assert task.limits.usd == 10
-    assert task.legacy == {"a": None, "b": True}
+    assert task.description == "yes"
+    assert parse(b"a: ~\nb: true\n").value == {"a": None, "b": True}
 
 
 @pytest.mark.parametrize("base", ["0123456", "0" * 40, "1" * 40])
@@ -240,6 +242,61 @@ def test_the_hash_covers_the_human_patch(settings: Settings) -> None:
     first = task_sha256(load_task("words", settings))
     (folder / "a.diff").write_text("two")
     assert task_sha256(load_task("words", settings)) != first
+
+
+LEGACY = """\
+schema: omniperf/task/v1
+id: old
+title: From the earlier system
+targets: ["a.py"]
+legacy: {template: gso, repo: a, test_script: script.txt}
+"""
+
+
+def test_a_task_of_legacy_metadata_alone_is_prompt_only(settings: Settings) -> None:
+    folder = settings.tasks / "old"
+    folder.mkdir(parents=True)
+    (folder / "task.yaml").write_text(LEGACY)
+    with pytest.raises(UsageError, match=r"task\.yaml:5: legacy\.test_script: there is no file script\.txt beside it"):
+        load_task("old", settings)
+    (folder / "script.txt").write_bytes(b"one \n")
+    task = load_task("old", settings)
+    assert task.prompt_only
+    first = task_sha256(task)
+    (folder / "script.txt").write_bytes(b"one\n")
+    assert task_sha256(load_task("old", settings)) != first
+
+
+@pytest.mark.parametrize(
+    ("legacy", "said"),
+    [
+        (
+            "{template: gso, repo: a, test_script: ../script.txt}",
+            "legacy.test_script: '../script.txt' must be a relative",
+        ),
+        ("{template: gso, repo: a, test_script: s, scripts: b}", "legacy.scripts is not a known key. Did you mean"),
+        ("{template: ../gso, repo: a, test_script: s}", "legacy.template: '../gso' does not match"),
+        ("{template: gso, repo: a, test_script: s, human: main}", "legacy.human: 'main' does not match"),
+        ("{repo: a, test_script: s}", "legacy.template: missing"),
+        ("{}", "legacy.repo: missing"),
+    ],
+)
+def test_legacy_metadata_has_a_schema(settings: Settings, legacy: str, said: str) -> None:
+    write(settings, GOOD + f"legacy: {legacy}\n")
+    with pytest.raises(UsageError, match=re.escape(said)):
+        load_task("words", settings)
+
+
+def test_tasks_are_found_in_groups(settings: Settings) -> None:
+    write(settings, GOOD, name="group/inside")
+    write(settings, GOOD, name="words")
+    (settings.tasks / "words" / "library").mkdir()
+    (settings.tasks / "words" / "library" / "task.yaml").write_text("not ours")
+    assert load_task("inside", settings).folder == (settings.tasks / "group" / "inside").resolve()
+    names = {entry.name for entry in list_tasks(settings) if entry.origin == "local"}
+    assert names == {"words", "inside"}
+    with pytest.raises(UsageError, match="Did you mean 'inside'"):
+        load_task("insid", settings)
 
 
 def test_every_shipped_task_loads(settings: Settings) -> None:
