@@ -44,8 +44,8 @@ def test_rules_are_found_and_those_that_change_complexity_come_first() -> None:
     assert list(RULES) == [
         "growing_list_membership", "list_membership", "queue_as_deque", "list_accumulation", "sliced_search",
         "short_circuit", "sort_end", "key_membership", "flat_deepcopy", "string_building", "zeros_to_empty",
-        "needless_fill", "zeros_before_launch", "compile_regex", "constant_membership", "hoist_element", "group_append",
-        "dict_items", "index_loop", "hoist_attribute", "triton_launch",
+        "needless_fill", "zeros_before_launch", "triton_launch", "compile_regex", "constant_membership",
+        "hoist_element", "group_append", "dict_items", "index_loop", "hoist_attribute",
     ]  # fmt: skip
 
 

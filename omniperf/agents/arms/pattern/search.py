@@ -24,10 +24,13 @@ from omniperf.agents.protocol import ToolError
 from omniperf.tasks.globs import matches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from omniperf.agents.arms.pattern.rules import Rule
     from omniperf.agents.protocol import Session
 
 LEAST_SHARE = 0.01  # of the run, callees included: no gain in a cooler function can be told from noise
+SAVES_A_CONSTANT = 40  # the rank from which rules do no more than that
 TRIAL_STEPS = 4  # create, benchmark, test, then commit or create
 
 Result = Literal["kept", "slow", "wrong"]
@@ -65,8 +68,20 @@ class Search:
 
     def run(self) -> None:
         """Go through the candidates; once one is kept, profile anew, for the rest builds on it."""
-        while any(self.attempt(hot, rule) for hot in self.hot_functions() for rule in all_rules()):
+        while any(self.attempt(hot, rule) for hot, rule in self.pairs()):
             pass
+
+    def pairs(self) -> Iterator[tuple[_Hot, Rule]]:
+        """Yield function and rule: what changes the complexity on every function first, then what saves a constant.
+
+        A constant is a small part of a function's own time, so a function with little of that is passed over.
+        """
+        found = self.hot_functions()
+        yield from ((hot, rule) for hot in found for rule in all_rules() if rule.RANK < SAVES_A_CONSTANT)
+        least = 2 * self.session.task.measure.min_effect
+        yield from (
+            (hot, rule) for hot in found if hot.share >= least for rule in all_rules() if rule.RANK >= SAVES_A_CONSTANT
+        )
 
     def hot_functions(self) -> list[_Hot]:
         """Profile the workload and return the targets' functions, most own time first."""

@@ -21,7 +21,7 @@ if TYPE_CHECKING:
 
     from omniperf.agents.arms.pattern.source import Source
 
-RANK = 70
+RANK = 36
 ALTERNATIVES = True
 ON_KERNELS = True
 EXAMPLE_BEFORE = """\
