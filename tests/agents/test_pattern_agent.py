@@ -223,14 +223,12 @@ def test_numbers_are_tried_both_ways_and_climb_while_they_win(tmp_path: Path) ->
 
 def test_rules_for_python_leave_the_kernels_that_a_hot_function_launches_alone(tmp_path: Path) -> None:
     own = {("src/a.py", "run"): 1.0}
-    kernel = LAUNCH.replace("@triton.jit\n", "@triton.autotune([triton.Config({'BLOCK': 64})], key=[])\n@triton.jit\n")
-    given, tools = session(tmp_path, {"src/a.py": kernel}, own)
+    tuned = "@triton.autotune([triton.Config({'BLOCK': 64})], key=[])\n@triton.jit\n"
+    given, tools = session(tmp_path, {"src/a.py": LAUNCH.replace("@triton.jit\n", tuned)}, own)
     PatternAgent().solve(given)
     assert not any("tl_load" in text for text in tools.screened)
-    tuned = "@triton.autotune([triton.Config({'BLOCK': 64})], key=[])\n@triton.jit\n"
-    kernel = LAUNCH.replace("@triton.jit\n", tuned)
-        "'BLOCK': 32" in text for text in tools.screened
-    )
+    for size in (128, 32):
+        assert any(f"'BLOCK': {size}" in text for text in tools.screened)
 
 
 def test_nothing_is_measured_twice(tmp_path: Path) -> None:
