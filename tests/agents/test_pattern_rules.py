@@ -2,11 +2,14 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omniperf.agents.arms.pattern import rules
 from omniperf.agents.arms.pattern.candidates import function_at, functions, parts, proposals, whole
 from omniperf.agents.arms.pattern.rules import all_rules, flagged, name_of
 from omniperf.agents.arms.pattern.source import Source
@@ -47,6 +50,13 @@ def test_rules_are_found_and_those_that_change_complexity_come_first() -> None:
         "needless_fill", "zeros_before_launch", "triton_launch", "compile_regex", "constant_membership",
         "hoist_element", "group_append", "dict_items", "index_loop", "hoist_attribute",
     ]  # fmt: skip
+
+
+def test_the_table_of_the_rules_is_complete_and_in_order() -> None:
+    readme = (Path(rules.__file__).parent / "README.md").read_text()
+    assert re.findall(r"^\| (\d+) \| `(\w+)` \|", readme, re.M) == [
+        (str(rule.RANK), name) for name, rule in RULES.items()
+    ]
 
 
 @each_rule
