@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from omniperf.agents.arms.pattern.syntax import Block, binding, code, mentions, private_local, syntax
+from omniperf.agents.arms.pattern.syntax import Block, binding, expression, mentions, private_local, syntax
 from omniperf.agents.arms.pattern.uses import origin
 
 if TYPE_CHECKING:
@@ -68,7 +68,7 @@ def allocations(function: cst.FunctionDef, block: Block, source: Source) -> list
 
 def _made(call: cst.Call, source: Source) -> tuple[int | None, str] | None:
     """Return what a call fills its new array with, and whose it is; None where it is no such call."""
-    called = ast.parse(code(call.func).strip(), mode="eval").body
+    called = expression(call.func)
     keywords = [argument.keyword.value for argument in call.args if argument.keyword]
     if any(argument.star == "**" for argument in call.args) or not _ARGUMENTS.issuperset(keywords):
         return None

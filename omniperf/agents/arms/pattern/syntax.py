@@ -33,6 +33,11 @@ def syntax(statement: cst.CSTNode) -> ast.Module:
     return ast.parse(code(statement))
 
 
+def expression(node: cst.BaseExpression) -> ast.expr:
+    """Return the `ast` twin of an expression, which may span lines inside somebody's parentheses."""
+    return ast.parse(f"({code(node)}\n)", mode="eval").body
+
+
 def bound_names(tree: ast.AST) -> Counter[str]:
     """Count how often each name is bound (or deleted, or declared global) in a tree, over all scopes but classes'.
 

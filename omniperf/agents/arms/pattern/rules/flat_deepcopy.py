@@ -13,7 +13,7 @@ import libcst as cst
 import libcst.matchers as m
 
 from omniperf.agents.arms.pattern.rules import Rewrite
-from omniperf.agents.arms.pattern.syntax import code, replaced
+from omniperf.agents.arms.pattern.syntax import code, expression, replaced
 from omniperf.agents.arms.pattern.uses import made, origin, parents, reads, uses
 
 if TYPE_CHECKING:
@@ -57,7 +57,7 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     """Yield one rewrite for each deep copy of something flat."""
     for found in m.findall(function.body, m.Call(args=[m.Arg(value=m.Name(), keyword=None, star="")])):
         call = cst.ensure_type(found, cst.Call)
-        called = ast.parse(code(call.func).strip(), mode="eval").body
+        called = expression(call.func)
         name = cst.ensure_type(call.args[0].value, cst.Name)
         if origin(called, source) == ("copy", "deepcopy") and _flat(name.value, source):
             copied = cst.Call(cst.Attribute(cst.Name(name.value), cst.Name("copy")), lpar=call.lpar, rpar=call.rpar)

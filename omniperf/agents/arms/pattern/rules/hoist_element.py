@@ -18,6 +18,7 @@ from omniperf.agents.arms.pattern.syntax import (
     blocks,
     bound_names,
     elements,
+    expression,
     private_local,
     scoped_mentions,
     syntax,
@@ -97,8 +98,10 @@ def _read(tree: ast.stmt, known: set[str]) -> list[tuple[str, str]]:
 
 def _surely_there(block: Block, index: int, name: str, key: str) -> bool:
     loop = block.node.body[index]
-    if isinstance(loop, cst.For) and elements(syntax(loop.iter), name, key) and _certain(syntax(loop.iter)):
-        return True
+    if isinstance(loop, cst.For):
+        gone_through = expression(loop.iter)
+        if elements(gone_through, name, key) and _certain(gone_through):
+            return True
     for statement in reversed(block.node.body[:index]):
         tree = syntax(statement)
         if bound_names(tree)[name] or bound_names(tree)[key]:

@@ -44,6 +44,8 @@ def common(left: list, words):
 """
 EXAMPLE_CALLS = ("common(['b', 'a', 'x'], {'a', 'b', 'c'})", "common([], 'ab')", "common(['a'], '')")
 
+FEWEST = 4  # below, comparing is as fast as hashing
+
 
 def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     """Yield one rewrite for each loop or comprehension and each list that it asks and leaves as it is."""
@@ -51,7 +53,8 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
         return
     twin = syntax(function).body[0]
     assert isinstance(twin, ast.FunctionDef | ast.AsyncFunctionDef)
-    listed = [name for name, kind in kinds(twin, source).items() if kind in {"list", "tuple"}]
+    short = _short(twin)
+    listed = [name for name, kind in kinds(twin, source).items() if kind in {"list", "tuple"} and name not in short]
     for block in blocks(function):
         for index, statement in enumerate(block.node.body):
             for name in listed:
@@ -64,6 +67,17 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
                     new = (made.with_changes(leading_lines=lines), first, *asked[1:])
                     body = [*block.node.body[:index], *new, *block.node.body[index + 1 :]]
                     yield Rewrite(f"a set of `{name}` asked", with_body(function, block, body))
+
+
+def _short(function: Function) -> set[str]:
+    """Return the names that are bound to a list or tuple which is written out and too short for a set to pay."""
+    found = set()
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[ast.Name(id=name)], value=ast.List(elts=parts) | ast.Tuple(elts=parts)):
+                if 0 < len(parts) < FEWEST:
+                    found.add(name)
+    return found
 
 
 def _worth(statement: cst.BaseStatement, function: Function, name: str, source: Source) -> bool:

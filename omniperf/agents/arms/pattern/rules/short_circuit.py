@@ -19,6 +19,7 @@ from omniperf.agents.arms.pattern.syntax import (
     binding,
     blocks,
     code,
+    expression,
     mentions,
     private_local,
     replaced,
@@ -118,8 +119,7 @@ def _gone_through_once(statement: cst.BaseStatement, name: str) -> bool:
 
 def _only_asks(listed: cst.ListComp, source: Source) -> bool:
     """Whether making an element has no effect, as far as its syntax and the module's own functions say."""
-    tree = ast.parse(code(listed).strip(), mode="eval")
-    for node in ast.walk(tree):
+    for node in ast.walk(expression(listed)):
         match node:
             case ast.NamedExpr() | ast.Await() | ast.Yield() | ast.YieldFrom() | ast.comprehension(is_async=1):
                 return False

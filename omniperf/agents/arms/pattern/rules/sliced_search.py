@@ -7,14 +7,13 @@ beyond its end, the one case in which the two differ. The bounds and `x` must be
 
 from __future__ import annotations
 
-import ast
 from typing import TYPE_CHECKING
 
 import libcst as cst
 import libcst.matchers as m
 
 from omniperf.agents.arms.pattern.rules import Rewrite
-from omniperf.agents.arms.pattern.syntax import code, replaced
+from omniperf.agents.arms.pattern.syntax import code, expression, replaced
 from omniperf.agents.arms.pattern.uses import plain
 
 if TYPE_CHECKING:
@@ -68,7 +67,7 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:  #
         if method.attr.value == "rfind" and place.lower is not None:
             continue
         needle = call.args[0].with_changes(comma=cst.MaybeSentinel.DEFAULT)
-        if not all(_plain(part) for part in (needle.value, place.lower, place.upper) if part is not None):
+        if not all(plain(expression(part)) for part in (needle.value, place.lower, place.upper) if part is not None):
             continue
         bounds = [cst.Arg(place.lower or cst.Integer("0")), *([cst.Arg(place.upper)] if place.upper else [])]
         new = call.with_changes(func=method.with_changes(value=cut.value), args=[needle, *bounds])
@@ -86,7 +85,3 @@ def _only_whether(comparison: cst.Comparison) -> bool:
         return False
     target = comparison.comparisons[0]
     return (code(target.operator).strip(), code(target.comparator)) in _NOWHERE
-
-
-def _plain(part: cst.BaseExpression) -> bool:
-    return plain(ast.parse(code(part).strip(), mode="eval").body)
