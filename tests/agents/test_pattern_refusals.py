@@ -589,6 +589,7 @@ def test_zeros_before_a_launch_are_speculations_with_and_without_the_first_eleme
         "x = torch.zeros(n)\nx.add_(y)\nkernel[(1,)](x)",
         "x = torch.zeros(n)\nx.index_add_(0, y, y)",
         "x = torch.zeros(n)\nkernel[(x.numel(),)](y)",
+        "# the padding must be zero\nx = torch.zeros(n)\nkernel[(1,)](y, x)",
         "x = torch.zeros(n)\nkernel[(1,)](y, x[0])",
         "x = torch.ones(n)\nkernel[(1,)](y, x)",
         "x = torch.empty(n)\nkernel[(1,)](y, x)",

@@ -58,10 +58,8 @@ def allocations(function: cst.FunctionDef, block: Block, source: Source) -> list
     found = []
     for index, statement in enumerate(block.node.body):
         name, value = binding(statement) or ("", None)
-        if not isinstance(value, cst.Call) or not private_local(function, name):
-            continue
-        made = _made(value, source)
-        if made is not None:
+        made = _made(value, source) if isinstance(value, cst.Call) else None
+        if made is not None and isinstance(value, cst.Call) and private_local(function, name):
             found.append(Allocation(index, name, value, *made))
     return found
 

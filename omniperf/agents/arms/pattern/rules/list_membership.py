@@ -57,16 +57,28 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     listed = [name for name, kind in kinds(twin, source).items() if kind in {"list", "tuple"} and name not in short]
     for block in blocks(function):
         for index, statement in enumerate(block.node.body):
+            if not isinstance(statement, cst.For | cst.While | cst.SimpleStatementLine):
+                continue
+            tree = syntax(statement).body[0]
             for name in listed:
-                beside = source.fresh(f"{name}_set")
-                if private_local(function, name) and _worth(statement, twin, name, source):
-                    asked = flat(rewritten(statement, lambda node, n=name, b=beside: _asking(node, n, b)))  # type: ignore[misc]
-                    made = cst.ensure_type(cst.parse_statement(f"{beside} = set({name})"), cst.SimpleStatementLine)
-                    lines = getattr(statement, "leading_lines", ())
-                    first = asked[0].with_changes(leading_lines=())
-                    new = (made.with_changes(leading_lines=lines), first, *asked[1:])
-                    body = [*block.node.body[:index], *new, *block.node.body[index + 1 :]]
+                if not _asked_in_turns(tree, name) or not private_local(function, name):
+                    continue
+                if unchanged_in(tree, twin, name, source):
+                    beside = source.fresh(f"{name}_set")
+                    body = [
+                        *block.node.body[:index],
+                        *_with_set(statement, name, beside),
+                        *block.node.body[index + 1 :],
+                    ]
                     yield Rewrite(f"a set of `{name}` asked", with_body(function, block, body))
+
+
+def _with_set(statement: cst.BaseStatement, name: str, beside: str) -> tuple[cst.BaseStatement, ...]:
+    """Return the making of the set and the statement that asks it; comments and blank lines go first."""
+    asked = flat(rewritten(statement, lambda node: _asking(node, name, beside)))
+    made = cst.ensure_type(cst.parse_statement(f"{beside} = set({name})"), cst.SimpleStatementLine)
+    made = made.with_changes(leading_lines=getattr(statement, "leading_lines", ()))
+    return (made, asked[0].with_changes(leading_lines=()), *asked[1:])
 
 
 def _short(function: Function) -> set[str]:
@@ -78,14 +90,6 @@ def _short(function: Function) -> set[str]:
                 if 0 < len(parts) < FEWEST:
                     found.add(name)
     return found
-
-
-def _worth(statement: cst.BaseStatement, function: Function, name: str, source: Source) -> bool:
-    """Whether a loop, or a simple statement's comprehension, asks the list in each turn and leaves it as it is."""
-    if not isinstance(statement, cst.For | cst.While | cst.SimpleStatementLine):
-        return False
-    tree = syntax(statement).body[0]
-    return _asked_in_turns(tree, name) and unchanged_in(tree, function, name, source)
 
 
 def _asked_in_turns(tree: ast.AST, name: str) -> bool:

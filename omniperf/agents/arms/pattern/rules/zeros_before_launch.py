@@ -2,7 +2,8 @@
 
 Whether it is cannot be read off the call, so these rewrites are speculative: one is kept only where the outputs are
 base's although all new memory holds NaN and the largest integers. For a kernel that leaves out the first element, as
-those that write running totals do, that element alone is set to zero. A launch is `kernel[grid](..., x, ...)` or a call
+those that write running totals do, that element alone is set to zero. Where a comment says that zeros are meant, they
+stay: somebody may read what this workload does not. A launch is `kernel[grid](..., x, ...)` or a call
 made for its effect, as of a compiled operator.
 """
 
@@ -12,6 +13,7 @@ import ast
 from typing import TYPE_CHECKING
 
 import libcst as cst
+import libcst.matchers as m
 
 from omniperf.agents.arms.pattern.memory import allocations, next_use, unfilled
 from omniperf.agents.arms.pattern.rules import Rewrite
@@ -50,7 +52,7 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     for block in blocks(function):
         for made in allocations(function, block, source):
             following = next_use(block, made.index, made.name)
-            if made.filled != 0 or following is None:
+            if made.filled != 0 or following is None or _meant(block.node.body[made.index]):
                 continue
             if not _launched(block.node.body[following], made.name):
                 continue
@@ -71,6 +73,12 @@ def _with(
 ) -> Rewrite:
     body = [*block.node.body[:index], *statements, *block.node.body[index + 1 :]]
     return Rewrite(description, with_body(function, block, body), speculative=True)
+
+
+def _meant(statement: cst.BaseStatement) -> bool:
+    """Whether a comment above or behind the statement speaks of zeros."""
+    comments = m.findall(statement, m.Comment())
+    return any("zero" in cst.ensure_type(comment, cst.Comment).value.lower() for comment in comments)
 
 
 def _launched(statement: cst.BaseStatement, name: str) -> bool:
