@@ -34,7 +34,8 @@ class Screening:
     """What the `benchmark` tool saw: a hint for the agent, never a verdict.
 
     `speedup` is the reference's time / the current tree's with its 90 % interval `low` to `high`; 0 where nothing could
-    be measured.
+    be measured. `memory_checked`: the outputs were base's too while all memory that arrays were given held NaN and the
+    largest integers, so none of it is read before it is written.
     """
 
     decision: Literal["faster", "slower", "no_change", "undecided", "failed"]
@@ -44,6 +45,7 @@ class Screening:
     pairs: int
     outputs_equal: bool
     reason: str = ""
+    memory_checked: bool = False
 
 
 @dataclass(frozen=True)

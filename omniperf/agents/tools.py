@@ -19,6 +19,7 @@ from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Worker, WorkloadError
 from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
+from omniperf.measure.poison import poisoned_difference
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
 
     from omniperf.agents.budget import Budget
     from omniperf.measure.bench import Bench
+    from omniperf.measure.clock import Arm
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
     from omniperf.sandbox.standing import Completed
@@ -237,15 +239,30 @@ class SessionTools:
         ratios = pairs.log_ratios(task.primary_metric.name)
         low, high = hl_interval(ratios, 0.90)
         state = pairs.decision.state if pairs.decision else "continue"
+        decision = _DECISIONS.get(state)
+        checked = decision == "faster" and self._proved.memory == "poisonable"
+        if checked and (unwritten := self._reads_unwritten(arms)):
+            reason = f"with the memory of new arrays spoilt, the outputs are not base's: {unwritten}"
+            return Screening("failed", 0.0, 0.0, 0.0, 0, outputs_equal=False, reason=reason)
         return Screening(
-            decision=_DECISIONS.get(state, "undecided"),
+            decision=decision or "undecided",
             speedup=math.exp(hodges_lehmann(ratios)),
             low=math.exp(low),
             high=math.exp(high),
             pairs=len(ratios),
             outputs_equal=True,
             reason="" if pairs.decision else "the first pairs show no gain worth measuring, or time is up",
+            memory_checked=checked,
         )
+
+    def _reads_unwritten(self, arms: tuple[Arm, Arm]) -> str:
+        """How the outputs differ while memory is poisoned; "" where they do not."""
+        bench = self._bench
+        with self._proved.comparer(bench, arms[0]) as comparer:
+            try:
+                return poisoned_difference(bench.backend, bench.task, bench.kind, *arms, comparer)
+            except WorkloadError as error:
+                raise ToolError(f"Base could not be run: {error}") from None
 
     def _measured(self, line: object) -> None:
         self._journal.write("pair", measured=line)

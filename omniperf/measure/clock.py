@@ -41,12 +41,14 @@ class WorkloadError(Exception):
 class Arm:
     """One of the trees that are measured: its name and the sandbox that shows it at /workspace.
 
-    `export` says that the workload's `export` runs in the worker, inside the timed region.
+    `export` says that the workload's `export` runs in the worker, inside the timed region; `poison`, that arrays which
+    are made unwritten hold NaN and the largest integers.
     """
 
     name: str
     spec: Spec
     export: bool = False
+    poison: bool = False
 
     @property
     def gpus(self) -> tuple[str, ...]:
@@ -86,6 +88,7 @@ class Worker:
         config = {
             "kind": kind,
             "export": arm.export,
+            "poison": arm.poison,
             "workload": backend.where(spec, "/omniperf/workload.py"),
             "args": list(task.workload.args),
             "gpu": spec.gpu,
@@ -166,6 +169,10 @@ class Worker:
         """Run one state under a profiler: `reach` for (file, function), `profile` for cProfile's rows."""
         functions: list[list[Any]] = self._ask({"do": what, "seed": seed}, seconds, "run")["functions"]
         return functions
+
+    def poisoned(self) -> tuple[str, ...]:
+        """The libraries whose unwritten arrays were filled so far, in a worker that poisons memory."""
+        return tuple(map(str, self._ask({"do": "poisoned"}, 30.0, "poisoning")["libraries"]))
 
     def become(self, seed: int, seconds: float) -> tuple[float, str]:
         """Run the script as this process; return its wall seconds to exit and what it printed."""

@@ -9,6 +9,7 @@ written with marshal, version 2, which has no references and refuses every subcl
 of its own that makes nothing but plain data.
 """
 
+import functools
 import gc
 import hashlib
 import io
@@ -78,6 +79,90 @@ class Gpu:
     def peak(self):
         """Bytes that torch's allocator had taken from the device at most."""
         return self.stats().get("reserved_bytes.all.peak", 0)
+
+
+# What makes arrays without writing them: functions of a library, methods of its tensors.
+UNWRITTEN = {
+    "numpy": ("empty", "empty_like"),
+    "torch": ("empty", "empty_like", "empty_strided", "empty_permuted"),
+}
+UNWRITTEN_METHODS = ("new_empty", "new_empty_strided")
+
+
+class Poison:
+    """Fills the memory that numpy and torch hand out unwritten, from the moment they are imported.
+
+    Floats become NaN, integers their largest, truths True: whoever reads them before writing gives himself away.
+    """
+
+    def __init__(self):
+        self.libraries = set()
+        for name in UNWRITTEN:
+            if name in sys.modules:
+                self.spoil(sys.modules[name])
+        sys.meta_path.insert(0, self)
+
+    def find_spec(self, name, path=None, target=None):
+        """The spec that the other finders have, with a loader that spoils the module it has run."""
+        if name not in UNWRITTEN:
+            return None
+        others = (finder for finder in sys.meta_path if finder is not self)
+        spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
+        if spec is not None and spec.loader is not None:
+            run = spec.loader.exec_module
+
+            def run_and_spoil(module):
+                run(module)
+                self.spoil(module)
+
+            spec.loader.exec_module = run_and_spoil
+        return spec
+
+    def spoil(self, library):
+        """Replace a library's functions that make unwritten arrays."""
+        name = library.__name__
+        self.libraries.add(name)
+        owners = [(library, UNWRITTEN[name])]
+        if name == "torch":
+            owners.append((library.Tensor, UNWRITTEN_METHODS))
+        for owner, names in owners:
+            for each in names:
+                if hasattr(owner, each):
+                    setattr(owner, each, self.filling(library, getattr(owner, each)))
+
+    def filling(self, library, make):
+        """The function, with what it makes filled."""
+        fill = self.fill_array if library.__name__ == "numpy" else self.fill_tensor
+
+        @functools.wraps(make)
+        def made(*args, **kwargs):
+            array = make(*args, **kwargs)
+            fill(library, array)
+            return array
+
+        return made
+
+    @staticmethod
+    def fill_array(numpy, array):
+        kind = array.dtype.kind
+        if kind in "fc":
+            array.fill(numpy.nan)
+        elif kind in "iu":
+            array.fill(numpy.iinfo(array.dtype).max)
+        elif kind == "b":
+            array.fill(True)
+
+    @staticmethod
+    def fill_tensor(torch, tensor):
+        if tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
+            return
+        with torch.no_grad():
+            if tensor.dtype is torch.bool:
+                tensor.fill_(True)
+            elif tensor.is_floating_point() or tensor.is_complex():
+                tensor.fill_(float("nan"))
+            else:
+                tensor.fill_(torch.iinfo(tensor.dtype).max)
 
 
 class Module:
@@ -230,6 +315,7 @@ def serve(config, requests, replies):
     def reply(record):
         replies.write(json.dumps(record).encode() + b"\n")
 
+    poison = Poison() if config["poison"] else None
     try:
         workload = (Module if config["kind"] == "module" else Script)(config)
     except BaseException as error:
@@ -258,6 +344,8 @@ def serve(config, requests, replies):
                 reply({"ok": True})
                 if requests.readline() == b"run\n":
                     workload.become(request["seed"], replies.fileno())
+            elif name == "poisoned":
+                reply({"libraries": sorted(poison.libraries)})
             elif name == "reach":
                 reply({"functions": functions_reached(workload.once(request["seed"]))})
             elif name == "profile":

@@ -81,10 +81,14 @@ class Finding(Model):
 
 
 class Correctness(Model):
-    """What was checked of the candidate's behaviour. `None` means not checked, never clean."""
+    """What was checked of the candidate's behaviour. `None` means not checked, never clean.
+
+    `memory_written`: the outputs were base's even though every array that numpy or torch makes unwritten was spoilt.
+    """
 
     tests_passed: bool | None = None
     outputs_equal: bool | None = None
+    memory_written: bool | None = None
     outputs_compared: int = 0
     seeds: int = 0
     detail: str = ""

@@ -20,6 +20,7 @@ from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
 from omniperf.measure.compare import Comparer
 from omniperf.measure.lanes import claimed, find_lanes
+from omniperf.measure.poison import poisoned_output
 from omniperf.results.events import Event
 from omniperf.results.store import write_whole
 from omniperf.tasks.globs import matches
@@ -43,6 +44,8 @@ class Preflight(Model):
 
     A workload's `export` runs in the checker, far from the clock, unless what `run` returns is no plain data: then only
     the worker can make it so, and the clock must wait for that.
+
+    Memory is poisonable where base loads numpy or torch and its outputs stay the same when arrays start out spoilt.
     """
 
     reached: tuple[str, ...]
@@ -51,6 +54,7 @@ class Preflight(Model):
     outputs_comparable: bool
     own_check: bool
     exported: Literal["nowhere", "in the worker", "in the checker"]
+    memory: Literal["no arrays", "poisonable", "not poisonable"]
 
     def comparer(self, bench: Bench, base: Arm) -> Comparer:
         """What compares outputs with that arm's, in the way that holds on base."""
@@ -133,6 +137,7 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     own_check, own_export = "check" in defined, exported == "in the checker"
     with Comparer(bench.backend, arm, task, bench.kind, own_check=own_check, own_export=own_export) as comparer:
         comparable = not comparer.difference(second.output, first.output, 1)
+        memory = _memory(bench, arm, drawn[1], first.output, comparer) if comparable else "not poisonable"
     if not comparable:
         _refuse_unsteady(bench)
     return Preflight(
@@ -142,7 +147,23 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         outputs_comparable=comparable,
         own_check=own_check,
         exported=exported,
+        memory=memory,
     )
+
+
+def _memory(
+    bench: Bench, arm: Arm, seed: int, output: bytes, comparer: Comparer
+) -> Literal["no arrays", "poisonable", "not poisonable"]:
+    """Whether a patch can be asked if it reads memory that it never wrote: base must stand the question first."""
+    if bench.kind != "module":
+        return "not poisonable"
+    try:
+        libraries, poisoned = poisoned_output(bench.backend, arm, bench.task, bench.kind, [seed])
+    except WorkloadError:
+        return "not poisonable"
+    if not libraries:
+        return "no arrays"
+    return "not poisonable" if comparer.difference(poisoned, output, 1) else "poisonable"
 
 
 def _refuse_unsteady(bench: Bench) -> None:

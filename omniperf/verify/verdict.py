@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import hashlib
 import math
+import re
 import secrets
 import statistics
 import tempfile
@@ -14,7 +15,9 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm
+from omniperf.measure.clock import WorkloadError
 from omniperf.measure.pairs import BaseError, CandidateError, Pairs, Plan, measure_pairs
+from omniperf.measure.poison import poisoned_difference
 from omniperf.measure.statistics import decide, guard_held
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
@@ -34,6 +37,8 @@ if TYPE_CHECKING:
 
 _MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that work was moved, not removed
 _SLOWER_IMPORT_SHARE, _SLOWER_IMPORT_SECONDS = 0.25, 0.02  # of base's, and beyond the noise of starting a process
+
+_ASKS_UNWRITTEN = re.compile(rb"^\+.*\b(?:new_)?empty(?:_like|_strided|_permuted)?\(.*", re.M)
 
 
 def verify_patch(
@@ -99,7 +104,17 @@ def _verify(
             _arm(bench, proved, "base", base, caches),
             _arm(bench, proved, "candidate", candidate, caches),
         )
+        memory_written, detail = _memory(bench, proved, arms, emit)
+        if memory_written is False:
+            return Verdict(
+                class_="incorrect",
+                reason="With the memory of new arrays spoilt, the outputs are not base's: some is read unwritten.",
+                correctness=Correctness(tests_passed=tests_passed, memory_written=False, detail=detail),
+            )
         verdict = _measured(bench, proved, arms, record, emit, tests_passed=tests_passed)
+        correctness = verdict.correctness.model_copy(update={"memory_written": memory_written})
+        findings = (*verdict.findings, *_unchecked_memory(patch, proved))
+        verdict = verdict.model_copy(update={"correctness": correctness, "findings": findings})
         if versus_human and verdict.speedup is not None:
             verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
     return verdict
@@ -129,6 +144,34 @@ def _tests(bench: Bench, patch: Patch) -> tuple[bool | None, str]:
             "Correct `tests`, or what they need on this host.",
         )
     return False, f"A command {failed.ending}.\n{failed.output[-4000:]}"
+
+
+def _memory(bench: Bench, proved: Preflight, arms: tuple[Arm, Arm], emit: Emit) -> tuple[bool | None, str]:
+    """Whether the candidate's outputs are base's while its memory is poisoned. None where that cannot be asked."""
+    if proved.memory != "poisonable":
+        return None, ""
+    emit(Event("verify", "running the patch with poisoned memory", {}))
+    with proved.comparer(bench, arms[0]) as comparer:
+        try:
+            difference = poisoned_difference(bench.backend, bench.task, bench.kind, *arms, comparer)
+        except WorkloadError as error:
+            raise OmniPerfError(f"The workload fails on base: {error}.", "Run `omniperf tasks validate`.") from error
+    return not difference, difference
+
+
+def _unchecked_memory(patch: Patch, proved: Preflight) -> tuple[Finding, ...]:
+    """A finding where a patch asks for unwritten memory and nothing could show that it writes all it reads."""
+    if proved.memory == "poisonable" or not (found := _ASKS_UNWRITTEN.search(patch.data)):
+        return ()
+    return (
+        Finding(
+            id="memory-not-checked",
+            severity="warn",
+            message="The patch takes memory unwritten, and this workload could not be run with poisoned memory.",
+            evidence=found[0].decode("utf-8", "replace"),
+            remedy="Read whether every element is written before it is read.",
+        ),
+    )
 
 
 def _measured(

@@ -47,6 +47,7 @@ class FakeTools:
     wrong: tuple[str, ...] = ()
     failing: tuple[str, ...] = ()
     width: float = 0.02
+    memory_checked: bool = False
     committed: str = ""
     calls: list[str] = field(default_factory=list)
     screened: list[str] = field(default_factory=list)
@@ -92,7 +93,7 @@ class FakeTools:
         low, high = speedup * (1 - self.width), speedup * (1 + self.width)
         decision = "faster" if low > 1 else "slower" if high < 1 else "no_change"
         equal = not any(marker in text for marker in self.wrong)
-        return Screening(cast("Any", decision), speedup, low, high, 6, equal)
+        return Screening(cast("Any", decision), speedup, low, high, 6, equal, "", self.memory_checked)
 
     def test(self) -> TestReport:
         self._call("test")
@@ -163,8 +164,71 @@ def test_hot_functions_come_first_and_once_something_is_kept_the_profile_is_take
     given, tools = session(tmp_path, {"src/hot.py": HOT}, own, speedups={SET: 1.5})
     PatternAgent().solve(given)
     markers = [[name for name in (REGEX, SET, UNIQUE, APPEND) if name in text] for text in tools.screened]
-    assert markers == [[REGEX], [SET], [SET, UNIQUE], [SET, APPEND]]
+    assert markers == [[UNIQUE], [REGEX], [SET], [SET, APPEND]]  # a quadratic loop before constants, hot or not
     assert tools.calls.count("profile") == 2
+
+
+def test_constants_are_not_saved_where_a_function_has_too_little_time_of_its_own(tmp_path: Path) -> None:
+    own = {("src/hot.py", "unique"): 0.95, ("src/hot.py", "words"): 0.05}
+    given, tools = session(tmp_path, {"src/hot.py": HOT}, own)
+    PatternAgent().solve(given)
+    assert [text for text in tools.screened if REGEX in text or SET in text] == []
+    assert len(tools.screened) == 2
+
+
+LAUNCH = """\
+import torch
+import triton
+
+
+@triton.jit
+def sums(x, ends, SIZE: tl.constexpr, BLOCK: tl.constexpr):
+    for i in range(SIZE):
+        tl.store(ends + i, tl.load(x + i))
+
+
+def run(x):
+    ends = torch.zeros(x.numel() + 1)
+    sums[(1,)](x, ends, SIZE=4, num_warps=4)
+    return ends
+"""
+
+
+@pytest.mark.parametrize("checked", [True, False])
+def test_what_is_speculative_is_kept_only_if_memory_was_poisoned(tmp_path: Path, checked: bool) -> None:
+    own = {("src/a.py", "run"): 1.0}
+    speedups = {"torch.empty(": 1.5}
+    given, _ = session(tmp_path, {"src/a.py": LAUNCH}, own, speedups=speedups, memory_checked=checked)
+    PatternAgent().solve(given)
+    assert ("torch.empty(" in (tmp_path / "tree/src/a.py").read_text()) is checked
+
+
+def test_of_two_speculations_the_one_that_stands_is_kept(tmp_path: Path) -> None:
+    own = {("src/a.py", "run"): 1.0}
+    script: dict[str, Any] = {"speedups": {"torch.empty(": 1.5}, "memory_checked": True, "wrong": ("+ 1)\n    sums",)}
+    given, tools = session(tmp_path, {"src/a.py": LAUNCH}, own, **script)
+    PatternAgent().solve(given)
+    assert "ends = torch.empty(x.numel() + 1)\n    ends[0] = 0\n" in (tmp_path / "tree/src/a.py").read_text()
+    assert len(tools.commits) == 1
+
+
+def test_numbers_are_tried_both_ways_and_climb_while_they_win(tmp_path: Path) -> None:
+    own = {("src/a.py", "run"): 1.0}
+    speedups = {"num_warps=8": 1.2, "num_warps=16": 1.5, "num_warps=32": 1.4}
+    given, tools = session(tmp_path, {"src/a.py": LAUNCH}, own, speedups=speedups)
+    PatternAgent().solve(given)
+    assert "num_warps=16" in (tmp_path / "tree/src/a.py").read_text()
+    assert [message.rpartition(": ")[2] for message in tools.commits] == ["num_warps 8 for 4", "num_warps 16 for 8"]
+
+
+def test_rules_for_python_leave_the_kernels_that_a_hot_function_launches_alone(tmp_path: Path) -> None:
+    own = {("src/a.py", "run"): 1.0}
+    tuned = "@triton.autotune([triton.Config({'BLOCK': 64})], key=[])\n@triton.jit\n"
+    given, tools = session(tmp_path, {"src/a.py": LAUNCH.replace("@triton.jit\n", tuned)}, own)
+    PatternAgent().solve(given)
+    assert not any("tl_load" in text for text in tools.screened)
+    for size in (128, 32):
+        assert any(f"'BLOCK': {size}" in text for text in tools.screened)
 
 
 def test_nothing_is_measured_twice(tmp_path: Path) -> None:

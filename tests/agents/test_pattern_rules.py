@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import re
 import textwrap
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omniperf.agents.arms.pattern.candidates import function_at, functions, parts, whole
-from omniperf.agents.arms.pattern.rules import all_rules, name_of
+from omniperf.agents.arms.pattern import rules
+from omniperf.agents.arms.pattern.candidates import function_at, functions, parts, proposals, whole
+from omniperf.agents.arms.pattern.rules import all_rules, flagged, name_of
 from omniperf.agents.arms.pattern.source import Source
 
 if TYPE_CHECKING:
@@ -23,8 +26,7 @@ def applied(rule: Rule, text: str, function: str | None = None) -> str | None:
     source = Source.parse(text)
     assert source is not None
     chosen = next(f for f in reversed(functions(source)) if function in (None, f.name))
-    candidate = whole(source, chosen, rule)
-    return candidate.text if candidate else None
+    return next((candidate.text for candidate in proposals(source, chosen, rule)), None)
 
 
 def applied_to(name: str, text: str, function: str | None = None) -> str | None:
@@ -43,9 +45,18 @@ def value(text: str, expression: str) -> Any:
 
 def test_rules_are_found_and_those_that_change_complexity_come_first() -> None:
     assert list(RULES) == [
-        "growing_list_membership", "sort_end", "string_building", "compile_regex", "constant_membership",
-        "hoist_attribute",
+        "growing_list_membership", "list_membership", "queue_as_deque", "list_accumulation", "sliced_search",
+        "short_circuit", "sort_end", "key_membership", "flat_deepcopy", "string_building", "zeros_to_empty",
+        "needless_fill", "zeros_before_launch", "triton_launch", "compile_regex", "constant_membership",
+        "hoist_element", "group_append", "dict_items", "index_loop", "hoist_attribute",
     ]  # fmt: skip
+
+
+def test_the_table_of_the_rules_is_complete_and_in_order() -> None:
+    readme = (Path(rules.__file__).parent / "README.md").read_text()
+    assert re.findall(r"^\| (\d+) \| `(\w+)` \|", readme, re.M) == [
+        (str(rule.RANK), name) for name, rule in RULES.items()
+    ]
 
 
 @each_rule
@@ -53,7 +64,7 @@ def test_example(rule: Rule) -> None:
     assert applied(rule, rule.EXAMPLE_BEFORE) == rule.EXAMPLE_AFTER
 
 
-@each_rule
+@pytest.mark.parametrize("rule", [rule for rule in RULES.values() if not flagged(rule, "ALTERNATIVES")], ids=name_of)
 def test_example_is_at_rest_afterwards(rule: Rule) -> None:
     assert applied(rule, rule.EXAMPLE_AFTER) is None
 

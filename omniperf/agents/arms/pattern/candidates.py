@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -10,16 +11,17 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import libcst.matchers as m
 
-from omniperf.agents.arms.pattern.rules import name_of
-from omniperf.agents.arms.pattern.syntax import bound_names, syntax
+from omniperf.agents.arms.pattern.rules import flagged, name_of
+from omniperf.agents.arms.pattern.syntax import bound_names, code, syntax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-    from omniperf.agents.arms.pattern.rules import Rule
+    from omniperf.agents.arms.pattern.rules import Rewrite, Rule
     from omniperf.agents.arms.pattern.source import Source
 
 MOST_SITES = 20  # in one function; a rule that never comes to rest stops here
+_KERNEL = re.compile(r"(^|\.)jit$|(^|\.)jit\(")
 
 
 @dataclass(frozen=True)
@@ -43,6 +45,7 @@ class Candidate:
     rule: str
     sites: tuple[str, ...]
     text: str
+    speculative: bool = False
 
     @property
     def description(self) -> str:
@@ -85,19 +88,40 @@ def function_at(found: list[Function], line: int) -> Function | None:
     return max(around, key=lambda function: function.first, default=None)
 
 
+def is_kernel(function: Function) -> bool:
+    """Whether a function is compiled for a GPU by its decorator, so that its Python is not what runs."""
+    return any(_KERNEL.search(code(decorator.decorator)) for decorator in function.node.decorators)
+
+
+def launched(function: Function, found: list[Function]) -> list[Function]:
+    """Return the kernels of the module that a function launches: `kernel[grid](...)`."""
+    calls = m.findall(function.node.body, m.Call(func=m.Subscript(value=m.Name())))
+    names = {code(cst.ensure_type(call, cst.Call).func).partition("[")[0] for call in calls}
+    return [other for other in found if other.name in names and is_kernel(other)]
+
+
+def proposals(source: Source, function: Function, rule: Rule) -> Iterator[Candidate]:
+    """Yield what a rule proposes for a function: all of its places at once, or its alternatives one by one."""
+    if flagged(rule, "ALTERNATIVES"):
+        yield from parts(source, function, rule)
+    elif candidate := whole(source, function, rule):
+        yield candidate
+
+
 def whole(source: Source, function: Function, rule: Rule) -> Candidate | None:
     """Apply a rule at every place of a function."""
-    node, grown, sites = function.node, source, list[str]()
-    while len(sites) < MOST_SITES and (rewrite := next(rule.rewrites(node, grown), None)):
+    node, grown = function.node, source
+    taken: list[Rewrite] = []
+    while len(taken) < MOST_SITES and (rewrite := next(rule.rewrites(node, grown), None)):
         node, grown = rewrite.function, grown.grown(rewrite)
-        sites.append(rewrite.description)
-    return _candidate(source, function, rule, node, grown.prelude, tuple(sites)) if sites else None
+        taken.append(rewrite)
+    return _candidate(source, function, rule, node, grown.prelude, taken) if taken else None
 
 
 def parts(source: Source, function: Function, rule: Rule) -> Iterator[Candidate]:
     """Apply a rule at one place at a time."""
     for rewrite in rule.rewrites(function.node, source):
-        if candidate := _candidate(source, function, rule, rewrite.function, rewrite.prelude, (rewrite.description,)):
+        if candidate := _candidate(source, function, rule, rewrite.function, rewrite.prelude, [rewrite]):
             yield candidate
 
 
@@ -107,7 +131,7 @@ def _candidate(
     rule: Rule,
     node: cst.FunctionDef,
     prelude: tuple[str, ...],
-    sites: tuple[str, ...],
+    taken: list[Rewrite],
 ) -> Candidate | None:
     """Write the module out; None where the result is no Python or says the same as before."""
     module = cst.ensure_type(source.module.deep_replace(function.node, node), cst.Module)
@@ -120,7 +144,8 @@ def _candidate(
         return None
     if fingerprint(text) == fingerprint(source.module.code):
         return None
-    return Candidate(function.name, name_of(rule), sites, text)
+    sites = tuple(rewrite.description for rewrite in taken)
+    return Candidate(function.name, name_of(rule), sites, text, any(rewrite.speculative for rewrite in taken))
 
 
 def fingerprint(text: str) -> int:

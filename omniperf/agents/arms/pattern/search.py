@@ -11,21 +11,26 @@ from omniperf.agents.arms.pattern.candidates import (
     fingerprint,
     function_at,
     functions,
+    is_kernel,
+    launched,
     parts,
-    whole,
+    proposals,
 )
 from omniperf.agents.arms.pattern.restore import write_inside
-from omniperf.agents.arms.pattern.rules import all_rules
+from omniperf.agents.arms.pattern.rules import all_rules, flagged
 from omniperf.agents.arms.pattern.source import Source
 from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.protocol import ToolError
 from omniperf.tasks.globs import matches
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from omniperf.agents.arms.pattern.rules import Rule
     from omniperf.agents.protocol import Session
 
 LEAST_SHARE = 0.01  # of the run, callees included: no gain in a cooler function can be told from noise
+SAVES_A_CONSTANT = 40  # the rank from which rules do no more than that
 TRIAL_STEPS = 4  # create, benchmark, test, then commit or create
 
 Result = Literal["kept", "slow", "wrong"]
@@ -63,8 +68,20 @@ class Search:
 
     def run(self) -> None:
         """Go through the candidates; once one is kept, profile anew, for the rest builds on it."""
-        while any(self.attempt(hot, rule) for hot in self.hot_functions() for rule in all_rules()):
+        while any(self.attempt(hot, rule) for hot, rule in self.pairs()):
             pass
+
+    def pairs(self) -> Iterator[tuple[_Hot, Rule]]:
+        """Yield function and rule: what changes the complexity on every function first, then what saves a constant.
+
+        A constant is a small part of a function's own time, so a function with little of that is passed over.
+        """
+        found = self.hot_functions()
+        yield from ((hot, rule) for hot in found for rule in all_rules() if rule.RANK < SAVES_A_CONSTANT)
+        least = 2 * self.session.task.measure.min_effect
+        yield from (
+            (hot, rule) for hot in found if hot.share >= least for rule in all_rules() if rule.RANK >= SAVES_A_CONSTANT
+        )
 
     def hot_functions(self) -> list[_Hot]:
         """Profile the workload and return the targets' functions, most own time first."""
@@ -85,6 +102,8 @@ class Search:
             before = shares.get((spot.file, function.name))
             share = spot.own_seconds / all_own + (before.share if before else 0.0)
             shares[spot.file, function.name] = _Hot(spot.file, source, function, share)
+            for kernel in launched(function, found):  # which the profiler of Python cannot see
+                shares.setdefault((spot.file, kernel.name), _Hot(spot.file, source, kernel, share))
         return sorted(shares.values(), key=lambda hot: -hot.share)
 
     def in_targets(self, path: str) -> bool:
@@ -101,14 +120,16 @@ class Search:
         return (source, functions(source)) if source else None
 
     def attempt(self, hot: _Hot, rule: Rule) -> bool:
-        """Try a rule everywhere in a function and, where that is wrong, place by place; True once something is kept."""
-        candidate = whole(hot.source, hot.function, rule)
-        if candidate is None:
+        """Try what a rule proposes and, where all places at once are wrong, place by place; True once one is kept."""
+        if is_kernel(hot.function) and not flagged(rule, "ON_KERNELS"):
             return False
-        result = self.trial(hot, candidate)
-        if result == "wrong" and len(candidate.sites) > 1:
-            return any(self.trial(hot, part) == "kept" for part in parts(hot.source, hot.function, rule))
-        return result == "kept"
+        for candidate in proposals(hot.source, hot.function, rule):
+            result = self.trial(hot, candidate)
+            if result == "wrong" and len(candidate.sites) > 1:
+                return any(self.trial(hot, part) == "kept" for part in parts(hot.source, hot.function, rule))
+            if result == "kept":
+                return True
+        return False
 
     def trial(self, hot: _Hot, candidate: Candidate) -> Result:
         """Put a candidate in place, measure it, and keep it or put the old text back."""
@@ -123,7 +144,7 @@ class Search:
         self.trials += 1
         self.pending = (hot.path, old)
         tools.create(hot.path, candidate.text)
-        result = self.judge()
+        result = self.judge(speculative=candidate.speculative)
         if result == "kept":
             self.pending = None
             self.kept.append(candidate.description)
@@ -133,8 +154,11 @@ class Search:
             self.pending = None
         return result
 
-    def judge(self) -> Result:
-        """Benchmark the tree and, only if that was faster, test it."""
+    def judge(self, *, speculative: bool) -> Result:
+        """Benchmark the tree and, only if that was faster, test it.
+
+        What is speculative is wrong until a run with poisoned memory gave base's outputs.
+        """
         try:
             # Against what is kept, not against base: a small gain on top of a large one would drown in its error.
             seen = self.session.tools.benchmark(against="commit")
@@ -142,6 +166,8 @@ class Search:
                 return "wrong"
             if seen.decision != "faster":
                 return "slow"
+            if speculative and not seen.memory_checked:
+                return "wrong"
             if not self.session.tools.test().passed:
                 return "wrong"
         except ToolError:

@@ -33,6 +33,11 @@ def syntax(statement: cst.CSTNode) -> ast.Module:
     return ast.parse(code(statement))
 
 
+def expression(node: cst.BaseExpression) -> ast.expr:
+    """Return the `ast` twin of an expression, which may span lines inside somebody's parentheses."""
+    return ast.parse(f"({code(node)}\n)", mode="eval").body
+
+
 def bound_names(tree: ast.AST) -> Counter[str]:
     """Count how often each name is bound (or deleted, or declared global) in a tree, over all scopes but classes'.
 
@@ -181,3 +186,35 @@ def rewritten(
 def flat(statement: cst.BaseStatement | cst.FlattenSentinel[cst.BaseStatement]) -> tuple[cst.BaseStatement, ...]:
     """Return what `rewritten` made of one statement as a tuple."""
     return tuple(statement) if isinstance(statement, cst.FlattenSentinel) else (statement,)
+
+
+def with_element(
+    node: cst.BaseStatement | cst.BaseSuite, container: str, key: str, name: str
+) -> cst.BaseStatement | cst.BaseSuite:
+    """Return the node with a name wherever it reads `container[key]`; `key` is code."""
+
+    def change(inner: cst.CSTNode) -> cst.CSTNode:
+        match inner:
+            case cst.Subscript(value=cst.Name(value=base)) if base == container and len(inner.slice) == 1:
+                return cst.Name(name, lpar=inner.lpar, rpar=inner.rpar) if code(inner.slice[0]) == key else inner
+        return inner
+
+    return node.visit(_Rewriter(change))  # type: ignore[return-value]
+
+
+def elements(tree: ast.AST, container: str, key: str) -> list[ast.Subscript]:
+    """Return the places where a tree reads or stores `container[key]`; `key` is code as `ast` writes it."""
+    return [
+        node
+        for node in ast.walk(tree)
+        if isinstance(node, ast.Subscript)
+        and isinstance(node.value, ast.Name)
+        and node.value.id == container
+        and ast.unparse(node.slice) == key
+    ]
+
+
+def scoped_mentions(tree: ast.AST, name: str) -> bool:
+    """Whether a nested function, class or lambda of a tree mentions a name."""
+    scopes = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
+    return any(isinstance(node, scopes) and node is not tree and mentions(node, name) > 0 for node in ast.walk(tree))

@@ -18,11 +18,16 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Rewrite:
-    """One change at one place: the function as it would be, and statements wanted once after the module's imports."""
+    """One change at one place: the function as it would be, and statements wanted once after the module's imports.
+
+    A `speculative` rewrite is right only if memory that it leaves unwritten is never read, which a run with poisoned
+    memory must show.
+    """
 
     description: str
     function: cst.FunctionDef
     prelude: tuple[str, ...] = ()
+    speculative: bool = False
 
 
 class Rule(Protocol):
@@ -30,6 +35,8 @@ class Rule(Protocol):
 
     `RANK` orders the rules for one function: what changes the complexity comes before what saves a constant.
     `EXAMPLE_CALLS` are expressions that must have the same value after EXAMPLE_BEFORE and after EXAMPLE_AFTER.
+    Two flags may be left out: with `ALTERNATIVES` the rewrites are tried one at a time, for they exclude each other;
+    with `ON_KERNELS` the rule is for functions compiled for a GPU too.
     """
 
     RANK: int
@@ -48,6 +55,11 @@ class Rule(Protocol):
 def name_of(rule: Rule) -> str:
     """Return a rule's name: that of its file."""
     return rule.__name__.rpartition(".")[2]
+
+
+def flagged(rule: Rule, flag: str) -> bool:
+    """Whether a rule sets one of its flags."""
+    return bool(getattr(rule, flag, False))
 
 
 @cache

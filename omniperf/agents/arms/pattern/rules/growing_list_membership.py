@@ -25,6 +25,7 @@ from omniperf.agents.arms.pattern.syntax import (
     syntax,
     with_body,
 )
+from omniperf.agents.arms.pattern.uses import LOOPS, parents, reads, uses
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,12 +52,6 @@ def unique(items):
     return seen
 """
 EXAMPLE_CALLS = ("unique([3, 1, 3, 2, 1])", "unique([])", "unique('banana')")
-
-# Built-ins that read a list and keep no right to change it.
-_READERS = {
-    "all", "any", "enumerate", "frozenset", "len", "list", "max", "min", "print", "repr", "reversed", "set", "sorted",
-    "str", "sum", "tuple", "zip",
-}  # fmt: skip
 
 
 def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
@@ -132,9 +127,8 @@ def _added(small: cst.BaseSmallStatement, name: str, beside: str) -> cst.Expr | 
 
 def _only_read(tree: ast.AST, name: str) -> bool:
     """Whether the list is only appended to (as a statement, mirrored), read, or given away in leaving the function."""
-    above = {child: parent for parent in ast.walk(tree) for child in ast.iter_child_nodes(parent)}
-    uses = (node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name)
-    return all(_reads(use, above) for use in uses)
+    above = parents(tree)
+    return all(_reads(use, above) for use in uses(tree, name))
 
 
 def _reads(use: ast.Name, above: dict[ast.AST, ast.AST]) -> bool:
@@ -145,24 +139,11 @@ def _reads(use: ast.Name, above: dict[ast.AST, ast.AST]) -> bool:
             if not isinstance(call, ast.Call) or len(call.args) != 1 or not isinstance(above[call], ast.Expr):
                 return False
             return call.func is parent and not isinstance(call.args[0], ast.Starred)
-        case ast.Call(func=ast.Name(id=function)):
-            return function in _READERS
         case ast.Tuple():
             return isinstance(above[parent], ast.Return)
-        case ast.For(iter=read) | ast.AsyncFor(iter=read) | ast.comprehension(iter=read):
-            return read is use
-        case ast.If(test=read) | ast.While(test=read) | ast.IfExp(test=read):
-            return read is use
-        case (
-            ast.Attribute(attr="index" | "count" | "copy")
-            | ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"))
-            | ast.Subscript(ctx=ast.Load())
-            | ast.Compare()
-            | ast.Return()
-            | ast.UnaryOp(op=ast.Not())
-        ):
+        case ast.Return():
             return True
-    return False
+    return reads(use, above)
 
 
 def _asked(tree: ast.AST, beside: str) -> bool:
@@ -170,7 +151,7 @@ def _asked(tree: ast.AST, beside: str) -> bool:
 
 
 def _grows_and_asks_in_loop(tree: ast.AST, beside: str) -> bool:
-    loops = [node for node in ast.walk(tree) if isinstance(node, ast.For | ast.AsyncFor | ast.While)]
+    loops = [node for node in ast.walk(tree) if isinstance(node, LOOPS)]
     return any(_asked(loop, beside) and _grows(loop, beside) for loop in loops)
 
 
