@@ -68,7 +68,7 @@ class Loop:
             if results:
                 self._say(self._provider.answer(results))
             elif nudged:
-                return Outcome("finished", "the model stopped without calling finish")
+                return Outcome("finished", "the model called no tool twice in a row")
             else:
                 self._say([self._provider.say(CUT if reply.stop == "length" else NUDGE)])
             nudged = not results

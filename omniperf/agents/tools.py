@@ -191,13 +191,12 @@ class SessionTools:
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
         self._step("commit", message=message)
-        commit = f"git commit -q -m {shlex.quote(message)}"
-        script = f"git add -A && (git diff --cached --quiet || {commit}) && git rev-parse HEAD"
-        before = self._command("git rev-parse HEAD", None).output.strip()
-        done = self._command(script, None)
+        head, commit = "git rev-parse HEAD", f"git commit -q -m {shlex.quote(message)}"
+        done = self._command(f"{head} && git add -A && {{ {commit} || git diff --cached --quiet; }} && {head}", None)
         if not done.ok:
             raise ToolError(f"The commit {done.ending}: {done.output.strip()[-500:]}")
-        after = done.output.strip().splitlines()[-1]
+        said = done.output.strip().splitlines()
+        before, after = said[0], said[-1]
         self._journal.write("commit", sha=after if after != before else "", message=message)
         if self._follows_commits and after != before:
             self._committed = self._stack.enter_context(self._built(collect(self._workspace).data))

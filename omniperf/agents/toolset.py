@@ -78,6 +78,7 @@ TOOLS = (
     ),
 )
 _BY_NAME = {tool.name: tool for tool in TOOLS}
+_EDITS = {"view": (), "create": ("text",), "str_replace": ("old", "new"), "insert": ("line", "text"), "undo": ()}
 
 
 class Toolset:
@@ -118,11 +119,11 @@ class Toolset:
             case "view":
                 return _numbered(self._tools.view(path), given.get("lines"))
             case "create":
-                self._tools.create(path, _needed(given, "text"))
+                self._tools.create(path, given["text"])
             case "str_replace":
-                self._tools.str_replace(path, _needed(given, "old"), _needed(given, "new"))
+                self._tools.str_replace(path, given["old"], given["new"])
             case "insert":
-                self._tools.insert(path, _needed(given, "line"), _needed(given, "text"))
+                self._tools.insert(path, given["line"], given["text"])
             case "undo":
                 self._tools.undo(path)
         return f"{path}: done."
@@ -188,13 +189,9 @@ def _arguments(call: ToolCall, *, cut: bool) -> dict[str, Any]:
             raise ToolError(f"{name} of {call.name} must be of the type {kind}. Nothing was done.")
         if choices and value not in choices:
             raise ToolError(f"{name} of {call.name} must be one of {', '.join(choices)}. Nothing was done.")
+    if call.name == "edit" and (missing := [name for name in _EDITS[given["command"]] if name not in given]):
+        raise ToolError(f"edit {given['command']} needs {' and '.join(missing)}. Nothing was done.")
     return given
-
-
-def _needed(given: Mapping[str, Any], name: str) -> Any:
-    if name not in given:
-        raise ToolError(f"edit {given['command']} needs {name}. Nothing was done.")
-    return given[name]
 
 
 def _plain(text: str) -> str:

@@ -7,11 +7,14 @@ model) with one word. Everything that it was sent is in `calls`.
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 from threading import Lock, Thread
-from typing import Any
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
 
 USAGE = (100, 40, 10, 20)  # input from no cache, read from it, written to it; output
 
@@ -112,7 +115,8 @@ class _Handler(BaseHTTPRequestHandler):
             error = {"type": step.code, "code": step.code, "message": message, "param": None}
             self._plain(step.status, {"type": "error", "error": error}, step.headers)
             return
-        self._stream(routes[self.path](step, self.loopback.model, len(self.loopback.calls)), step.cut)
+        with suppress(BrokenPipeError, ConnectionResetError):  # a client that has had enough
+            self._stream(routes[self.path](step, self.loopback.model, len(self.loopback.calls)), step.cut)
 
     def _plain(self, status: int, value: object, headers: dict[str, str]) -> None:
         data = json.dumps(value).encode()
