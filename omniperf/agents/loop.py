@@ -42,7 +42,7 @@ class Loop:
         self._toolset = Toolset(session)
         self._talk = provider.begin(SYSTEM, TOOLS)
         self._trajectory = Journal(session.folder / "trajectory.jsonl")
-        self._new: list[Item] = []  # what the next request adds to the last
+        self._new: list[Item] = []  # what the next request adds to those before
         self._known = (Tokens(), 0)  # of the last call, and the bytes that were sent and answered by then
         self._price = prices.of(provider.model)
 
@@ -81,10 +81,10 @@ class Loop:
 
         def call() -> Reply:
             budget.reserve(sent, self._max_output, self._price)
+            self._trajectory.write("request", items=self._new, bytes=len(self._talk), max_output=self._max_output)
+            self._new = []
             return self._provider.send(self._talk, self._max_output, max(1.0, budget.seconds_left))
 
-        self._trajectory.write("request", items=self._new, bytes=len(self._talk), max_output=self._max_output)
-        self._new = []
         reply = patiently(call, lambda: budget.seconds_left, self._failed)
         used = reply.tokens or Tokens(sent, output=len(str(reply.items)) // _BYTES_PER_TOKEN)
         self._trajectory.write(

@@ -27,14 +27,19 @@ class Ratchet:
         """Remember that a state passes or fails the tests: one that fails is not the best of anything."""
         (self._failed.discard if passed else self._failed.add)(patch.tree)
 
-    def best(self, committed: Collection[str]) -> Patch | None:
-        """The committed state whose speedup is surest: screened faster, its outputs base's, its tests not failing."""
-        found = [
-            (screening.low, patch)
+    @property
+    def candidates(self) -> dict[str, Patch]:
+        """What could be the best: screened faster, its outputs base's, its tests not failing."""
+        return {
+            tree: patch
             for tree, (patch, screening) in self._screened.items()
-            if tree in committed and tree not in self._failed and _faster(screening) and patch.files
-        ]
-        return max(found, key=lambda entry: entry[0])[1] if found else None
+            if tree not in self._failed and _faster(screening) and patch.files
+        }
+
+    def best(self, committed: Collection[str]) -> Patch | None:
+        """The candidate among the committed states whose speedup is surest."""
+        found = [patch for tree, patch in self.candidates.items() if tree in committed]
+        return max(found, key=lambda patch: self._screened[patch.tree][1].low) if found else None
 
     def prefers(self, best: Patch, final: Patch) -> bool:
         """Whether to confirm the best instead of the final state, which is worse, failed, or was not screened."""

@@ -43,6 +43,7 @@ if TYPE_CHECKING:
 _SCREENING_LOOKS = (4, 6)
 _PROFILE_SECONDS = 600.0
 _GIT_SECONDS = 30.0
+_COMMITTED = "committed as "
 _DECISIONS: dict[str, Literal["faster", "slower", "no_change"]] = {
     "improved": "faster",
     "regressed": "slower",
@@ -191,16 +192,16 @@ class SessionTools:
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
         self._step("commit", message=message)
-        head, commit = "git rev-parse HEAD", f"git commit -q -m {shlex.quote(message)}"
-        done = self._command(f"{head} && git add -A && {{ {commit} || git diff --cached --quiet; }} && {head}", None)
+        commit = f"git -c maintenance.auto=false commit -q -m {shlex.quote(message)}"
+        say = f'echo "{_COMMITTED}$(git rev-parse HEAD)"'
+        done = self._command(f"git add -A && if {commit}; then {say}; else git diff --cached --quiet; fi", None)
         if not done.ok:
             raise ToolError(f"The commit {done.ending}: {done.output.strip()[-500:]}")
-        said = done.output.strip().splitlines()
-        before, after = said[0], said[-1]
-        self._journal.write("commit", sha=after if after != before else "", message=message)
-        if self._follows_commits and after != before:
+        sha = done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
+        self._journal.write("commit", sha=sha, message=message)
+        if self._follows_commits and sha:
             self._committed = self._stack.enter_context(self._built(collect(self._workspace).data))
-        return after if after != before else ""
+        return sha
 
     def finish(self, summary: str) -> None:
         """Say that the work is done."""
@@ -209,6 +210,8 @@ class SessionTools:
 
     def best(self) -> Patch | None:
         """The best state that was screened and committed, however it was committed; the agent's git says what was."""
+        if not self.ratchet.candidates:
+            return None
         done = self._sandbox.run("git log --all --reflog --format=%T; git log --format=%T", _GIT_SECONDS)
         return self.ratchet.best(set(done.output.split()))
 

@@ -20,6 +20,7 @@ if TYPE_CHECKING:
 KEPT = 16_000  # characters of an output; the model sees its head and its tail
 _HOTSPOTS = 20
 _FEW_STEPS = 5
+_A_DAY = 86_400.0
 
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "array": (list,)}
 
@@ -108,7 +109,8 @@ class Toolset:
         return ToolResult(call.id, bounded(text) + note, failed)
 
     def _bash(self, given: Mapping[str, Any]) -> str:
-        done = self._tools.bash(given["command"], given.get("timeout"))
+        seconds = given.get("timeout")
+        done = self._tools.bash(given["command"], None if seconds is None else max(1.0, min(seconds, _A_DAY)))
         ended = f"stopped at its {done.stopped_by} limit" if done.stopped_by else f"exit code {done.exit_code}"
         dropped = f", {done.dropped_bytes} bytes of output left out" if done.dropped_bytes else ""
         return f"{done.output.rstrip()}\n[{ended}, {done.seconds:.1f} s{dropped}]".lstrip()
@@ -171,7 +173,7 @@ def _arguments(call: ToolCall, *, cut: bool) -> dict[str, Any]:
     if tool is None:
         raise ToolError(f"There is no tool {call.name!r}; the tools are {', '.join(_BY_NAME)}.")
     try:
-        given = json.loads(call.arguments or "{}")
+        given = json.loads(call.arguments or "{}", parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
         why = "your reply was cut off at its longest; write less at once" if cut else f"{error}"
         raise ToolError(f"The arguments of {call.name} are not valid JSON: {why}. Nothing was done.") from None
@@ -192,6 +194,10 @@ def _arguments(call: ToolCall, *, cut: bool) -> dict[str, Any]:
     if call.name == "edit" and (missing := [name for name in _EDITS[given["command"]] if name not in given]):
         raise ToolError(f"edit {given['command']} needs {' and '.join(missing)}. Nothing was done.")
     return given
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
 
 
 def _plain(text: str) -> str:

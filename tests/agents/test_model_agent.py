@@ -145,7 +145,15 @@ def test_every_request_is_the_last_one_and_what_came_since(api: str, server: Loo
 def test_the_trajectory_holds_every_request_and_reply_once(server: Loopback, go: Go) -> None:
     folder, _ = go([Say("one", (bash("echo 1"),)), Fail(429, "rate_limit_exceeded"), FINISH], "chat")
     lines = list(read_lines(folder / "trajectory.jsonl"))
-    assert [line["kind"] for line in lines] == ["conversation", "request", "reply", "request", "failed", "reply"]
+    assert [line["kind"] for line in lines] == [
+        "conversation",
+        "request",
+        "reply",
+        "request",
+        "failed",
+        "request",
+        "reply",
+    ]
     sent = [item for line in lines if line["kind"] == "request" for item in line["items"]]
     replied = [item for line in lines if line["kind"] == "reply" for item in line["items"]]
     last = server.calls[-1].body["messages"]
@@ -277,6 +285,9 @@ WRONG_CALLS = [
     ("bash", {"command": 3}, "must be of the type string"),
     ("bash", {"command": "ls", "shell": "zsh"}, "takes no 'shell'"),
     ("bash", {"command": "a\0b"}, "no shell can take"),
+    ("bash", '{"command": "true", "timeout": NaN}', "NaN is no number"),
+    ("bash", {"command": "echo late", "timeout": -5}, "late"),
+    ("bash", {"command": "echo later", "timeout": 10**400}, "later"),
     ("fly", {"to": "the moon"}, "There is no tool 'fly'"),
     ("__init__", {}, "There is no tool"),
     ("edit", {"command": "view", "path": "nope.py"}, "does not exist"),
