@@ -12,10 +12,8 @@ import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING
 
-from omniperf.agents.budget import Budget, BudgetExhaustedError
 from omniperf.agents.discover import load_agent
-from omniperf.agents.protocol import Session
-from omniperf.agents.tools import SessionTools
+from omniperf.agents.work import Work
 from omniperf.errors import InfraError, OmniPerfError
 from omniperf.prompt.render import render
 from omniperf.record import make_result, now
@@ -28,8 +26,8 @@ from omniperf.workspace.patch import collect
 
 if TYPE_CHECKING:
     from pathlib import Path
+    from typing import Literal
 
-    from omniperf.agents.protocol import Agent
     from omniperf.measure.bench import Bench
     from omniperf.prompt.render import Prompt
     from omniperf.record import AttemptSpec
@@ -46,22 +44,27 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
     started, clock = now(), time.monotonic()
     task, agent = bench.task, load_agent(spec.agent)
     patch: Patch | None = None
+    source: Literal["final", "best"] = "final"
     cancelled: KeyboardInterrupt | None = None
     phase: Phase = "workspace"
-    verdict, usage = schema.Verdict(), schema.Usage()
+    verdict = schema.Verdict()
     with Journal(folder / "journal.jsonl") as journal:
         journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
         prompt = render(task, spec.template, hints=spec.hints, workspace=bench.tree_seen)
         _write_inputs(folder, task, prompt)
         emit(Event("workspace", "making a sealed workspace", {}))
         workspace = bench.workspace(f"{spec.agent}-{spec.n}")
+        work = Work(bench, proved, journal, emit)
         try:
             phase = "agent"
-            outcome, usage = _solve(agent, bench, workspace, proved, prompt, spec, journal, emit)
+            emit(Event("agent", spec.agent, {}))
+            outcome = work.run(agent, workspace, prompt.text, spec.options)
             phase = "collect"
-            patch = collect(workspace)
+            patch, other, source = work.choose(collect(workspace))
             write_whole(folder / "model_patch.diff", patch.data)
-            journal.write("collected", sha256=patch.sha256, files=len(patch.files))
+            if other is not None:
+                write_whole(folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff", other.data)
+            journal.write("collected", sha256=patch.sha256, files=len(patch.files), source=source)
             phase = "verify"
             measurements = folder / "measurements.jsonl"
             verdict = verify_patch(
@@ -83,49 +86,16 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
         finally:
             if not spec.keep_workspace:
                 _remove(workspace, journal)
-        usage = usage.model_copy(
-            update={
-                "wall_seconds": time.monotonic() - clock,
-                "device_seconds": usage.device_seconds + verdict.cost.lane_seconds,
-            }
-        )
-        result = make_result(bench, spec, agent, prompt, patch, outcome, verdict, usage, started)
+        usage = work.usage(time.monotonic() - clock, verdict)
+        result = make_result(
+            bench, spec, agent, prompt, patch, source, outcome, verdict, usage, work.model, started
+        )  # fmt: skip
         write_whole(folder / "environment.json", json.dumps(result.environment, indent=1).encode())
         write_whole(folder / "result.json", result.model_dump_json(by_alias=True, indent=1).encode())
         journal.write("result", outcome=outcome.kind, verdict=verdict.class_)
     if cancelled is not None:
         raise cancelled
     return result
-
-
-def _solve(
-    agent: Agent, bench: Bench, workspace: Workspace, proved: Preflight, prompt: Prompt, spec: AttemptSpec,
-    journal: Journal, emit: Emit,
-) -> tuple[schema.Outcome, schema.Usage]:  # fmt: skip
-    """Let the agent work. Its own failures are an outcome; the host's are raised."""
-    budget = Budget(bench.task.limits)
-    emit(Event("agent", spec.agent, {}))
-    with SessionTools(bench, workspace, proved, budget, journal, emit) as tools:
-        reference = bench.human_patch() if getattr(agent, "needs_reference", False) else None
-        session = Session(bench.task, prompt.text, workspace, tools, budget, journal, spec.options, reference)
-        try:
-            ended = agent.solve(session)
-            kind, detail = ended.kind, ended.detail
-        except BudgetExhaustedError as error:
-            kind, detail = "budget", str(error)
-        except OmniPerfError:
-            raise
-        except Exception as error:
-            journal.write("agent-traceback", text=traceback.format_exc())
-            kind, detail = "agent_error", f"{type(error).__name__}: {error}"
-        outcome = schema.Outcome(kind=kind, detail=detail, finish_called=tools.finished is not None)
-        usage = schema.Usage(
-            steps=budget.steps,
-            device_seconds=tools.device_seconds,
-            seconds_to_first_edit=tools.first_edit,
-            seconds_to_first_gain=tools.first_gain,
-        )
-    return outcome, usage
 
 
 def _failure(error: Exception, phase: Phase, folder: Path) -> schema.Outcome:

@@ -6,7 +6,7 @@ import hashlib
 import json
 from dataclasses import dataclass, field
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Literal
 
 import omniperf
 from omniperf.measure.host import host_facts
@@ -22,6 +22,8 @@ if TYPE_CHECKING:
     from omniperf.prompt.render import Prompt
     from omniperf.tasks.schema import Task
     from omniperf.workspace.patch import Patch
+
+_PATHS = ("file", "prices")  # options that name a file of the host, which is no content
 
 
 @dataclass(frozen=True)
@@ -41,12 +43,13 @@ class AttemptSpec:
 
 
 def make_result(
-    bench: Bench, spec: AttemptSpec, agent: Agent, prompt: Prompt, patch: Patch | None, outcome: schema.Outcome,
-    verdict: schema.Verdict, usage: schema.Usage, started: str,
+    bench: Bench, spec: AttemptSpec, agent: Agent, prompt: Prompt, patch: Patch | None,
+    source: Literal["final", "best"], outcome: schema.Outcome, verdict: schema.Verdict, usage: schema.Usage,
+    model: str | None, started: str,
 ) -> schema.Result:  # fmt: skip
     """Put together the result of an attempt; `patch` is None where none could be collected."""
     task = bench.task
-    options = {name: value for name, value in spec.options.items() if name != "file"}  # a path is no content
+    options = {name: value for name, value in spec.options.items() if name not in _PATHS}
     content = [task_sha256(task), prompt.sha256, bench.seal.tree, spec.agent, agent.version, options, spec.n]
     identity = schema.Identity(
         run_id=spec.run_id,
@@ -58,6 +61,7 @@ def make_result(
         prompt_template_sha256=prompt.template_sha256,
         agent=spec.agent,
         agent_version=agent.version,
+        model=model,
         label=spec.agent,
         n=spec.n,
         omniperf_version=omniperf.__version__,
@@ -68,7 +72,7 @@ def make_result(
         started=started,
         finished=now(),
         outcome=outcome,
-        patch=None if patch is None else _patch_info(patch, task),
+        patch=None if patch is None else _patch_info(patch, task, source),
         verdict=verdict,
         usage=usage,
         provenance=schema.Provenance(
@@ -90,7 +94,7 @@ def make_result(
     )
 
 
-def _patch_info(patch: Patch, task: Task) -> schema.PatchInfo:
+def _patch_info(patch: Patch, task: Task, source: Literal["final", "best"]) -> schema.PatchInfo:
     files = scope.mark(patch.files, task)
     return schema.PatchInfo(
         sha256=patch.sha256,
@@ -99,6 +103,7 @@ def _patch_info(patch: Patch, task: Task) -> schema.PatchInfo:
         added=sum(file.added or 0 for file in files),
         removed=sum(file.removed or 0 for file in files),
         in_scope=all(file.in_scope for file in files),
+        source=source,
     )
 
 

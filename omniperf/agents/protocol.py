@@ -5,10 +5,14 @@ from __future__ import annotations
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal, Protocol
 
+from omniperf.results.events import ignore
+
 if TYPE_CHECKING:
     from collections.abc import Mapping
+    from pathlib import Path
 
     from omniperf.agents.budget import Budget
+    from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
     from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
@@ -94,6 +98,10 @@ class Tools(Protocol):
         """Insert text after that line (0: at the top)."""
         ...
 
+    def undo(self, path: str) -> None:
+        """Take back the last edit of that file that a tool made; a ToolError if there is none left."""
+        ...
+
     def benchmark(self, against: Literal["base", "commit"] = "base") -> Screening:
         """Screen the current tree against base, or against the last commit made through `commit`."""
         ...
@@ -117,7 +125,10 @@ class Tools(Protocol):
 
 @dataclass
 class Session:
-    """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone."""
+    """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone.
+
+    An agent with a model adds to `models` each one that says it has answered.
+    """
 
     task: Task
     prompt: str
@@ -127,6 +138,13 @@ class Session:
     journal: Journal
     options: Mapping[str, str] = field(default_factory=dict)
     reference: bytes | None = None
+    emit: Emit = ignore
+    models: list[str] = field(default_factory=list)
+
+    @property
+    def folder(self) -> Path:
+        """The attempt's folder on the host, for records of the agent's own."""
+        return self.journal.path.parent
 
 
 @dataclass(frozen=True)
@@ -141,6 +159,10 @@ class Agent(Protocol):
     """Anything that turns a prompt and a workspace into a patch. Found through the entry points `omniperf.agents`.
 
     The class is called without arguments. `version` goes into the result; `summary` is one line for `omniperf agents`.
+
+    It may also have `options`, the names of the options it takes (none, where it has no such attribute);
+    `needs_reference`; and `ready(options, emit)`, called once before a run, which raises UsageError or InfraError where
+    the agent could not work.
     """
 
     version: str

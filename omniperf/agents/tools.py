@@ -7,13 +7,15 @@ import secrets
 import shlex
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import ExitStack, contextmanager, suppress
 from dataclasses import replace
 from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.protocol import CommandResult, Hotspot, Screening, TestReport, ToolError
+from omniperf.agents.ratchet import Ratchet
+from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Worker, WorkloadError
@@ -23,6 +25,7 @@ from omniperf.measure.poison import poisoned_difference
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
+from omniperf.verify import scope
 from omniperf.workspace.patch import collect
 from omniperf.workspace.worktree import writable_inside
 
@@ -37,10 +40,13 @@ if TYPE_CHECKING:
     from omniperf.results.journal import Journal
     from omniperf.sandbox.standing import Completed
     from omniperf.verify.preflight import Preflight
+    from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
 
 _SCREENING_LOOKS = (4, 6)
 _PROFILE_SECONDS = 600.0
+_GIT_SECONDS = 30.0
+_COMMITTED = "committed as "
 _DECISIONS: dict[str, Literal["faster", "slower", "no_change"]] = {
     "improved": "faster",
     "regressed": "slower",
@@ -60,6 +66,8 @@ class SessionTools:
         self._screens = 0
         self._committed: Workspace | None = None  # a tree as of the last commit, once a screening asked for one
         self._follows_commits = False
+        self._before: dict[Path, list[bytes | None]] = {}  # what each edit of a file replaced; None: there was none
+        self.ratchet = Ratchet()
         self.finished: str | None = None
         self.device_seconds = 0.0
         self.first_edit: float | None = None
@@ -118,6 +126,19 @@ class SessionTools:
         lines[line:line] = [text if text.endswith("\n") else text + "\n"]
         self._write(target, "".join(lines))
 
+    def undo(self, path: str) -> None:
+        """Take back the last edit of that file."""
+        self._step("undo", path=path)
+        target = self._inside(path)
+        if not self._before.get(target):
+            raise ToolError(f"There is no edit of {path} left to take back.")
+        data = self._before[target].pop()
+        if data is not None:
+            self._put(target, data)
+        else:
+            with suppress(FileNotFoundError):
+                target.unlink()
+
     def benchmark(self, against: Literal["base", "commit"] = "base") -> Screening:
         """Screen the current tree against base or the last commit: fewer pairs, a weaker claim than a verdict's."""
         self._step("benchmark", against=against)
@@ -125,6 +146,8 @@ class SessionTools:
         screening = self._screen((self._committed or self._base) if against == "commit" else self._base)
         if screening.decision == "faster" and screening.outputs_equal and self.first_gain is None:
             self.first_gain = time.monotonic() - self._budget.started
+        if against == "base" and (state := self._state()) is not None:
+            self.ratchet.saw(state, screening)
         self._journal.write("screening", **screening.__dict__)
         shown = f"screened: {screening.decision}, {screening.speedup:.2f}x" if screening.speedup else "screening failed"
         self._emit(Event("agent", shown, {"step": self._budget.steps}))
@@ -141,6 +164,8 @@ class SessionTools:
                 failed = done
                 break
         report = TestReport(failed is None, failed.output if failed else "", time.monotonic() - started)
+        if (state := self._state()) is not None:
+            self.ratchet.tested(state, passed=report.passed)
         self._journal.write("tests", passed=report.passed, seconds=report.seconds)
         return report
 
@@ -173,22 +198,36 @@ class SessionTools:
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
         self._step("commit", message=message)
-        commit = f"git commit -q -m {shlex.quote(message)}"
-        script = f"git add -A && (git diff --cached --quiet || {commit}) && git rev-parse HEAD"
-        before = self._command("git rev-parse HEAD", None).output.strip()
-        done = self._command(script, None)
+        commit = f"git -c maintenance.auto=false commit -q -m {shlex.quote(message)}"
+        say = f'echo "{_COMMITTED}$(git rev-parse HEAD)"'
+        done = self._command(f"git add -A && if {commit}; then {say}; else git diff --cached --quiet; fi", None)
         if not done.ok:
             raise ToolError(f"The commit {done.ending}: {done.output.strip()[-500:]}")
-        after = done.output.strip().splitlines()[-1]
-        self._journal.write("commit", sha=after if after != before else "", message=message)
-        if self._follows_commits and after != before:
+        sha = done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
+        self._journal.write("commit", sha=sha, message=message)
+        if self._follows_commits and sha:
             self._committed = self._stack.enter_context(self._built(collect(self._workspace).data))
-        return after if after != before else ""
+        return sha
 
     def finish(self, summary: str) -> None:
         """Say that the work is done."""
         self._journal.write("finish", summary=summary)
         self.finished = summary
+
+    def best(self) -> Patch | None:
+        """The best state that was screened and committed, however it was committed; the agent's git says what was."""
+        if not self.ratchet.candidates:
+            return None
+        done = self._sandbox.run("git log --all --reflog --format=%T; git log --format=%T", _GIT_SECONDS)
+        return self.ratchet.best(set(done.output.split()))
+
+    def _state(self) -> Patch | None:
+        """The tree as a patch; None where it cannot be one, or not one that could count."""
+        try:
+            patch = collect(self._workspace)
+        except (OmniPerfError, OSError):
+            return None
+        return None if scope.findings(scope.mark(patch.files, self._bench.task), self._bench.task) else patch
 
     def _step(self, tool: str, **arguments: object) -> None:
         self._budget.step()
@@ -298,12 +337,20 @@ class SessionTools:
             if target.exists() and not target.is_file():
                 raise ToolError(f"{target.name} is not a regular file.")
             data = text.encode("utf-8", "surrogateescape")  # before the file is opened, so that nothing is lost
-            with writable_inside():
-                target.write_bytes(data)
+            before = target.read_bytes() if target.exists() else None
         except (OSError, UnicodeError) as error:
             raise ToolError(f"{target.name} could not be written: {error}.") from None
+        self._put(target, data)
+        self._before.setdefault(target, []).append(before)
         if self.first_edit is None:
             self.first_edit = time.monotonic() - self._budget.started
+
+    def _put(self, target: Path, data: bytes) -> None:
+        try:
+            with writable_inside():
+                target.write_bytes(data)
+        except OSError as error:
+            raise ToolError(f"{target.name} could not be written: {error.strerror}.") from None
 
     def __enter__(self) -> SessionTools:
         return self

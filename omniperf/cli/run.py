@@ -29,6 +29,19 @@ def run(
     agent: Annotated[str, typer.Option("--agent", help="Who optimizes; see `omniperf agents`.")] = "pattern",
     attempts: Annotated[int, typer.Option("--attempts", min=1, help="How often, each from a fresh workspace.")] = 1,
     patch: Annotated[Path | None, typer.Option("--patch", help="The diff that the agent `patch` applies.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model of the agents anthropic and openai.")] = None,
+    base_url: Annotated[
+        str | None, typer.Option("--base-url", help="Another server that speaks the agent's API.")
+    ] = None,
+    api: Annotated[
+        str | None, typer.Option("--api", metavar="responses|chat", help="Which of its APIs the agent openai uses.")
+    ] = None,
+    prices: Annotated[
+        Path | None, typer.Option("--prices", metavar="FILE", help="Prices of models, over those known.")
+    ] = None,
+    max_output: Annotated[
+        int | None, typer.Option("--max-output", metavar="TOKENS", help="The longest reply of a model.")
+    ] = None,
     hints: HintsFlag = True,
     template: TemplateFlag = None,
     allow_leak: Annotated[
@@ -62,6 +75,10 @@ def run(
         raise UsageError("--patch and --agent patch go together.", "Give both or neither.")
     if patch is not None and not patch.is_file():
         raise UsageError(f"The patch {patch} is not a file.", "Give an existing diff file.")
+    named = {"model": model, "base_url": base_url, "api": api, "prices": prices, "max_output": max_output}
+    options = {name: str(value) for name, value in named.items() if value is not None}
+    if patch is not None:
+        options |= {"file": str(patch), "sha256": sha256(patch.read_bytes()).hexdigest()}
     settings = load_settings(
         {
             "results": results,
@@ -76,7 +93,7 @@ def run(
         run_id="",
         agent=agent,
         n=0,
-        options={"file": str(patch), "sha256": sha256(patch.read_bytes()).hexdigest()} if patch else {},
+        options=options,
         template=template or DEFAULT,
         hints=hints,
         versus_human=versus_human,

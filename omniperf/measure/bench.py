@@ -14,7 +14,7 @@ from omniperf.measure.arms import python_path, tree_spec
 from omniperf.measure.lanes import find_lanes
 from omniperf.sandbox.choose import choose_backend
 from omniperf.sandbox.environment import Environment, prepare
-from omniperf.sandbox.spec import Mount
+from omniperf.sandbox.spec import FINISH, Mount
 from omniperf.sandbox.standing import Completed, StandingSandbox
 from omniperf.tasks.load import workload_kind
 from omniperf.workspace.seal import Seal, seal
@@ -69,8 +69,12 @@ class Bench:
 
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
         """The sandbox for commands in a tree that they may change; with `agent`, with the agent's own git."""
-        own_git = (Mount(workspace.git_dir, "/git", True), Mount(self.seal.pack, "/git/objects/pack"))
-        spec = tree_spec(self.task, self.environment, workspace, writable=True, extra=own_git if agent else ())
+        extra = (
+            Mount(workspace.git_dir, "/git", True),
+            Mount(self.seal.pack, "/git/objects/pack"),
+            Mount(FINISH, "/omniperf/bin/finish"),
+        )
+        spec = tree_spec(self.task, self.environment, workspace, writable=True, extra=extra if agent else ())
         variables = {
             **spec.env,
             "PYTHONPATH": python_path(self.task, self.backend, spec),

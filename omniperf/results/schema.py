@@ -160,9 +160,10 @@ class Usage(Model):
     """What the attempt used. `usd` is None when a model's price is unknown."""
 
     steps: int = 0
-    input_tokens: int = 0
+    input_tokens: int = Field(0, description="all that was sent, cached or not")
     output_tokens: int = 0
-    cached_tokens: int = 0
+    cached_tokens: int = Field(0, description="of the input, what was read from the provider's cache")
+    cache_write_tokens: int = Field(0, description="of the input, what was written to it")
     usd: float | None = 0.0
     wall_seconds: float = 0.0
     device_seconds: float = 0.0

@@ -12,6 +12,8 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
 _CONFINED = Path(__file__).with_name("confined.py")
+FINISH = Path(__file__).with_name("finish")
+"""The command `finish`, which does nothing; mounted for agents at /omniperf/bin, the last place of PATH."""
 
 # Started as root, a sandbox runs as a uid that nobody else on the host has: limits on processes bind a user, and
 # sandboxes of one user would share them. Derived from the harness's pid, since attempts are processes of their own.
@@ -111,7 +113,7 @@ def environment(backend: Backend, spec: Spec) -> dict[str, str]:
     env = backend.where(spec, "/env")
     home = "/home/agent" if backend.isolated else backend.where(spec, "/workspace")
     return {
-        "PATH": f"{env}/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin",
+        "PATH": f"{env}/bin:/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin:/omniperf/bin",
         "HOME": home,
         "USER": "agent",
         "LOGNAME": "agent",

@@ -37,6 +37,11 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     """
     agent = load_agent(spec.agent)
     check_folders(settings)
+    if unknown := sorted(set(spec.options) - set(getattr(agent, "options", ()))):
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in unknown)
+        raise UsageError(f"The agent {spec.agent!r} takes no {flags}.", "See `omniperf agents`.")
+    if (ready := getattr(agent, "ready", None)) is not None:
+        ready(spec.options, emit)
     # The bundled quickstart runs our own code on our own library: the one case that may go without walls by itself.
     ours = task.id == "quickstart" and spec.agent == "pattern"
     emit(Event("preflight", f"{task.id}: repository, base, environment", {}))

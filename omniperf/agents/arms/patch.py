@@ -18,6 +18,7 @@ class PatchAgent:
 
     version = "1"
     summary = "applies a given diff (option file=PATH)"
+    options = ("file", "sha256")
 
     def solve(self, session: Session) -> Outcome:
         """Apply the diff, commit, finish. Raises UsageError where there is no diff to apply."""

@@ -1,0 +1,118 @@
+"""The agents `anthropic` and `openai`: which model, which API, whose key; the work itself is the loop's."""
+
+from __future__ import annotations
+
+import os
+from typing import TYPE_CHECKING, ClassVar
+from urllib.parse import urlsplit
+
+from omniperf.agents.loop import Loop
+from omniperf.agents.prices import load_prices
+from omniperf.agents.providers.backoff import as_infra, patiently
+from omniperf.agents.providers.protocol import CallError
+from omniperf.errors import UsageError
+from omniperf.results.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from omniperf.agents.protocol import Outcome, Session
+    from omniperf.agents.providers.protocol import Provider
+    from omniperf.results.events import Emit
+
+MAX_OUTPUT = 16_384  # tokens of one reply
+_PATIENCE = 30.0  # seconds that the first, smallest call may take, waits included
+
+
+class _ModelAgent:
+    """An agent with a model. The key stays in this process: it comes from the environment and goes into no file."""
+
+    version = "1"
+    summary = ""
+    options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices", "max_output")
+    apis: ClassVar[tuple[str, ...]] = ()
+    key_variable: ClassVar[str] = ""
+    least_output: ClassVar[int] = 1
+
+    def solve(self, session: Session) -> Outcome:
+        """Let the model work until it finishes or a limit is reached."""
+        options, prices = session.options, load_prices(session.options.get("prices", ""))
+        with Loop(self._provider(options), session, prices, _max_output(options), self.key_variable) as loop:
+            return loop.run()
+
+    def ready(self, options: Mapping[str, str], emit: Emit) -> None:
+        """Prove key and model with the smallest call there is. Raises UsageError or InfraError."""
+        load_prices(options.get("prices", ""))
+        _max_output(options)
+        provider = self._provider(options)
+        emit(Event("preflight", f"asking {provider.name} for {provider.model}", {}))
+        talk = provider.begin("Answer with one word.", ())
+        talk.add([provider.say("Ready?")])
+
+        def waiting(error: CallError, seconds: float) -> None:
+            emit(Event("preflight", f"{error.kind}, waiting {seconds:.0f} s", {"transient": True}))
+
+        try:
+            patiently(lambda: provider.send(talk, self.least_output, _PATIENCE), lambda: _PATIENCE, waiting)
+        except CallError as error:
+            raise as_infra(error, provider.name, provider.model, self.key_variable) from None
+        finally:
+            provider.close()
+
+    def _provider(self, options: Mapping[str, str]) -> Provider:
+        name = type(self).__name__.removesuffix("Agent").lower()
+        if not (model := options.get("model", "")):
+            raise UsageError(f"The agent {name!r} needs a model.", "Name one with --model.")
+        if (api := options.get("api", "")) and api not in self.apis:
+            known = " or ".join(self.apis)
+            raise UsageError(f"The agent {name!r} speaks no API {api!r}.", f"It takes --api {known}." if known else "")
+        base_url = options.get("base_url") or None
+        parts = urlsplit(base_url or "https://localhost")
+        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+            raise UsageError("--base-url must be an http(s) URL without a user or password.", "Keys go into variables.")
+        if not (key := os.environ.get(self.key_variable, "").strip()):
+            raise UsageError(f"The agent {name!r} needs a key in {self.key_variable}.", "Set that variable.")
+        if not key.isascii() or not key.isprintable():
+            raise UsageError(f"{self.key_variable} holds characters that no key has.", "Set it again.")
+        return self._open(api, model, key, base_url)
+
+    def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:
+        raise NotImplementedError
+
+
+class AnthropicAgent(_ModelAgent):
+    """A model of Anthropic's."""
+
+    summary = "a model behind Anthropic's Messages API (--model, --base-url)"
+    key_variable = "ANTHROPIC_API_KEY"
+
+    def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:  # noqa: ARG002 - it has one API
+        from omniperf.agents.providers.anthropic import AnthropicMessages
+
+        return AnthropicMessages(model, key, base_url)
+
+
+class OpenAIAgent(_ModelAgent):
+    """A model of OpenAI's, or of any server that speaks one of its two APIs."""
+
+    summary = "a model behind OpenAI's Responses API, or any Chat Completions server (--model, --base-url, --api)"
+    options = (*_ModelAgent.options, "api")
+    apis = ("responses", "chat")
+    key_variable = "OPENAI_API_KEY"
+    least_output = 16
+
+    def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:
+        if api == "chat":
+            from omniperf.agents.providers.openai_chat import OpenAIChat
+
+            return OpenAIChat(model, key, base_url)
+        from omniperf.agents.providers.openai_responses import OpenAIResponses
+
+        return OpenAIResponses(model, key, base_url)
+
+
+def _max_output(options: Mapping[str, str]) -> int:
+    text = options.get("max_output", str(MAX_OUTPUT))
+    if not text.isdecimal() or not 16 <= int(text) <= 1_000_000:
+        raise UsageError(f"--max-output must be a number of tokens from 16 to 1,000,000, not {text!r}.")
+    return int(text)

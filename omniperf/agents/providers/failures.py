@@ -1,0 +1,85 @@
+"""From an SDK's exception, or an error inside a stream, to a CallError: what kind it is, and whether to try again."""
+
+from __future__ import annotations
+
+from datetime import UTC, datetime
+from email.utils import parsedate_to_datetime
+from typing import TYPE_CHECKING, Any
+
+from omniperf.agents.providers.protocol import CallError, FailureKind, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+_QUOTA = {"insufficient_quota", "billing_error", "billing_not_active", "billing_hard_limit_reached"}
+_AUTH = {"authentication_error", "permission_error", "invalid_api_key"}
+_THROTTLED = {"rate_limit_error", "rate_limit_exceeded", "overloaded_error", "slow_down"}
+_SERVER = {"api_error", "server_error", "timeout_error", "internal_error", "internal_server_error"}
+_TOO_LONG = ("prompt is too long", "maximum context length", "exceeds the context window", "context size")
+_SHOWN = 600  # characters of what a server says
+
+
+def from_exception(error: Exception, secret: str, tokens: Tokens | None = None) -> CallError:
+    """Classify what an SDK raised. `secret` is blotted out of the text."""
+    status = getattr(error, "status_code", None)
+    body = getattr(error, "body", None)
+    headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", {})
+    if status is None and body is None:
+        said = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
+        return CallError("network", _shown(said, secret), retry=True, tokens=tokens)
+    inner = body.get("error", body) if isinstance(body, dict) else {}
+    return from_report(inner, secret, status=status, fallback=str(error), headers=headers, tokens=tokens)
+
+
+def from_report(
+    report: object,
+    secret: str,
+    *,
+    status: int | None = None,
+    fallback: str = "",
+    headers: Mapping[str, str] | None = None,
+    tokens: Tokens | None = None,
+) -> CallError:
+    """Classify an error as a server reports it: a mapping with `type`, `code` and `message`."""
+    fields: dict[str, Any] = report if isinstance(report, dict) else {}
+    codes = {str(fields[key]) for key in ("code", "type") if fields.get(key)}
+    message = str(fields.get("message") or fallback or report)
+    kind, retry = _kind(status, codes, message.lower())
+    headers = headers or {}
+    if (told := headers.get("x-should-retry")) in ("true", "false"):
+        retry = told == "true"
+    said = f"{status or 'error in the stream'}: {message}"
+    return CallError(kind, _shown(said, secret), retry=retry, after=_retry_after(headers), tokens=tokens)
+
+
+def _kind(status: int | None, codes: set[str], message: str) -> tuple[FailureKind, bool]:
+    if codes & _QUOTA or status == 402 or "credit balance" in message:
+        return "quota", False
+    if status in (401, 403) or codes & _AUTH:
+        return "auth", False
+    if "context_length_exceeded" in codes or any(words in message for words in _TOO_LONG):
+        return "context", False
+    if status in (429, 503, 529) or codes & _THROTTLED:
+        return "throttled", True
+    if status in (408, 409) or (status or 0) >= 500 or codes & _SERVER:
+        return "network", True
+    return "protocol", False
+
+
+def _retry_after(headers: Mapping[str, str]) -> float | None:
+    """Seconds that the server asks to wait."""
+    for name, scale in (("retry-after-ms", 0.001), ("retry-after", 1.0)):
+        text = headers.get(name, "")
+        try:
+            return max(0.0, float(text) * scale)
+        except ValueError:
+            pass
+        try:
+            return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+        except (ValueError, TypeError):
+            continue
+    return None
+
+
+def _shown(text: str, secret: str) -> str:
+    return (text.replace(secret, "***") if secret else text)[:_SHOWN]

@@ -1,0 +1,130 @@
+"""OpenAI's Responses API, without state on the server: the whole history goes along, reasoning in encrypted form."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING, Any
+
+from omniperf.agents.providers.failures import from_report
+from omniperf.agents.providers.protocol import CallError, Conversation, Item, Reply, Stop, Tokens, ToolCall
+from omniperf.agents.providers.wire import Wire, cut
+
+if TYPE_CHECKING:
+    from collections.abc import Sequence
+
+    from omniperf.agents.providers.protocol import ToolResult, ToolSpec
+
+
+class OpenAIResponses:
+    """The Responses API."""
+
+    name = "openai"
+
+    def __init__(self, model: str, key: str, base_url: str | None) -> None:
+        from openai import APIError, OpenAI, Stream
+
+        self.model = model
+        self._secret = key
+        self._wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError, key)
+        self._reasoning = True
+
+    def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
+        """An empty conversation with these instructions and tools."""
+        head: Item = {"model": self.model, "stream": True, "store": False, "instructions": system}
+        if tools:
+            head["parallel_tool_calls"] = True
+            head["tools"] = [
+                {
+                    "type": "function", "name": tool.name, "description": tool.description,
+                    "parameters": tool.parameters, "strict": False,
+                } for tool in tools
+            ]  # fmt: skip
+        return Conversation(head, "input")
+
+    def say(self, text: str) -> Item:
+        """What the user says."""
+        return {"role": "user", "content": text}
+
+    def answer(self, results: Sequence[ToolResult]) -> list[Item]:
+        """One item for each result."""
+        return [{"type": "function_call_output", "call_id": result.id, "output": result.text} for result in results]
+
+    def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
+        """Make one call. Raises CallError."""
+        try:
+            return self._send(conversation, max_output, seconds)
+        except CallError as error:
+            # Models that do not reason refuse to be asked for it.
+            if error.kind != "protocol" or not self._reasoning or "ncrypted" not in str(error):
+                raise
+            self._reasoning = False
+            return self._send(conversation, max_output, seconds)
+
+    def _send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
+        tail: Item = {"max_output_tokens": max_output}
+        if self._reasoning:
+            tail["include"] = ["reasoning.encrypted_content"]
+        response = _Response(self._secret)
+        with self._wire.call("/responses", conversation.request(tail), seconds, lambda: response.tokens) as events:
+            for event in events:
+                response.take(event)
+            return response.reply()
+
+    def close(self) -> None:
+        """Close the connections."""
+        self._wire.close()
+
+
+class _Response:
+    """A response that is being streamed. Its last event holds all of it."""
+
+    def __init__(self, secret: str) -> None:
+        self._secret = secret
+        self._done: dict[int, Item] = {}
+        self._last: Item | None = None
+
+    def take(self, event: Item) -> None:
+        """Take in one event. Raises CallError where it reports an error."""
+        match event.get("type"):
+            case "response.output_item.done":
+                self._done[event["output_index"]] = event["item"]
+            case "response.completed" | "response.incomplete":
+                self._last = event["response"]
+            case "response.failed":
+                self._last = event["response"]
+                raise from_report(self._last.get("error"), self._secret, tokens=self.tokens)
+            case "error":
+                raise from_report(event.get("error") or event, self._secret)
+
+    @property
+    def tokens(self) -> Tokens | None:
+        """What is known to be used: nothing before the last event."""
+        usage: Any = (self._last or {}).get("usage")
+        if not usage:
+            return None
+        details = usage.get("input_tokens_details") or {}
+        return split(usage["input_tokens"], details, usage["output_tokens"])
+
+    def reply(self) -> Reply:
+        """The whole response. Raises CallError where it is not whole."""
+        if self._last is None:
+            raise cut(None)
+        output: list[Item] = self._last.get("output") or [self._done[index] for index in sorted(self._done)]
+        texts, calls = [], []
+        stop: Stop = "end"
+        for item in output:
+            if item.get("type") == "function_call":
+                calls.append(ToolCall(str(item["call_id"]), str(item["name"]), str(item.get("arguments", ""))))
+            for part in item.get("content") or () if item.get("type") == "message" else ():
+                if part.get("type") == "refusal":
+                    stop = "refusal"
+                texts.append(str(part.get("text") or part.get("refusal") or ""))
+        if self._last.get("status") == "incomplete":
+            reason = (self._last.get("incomplete_details") or {}).get("reason")
+            stop = "refusal" if reason == "content_filter" else "length"
+        return Reply(tuple(output), "\n".join(texts), tuple(calls), stop, self.tokens, str(self._last.get("model", "")))
+
+
+def split(sent: int, details: Item, output: int) -> Tokens:
+    """Usage as OpenAI counts it, where all input holds what was read from and written to the cache."""
+    read, written = int(details.get("cached_tokens") or 0), int(details.get("cache_write_tokens") or 0)
+    return Tokens(max(0, int(sent) - read - written), read, written, int(output))

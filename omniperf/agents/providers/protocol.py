@@ -1,0 +1,161 @@
+"""What a model provider is: it turns a conversation into the bytes of one call, and the stream of its reply into data.
+
+An `Item` is one message in the provider's own form (a dictionary as its API takes it). Nothing but the provider looks
+inside; the loop appends what it is given.
+"""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
+
+if TYPE_CHECKING:
+    from collections.abc import Iterable, Mapping, Sequence
+
+Item: TypeAlias = dict[str, Any]
+Stop: TypeAlias = Literal["end", "length", "refusal"]
+FailureKind: TypeAlias = Literal["auth", "quota", "throttled", "network", "protocol", "context"]
+
+
+@dataclass(frozen=True)
+class Tokens:
+    """Tokens of one or more calls. The three kinds of input are disjoint; reasoning is part of the output."""
+
+    input: int = 0
+    cache_read: int = 0
+    cache_write: int = 0
+    output: int = 0
+
+    @property
+    def sent(self) -> int:
+        """All input."""
+        return self.input + self.cache_read + self.cache_write
+
+    @property
+    def total(self) -> int:
+        """Input and output."""
+        return self.sent + self.output
+
+    def __add__(self, other: Tokens) -> Tokens:
+        return Tokens(
+            self.input + other.input,
+            self.cache_read + other.cache_read,
+            self.cache_write + other.cache_write,
+            self.output + other.output,
+        )
+
+
+@dataclass(frozen=True)
+class ToolSpec:
+    """A tool as the model is told of it; `parameters` is the JSON schema of its arguments."""
+
+    name: str
+    description: str
+    parameters: Mapping[str, Any]
+
+
+@dataclass(frozen=True)
+class ToolCall:
+    """A tool call as the model wrote it: `arguments` is meant to be a JSON object, and may be anything."""
+
+    id: str
+    name: str
+    arguments: str
+
+
+@dataclass(frozen=True)
+class ToolResult:
+    """What the model is told a call came to."""
+
+    id: str
+    text: str
+    failed: bool = False
+
+
+@dataclass(frozen=True)
+class Reply:
+    """A whole reply. `items` is what the conversation keeps of it; `model` is the one that says it answered.
+
+    `tokens` is None where the server did not say.
+    """
+
+    items: tuple[Item, ...]
+    text: str
+    calls: tuple[ToolCall, ...]
+    stop: Stop
+    tokens: Tokens | None
+    model: str
+
+
+class CallError(Exception):
+    """A call that came to nothing. The text holds no key.
+
+    `retry` says whether the same call may succeed later, `after` how many seconds the server asked to wait; `tokens`
+    are those that were spent all the same. The kind `context` means that the conversation is too long for the model.
+    """
+
+    def __init__(
+        self, kind: FailureKind, message: str, *, retry: bool = False, after: float | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.kind: FailureKind = kind
+        self.retry, self.after, self.tokens = retry, after, tokens
+
+
+class Conversation:
+    """An append-only list of items, kept as the bytes that are sent: each is serialised once, when it is added."""
+
+    def __init__(self, head: Item, growing: str) -> None:
+        """Start a request body: the fields of `head`, then the list `growing`, still open."""
+        self._bytes = bytearray(_serialised(head)[:-1] + b',"' + growing.encode() + b'":[')
+        self._empty = True
+
+    def __len__(self) -> int:
+        """The size so far, in bytes."""
+        return len(self._bytes)
+
+    def add(self, items: Iterable[Item]) -> None:
+        """Append items."""
+        for item in items:
+            if not self._empty:
+                self._bytes += b","
+            self._bytes += _serialised(item)
+            self._empty = False
+
+    def request(self, tail: Item) -> bytes:
+        """The whole body: one copy of what is there, and the fields of `tail`."""
+        return b"".join((self._bytes, b"],", _serialised(tail)[1:]))
+
+
+class Provider(Protocol):
+    """A model behind an API. One attempt, one provider, one conversation at a time."""
+
+    name: str
+    model: str
+
+    def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
+        """An empty conversation with these instructions and tools."""
+        ...
+
+    def say(self, text: str) -> Item:
+        """What the user says."""
+        ...
+
+    def answer(self, results: Sequence[ToolResult]) -> list[Item]:
+        """The results of all calls of one reply."""
+        ...
+
+    def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
+        """Make one call, without retries, that may take that many seconds. Raises CallError."""
+        ...
+
+    def close(self) -> None:
+        """Close the connections."""
+        ...
+
+
+def _serialised(item: Item) -> bytes:
+    """Compact JSON. Half of a surrogate pair, which no API takes, becomes a question mark."""
+    return json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")

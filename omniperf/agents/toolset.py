@@ -1,0 +1,226 @@
+"""The tools as a model sees them: their schemas, and from what it wrote to what it is told.
+
+Whatever a model writes ends in a text for it, never in an exception of ours; only a reached limit is raised.
+"""
+
+from __future__ import annotations
+
+import json
+from typing import TYPE_CHECKING, Any
+
+from omniperf.agents.protocol import ToolError
+from omniperf.agents.providers.protocol import ToolResult, ToolSpec
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from omniperf.agents.protocol import Screening, Session
+    from omniperf.agents.providers.protocol import ToolCall
+
+KEPT = 16_000  # characters of an output; the model sees its head and its tail
+_HOTSPOTS = 20
+_FEW_STEPS = 5
+_A_DAY = 86_400.0
+
+_TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "array": (list,)}
+
+
+def _schema(required: str = "", **properties: Mapping[str, Any]) -> Mapping[str, Any]:
+    return {"type": "object", "properties": properties, "required": required.split(), "additionalProperties": False}
+
+
+TOOLS = (
+    ToolSpec(
+        "bash",
+        "Run a shell command in the root of the checkout. No network. State does not carry over between commands.",
+        _schema(
+            "command",
+            command={"type": "string"},
+            timeout={"type": "number", "description": "seconds; the task's own limit holds in any case"},
+        ),
+    ),
+    ToolSpec(
+        "edit",
+        "View or change a file. `view` shows it with line numbers (`lines` is [first, last], from 1, -1 for the end); "
+        "`create` writes the whole file `text`; `str_replace` replaces the one occurrence of `old` by `new`; `insert` "
+        "puts `text` after line `line` (0: at the top); `undo` takes back the last edit of that file.",
+        _schema(
+            "command path",
+            command={"type": "string", "enum": ["view", "create", "str_replace", "insert", "undo"]},
+            path={"type": "string", "description": "relative to the root of the checkout"},
+            lines={"type": "array", "items": {"type": "integer"}},
+            text={"type": "string"},
+            old={"type": "string"},
+            new={"type": "string"},
+            line={"type": "integer"},
+        ),
+    ),
+    ToolSpec(
+        "benchmark",
+        "Compare the checkout as it is now with base (or with your last commit), in a few pairs of fresh processes. "
+        "This is screening, not a verdict: the patch is measured again, on other inputs, when you are done.",
+        _schema(against={"type": "string", "enum": ["base", "commit"]}),
+    ),
+    ToolSpec("test", "Run the task's tests on the checkout.", _schema()),
+    ToolSpec(
+        "profile",
+        "Profile one run of the workload with cProfile: the hottest functions of the checkout, by their own time.",
+        _schema(),
+    ),
+    ToolSpec(
+        "commit",
+        "Commit the checkout. The best commit that was benchmarked is kept, should what comes later be worse.",
+        _schema("message", message={"type": "string"}),
+    ),
+    ToolSpec(
+        "finish",
+        "Say that you are done. Uncommitted changes count too. What the summary claims decides nothing.",
+        _schema("summary", summary={"type": "string"}),
+    ),
+)
+_BY_NAME = {tool.name: tool for tool in TOOLS}
+_EDITS = {"view": (), "create": ("text",), "str_replace": ("old", "new"), "insert": ("line", "text"), "undo": ()}
+
+
+class Toolset:
+    """The tools of a session, called as a model calls them. `finished` says whether it has called `finish`."""
+
+    def __init__(self, session: Session) -> None:
+        self._session, self._tools = session, session.tools
+        self.finished = False
+
+    def use(self, call: ToolCall, *, cut: bool = False) -> ToolResult:
+        """Do one call. `cut` says that the reply it stands in was cut off. Raises BudgetExhaustedError."""
+        try:
+            arguments = _arguments(call, cut=cut)
+        except ToolError as error:  # it reached no tool, and is a step all the same
+            self._session.budget.step()
+            self._session.journal.write("step", step=self._session.budget.steps, tool=call.name, refused=str(error))
+            return self._told(call, str(error), failed=True)
+        try:
+            return self._told(call, getattr(self, f"_{call.name}")(arguments))
+        except ToolError as error:
+            return self._told(call, str(error), failed=True)
+
+    def _told(self, call: ToolCall, text: str, *, failed: bool = False) -> ToolResult:
+        budget = self._session.budget
+        left = budget.limits.steps - budget.steps
+        note = f"\n[{left} steps left]" if left <= _FEW_STEPS and not self.finished else ""
+        return ToolResult(call.id, bounded(text) + note, failed)
+
+    def _bash(self, given: Mapping[str, Any]) -> str:
+        seconds = given.get("timeout")
+        done = self._tools.bash(given["command"], None if seconds is None else max(1.0, min(seconds, _A_DAY)))
+        ended = f"stopped at its {done.stopped_by} limit" if done.stopped_by else f"exit code {done.exit_code}"
+        dropped = f", {done.dropped_bytes} bytes of output left out" if done.dropped_bytes else ""
+        return f"{done.output.rstrip()}\n[{ended}, {done.seconds:.1f} s{dropped}]".lstrip()
+
+    def _edit(self, given: Mapping[str, Any]) -> str:
+        command, path = given["command"], given["path"]
+        match command:
+            case "view":
+                return _numbered(self._tools.view(path), given.get("lines"))
+            case "create":
+                self._tools.create(path, given["text"])
+            case "str_replace":
+                self._tools.str_replace(path, given["old"], given["new"])
+            case "insert":
+                self._tools.insert(path, given["line"], given["text"])
+            case "undo":
+                self._tools.undo(path)
+        return f"{path}: done."
+
+    def _benchmark(self, given: Mapping[str, Any]) -> str:
+        against = given.get("against", "base")
+        return _screened(self._tools.benchmark(against), "your last commit" if against == "commit" else "base")
+
+    def _test(self, given: Mapping[str, Any]) -> str:  # noqa: ARG002 - every tool takes its arguments
+        report = self._tools.test()
+        return f"{'passed' if report.passed else 'FAILED'} in {report.seconds:.1f} s\n{report.output}".rstrip()
+
+    def _profile(self, given: Mapping[str, Any]) -> str:  # noqa: ARG002
+        spots = self._tools.profile()
+        rows = [
+            f"{spot.own_seconds:9.4f} {spot.total_seconds:9.4f} {spot.calls:9d}  "
+            f"{spot.file}:{spot.line} {spot.function}"
+            for spot in spots[:_HOTSPOTS]
+        ]
+        head = f"{'own s':>9} {'total s':>9} {'calls':>9}  function (one run, under the profiler)"
+        return "\n".join([head, *rows]) if rows else "No function of the checkout was called."
+
+    def _commit(self, given: Mapping[str, Any]) -> str:
+        sha = self._tools.commit(_plain(given["message"]) or "change")
+        return f"committed {sha[:12]}" if sha else "Nothing has changed since the last commit."
+
+    def _finish(self, given: Mapping[str, Any]) -> str:
+        self._tools.finish(_plain(given["summary"]))
+        self.finished = True
+        return "done"
+
+
+def bounded(text: str) -> str:
+    """A text as a model gets it: valid Unicode, never empty, the middle left out where it is long."""
+    text = text.encode("utf-8", "backslashreplace").decode()
+    if len(text) > KEPT:
+        half = KEPT // 2
+        text = f"{text[:half]}\n[... {len(text) - 2 * half:,} characters left out ...]\n{text[-half:]}"
+    return text or "(nothing)"
+
+
+def _arguments(call: ToolCall, *, cut: bool) -> dict[str, Any]:
+    """The arguments of a call, checked against the tool's schema. Raises ToolError with what is wrong."""
+    tool = _BY_NAME.get(call.name)
+    if tool is None:
+        raise ToolError(f"There is no tool {call.name!r}; the tools are {', '.join(_BY_NAME)}.")
+    try:
+        given = json.loads(call.arguments or "{}", parse_constant=_no_number)
+    except (ValueError, RecursionError) as error:
+        why = "your reply was cut off at its longest; write less at once" if cut else f"{error}"
+        raise ToolError(f"The arguments of {call.name} are not valid JSON: {why}. Nothing was done.") from None
+    if not isinstance(given, dict):
+        raise ToolError(f"The arguments of {call.name} must be a JSON object. Nothing was done.")
+    given = {name: value for name, value in given.items() if value is not None}
+    known = tool.parameters["properties"]
+    if missing := [name for name in tool.parameters["required"] if name not in given]:
+        raise ToolError(f"{call.name} needs {' and '.join(missing)}. Nothing was done.")
+    for name, value in given.items():
+        if name not in known:
+            raise ToolError(f"{call.name} takes no {name!r}; it takes {', '.join(known) or 'nothing'}.")
+        kind, choices = known[name]["type"], known[name].get("enum")
+        if not isinstance(value, _TYPES[kind]) or isinstance(value, bool):
+            raise ToolError(f"{name} of {call.name} must be of the type {kind}. Nothing was done.")
+        if choices and value not in choices:
+            raise ToolError(f"{name} of {call.name} must be one of {', '.join(choices)}. Nothing was done.")
+    if call.name == "edit" and (missing := [name for name in _EDITS[given["command"]] if name not in given]):
+        raise ToolError(f"edit {given['command']} needs {' and '.join(missing)}. Nothing was done.")
+    return given
+
+
+def _no_number(name: str) -> None:
+    raise ValueError(f"{name} is no number")
+
+
+def _plain(text: str) -> str:
+    """A text that any program takes as an argument."""
+    return text.replace("\0", "").encode("utf-8", "replace").decode().strip()
+
+
+def _numbered(text: str, wanted: list[Any] | None) -> str:
+    lines = text.splitlines()
+    first, last = 1, len(lines)
+    if wanted is not None:
+        if len(wanted) != 2 or not all(type(number) is int for number in wanted):
+            raise ToolError("lines must be two whole numbers, [first, last].")
+        first, last = max(1, wanted[0]), len(lines) if wanted[1] < 0 else min(wanted[1], len(lines))
+        if first > last:
+            raise ToolError(f"The file has {len(lines)} lines; {wanted} is none of them.")
+    return "\n".join(f"{number:6d}\t{lines[number - 1]}" for number in range(first, last + 1))
+
+
+def _screened(screening: Screening, reference: str) -> str:
+    if screening.decision == "failed":
+        return f"Screening, not a verdict: FAILED. {screening.reason}"
+    low, high = screening.low, screening.high
+    shown = f"{screening.speedup:.3f}x as fast as {reference} (90 % interval {low:.3f} to {high:.3f})"
+    why = f" ({screening.reason})" if screening.reason else ""
+    return f"Screening, not a verdict: {screening.decision}, {shown}, {screening.pairs} pairs{why}."

@@ -1,0 +1,90 @@
+"""An agent's work in one workspace, and what is known of it however it ends."""
+
+from __future__ import annotations
+
+import traceback
+from contextlib import suppress
+from typing import TYPE_CHECKING, Literal
+
+from omniperf.agents.budget import Budget, BudgetExhaustedError
+from omniperf.agents.protocol import Session
+from omniperf.agents.tools import SessionTools
+from omniperf.errors import OmniPerfError
+from omniperf.results import schema
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from omniperf.agents.protocol import Agent
+    from omniperf.measure.bench import Bench
+    from omniperf.results.events import Emit
+    from omniperf.results.journal import Journal
+    from omniperf.verify.preflight import Preflight
+    from omniperf.workspace.patch import Patch
+    from omniperf.workspace.worktree import Workspace
+
+
+class Work:
+    """One agent on one task once: run it, then ask what it came to, which is known even where it was cut short."""
+
+    def __init__(self, bench: Bench, proved: Preflight, journal: Journal, emit: Emit) -> None:
+        self._bench, self._proved, self._journal, self._emit = bench, proved, journal, emit
+        self._budget = Budget(bench.task.limits)
+        self._tools: SessionTools | None = None
+        self._best: Patch | None = None
+        self._models: list[str] = []
+
+    def run(self, agent: Agent, workspace: Workspace, prompt: str, options: Mapping[str, str]) -> schema.Outcome:
+        """Let the agent work. Its own failures are an outcome; the host's are raised."""
+        bench, journal = self._bench, self._journal
+        with SessionTools(bench, workspace, self._proved, self._budget, journal, self._emit) as tools:
+            self._tools = tools
+            reference = bench.human_patch() if getattr(agent, "needs_reference", False) else None
+            session = Session(
+                bench.task, prompt, workspace, tools, self._budget, journal, options, reference, self._emit,
+                models=self._models,
+            )  # fmt: skip
+            kind: schema.OutcomeKind
+            try:
+                ended = agent.solve(session)
+                kind, detail = ended.kind, ended.detail
+            except BudgetExhaustedError as error:
+                kind, detail = "budget", str(error)
+            except OmniPerfError:
+                raise
+            except Exception as error:
+                journal.write("agent-traceback", text=traceback.format_exc())
+                kind, detail = "agent_error", f"{type(error).__name__}: {error}"
+            with suppress(OmniPerfError):  # a sandbox that has died takes only this with it
+                self._best = tools.best()
+        return schema.Outcome(kind=kind, detail=detail, finish_called=tools.finished is not None)
+
+    @property
+    def model(self) -> str | None:
+        """The model that said it answered; several where it changed under way."""
+        return ", ".join(self._models) or None
+
+    def choose(self, final: Patch) -> tuple[Patch, Patch | None, Literal["final", "best"]]:
+        """The patch to confirm, the other one where there are two, and which of them is confirmed."""
+        best = self._best
+        if self._tools is None or best is None or best.tree == final.tree:
+            return final, None, "final"
+        if self._tools.ratchet.prefers(best, final):
+            return best, final, "best"
+        return final, best, "final"
+
+    def usage(self, wall_seconds: float, verdict: schema.Verdict) -> schema.Usage:
+        """What was used, the verdict's own device time included."""
+        tokens, tools = self._budget.tokens, self._tools
+        return schema.Usage(
+            steps=self._budget.steps,
+            input_tokens=tokens.sent,
+            output_tokens=tokens.output,
+            cached_tokens=tokens.cache_read,
+            cache_write_tokens=tokens.cache_write,
+            usd=self._budget.usd,
+            wall_seconds=wall_seconds,
+            device_seconds=(tools.device_seconds if tools else 0.0) + verdict.cost.lane_seconds,
+            seconds_to_first_edit=tools.first_edit if tools else None,
+            seconds_to_first_gain=tools.first_gain if tools else None,
+        )

@@ -1,0 +1,256 @@
+"""A scripted model server on loopback that speaks three APIs, streaming, as their documentation describes them.
+
+It answers each call that brings tools with the next step of its script, and any other call (the one that proves key and
+model) with one word. Everything that it was sent is in `calls`.
+"""
+
+from __future__ import annotations
+
+import json
+from contextlib import suppress
+from dataclasses import dataclass, field
+from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterable, Iterator
+
+USAGE = (100, 40, 10, 20)  # input from no cache, read from it, written to it; output
+
+
+@dataclass(frozen=True)
+class Say:
+    """A reply. A call is a name with its arguments, or with a text that is no JSON."""
+
+    text: str = ""
+    calls: tuple[tuple[str, Any], ...] = ()
+    stop: str = ""  # "length" or "refusal"
+    usage: tuple[int, int, int, int] | None = USAGE
+    cut: bool = False  # the connection breaks in the middle
+    trouble: str = ""  # an error inside the stream, of this type
+    thinking: str = ""
+
+
+@dataclass(frozen=True)
+class Fail:
+    """A reply with an error status."""
+
+    status: int
+    code: str = "invalid_request_error"
+    message: str = "no"
+    headers: dict[str, str] = field(default_factory=dict)
+
+
+Step = Say | Fail
+Event = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Call:
+    """One request: its path, its headers (names in lower case), its body."""
+
+    path: str
+    headers: dict[str, str]
+    body: dict[str, Any]
+
+
+class Loopback:
+    """The server. `script` is set by each test; a script that has run out answers 500."""
+
+    def __init__(self) -> None:
+        self.calls: list[Call] = []
+        self.probes: list[Call] = []
+        self.probe: Step = Say("Yes.")
+        self.model = "a-model-2026-11-01"  # what replies say that they come from
+        self._script: Iterator[Step] = iter(())
+        self._lock = Lock()
+        handler = type("Handler", (_Handler,), {"loopback": self})
+        self._server = ThreadingHTTPServer(("127.0.0.1", 0), handler)
+        self._server.daemon_threads = True
+        self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
+        self._thread.start()
+
+    @property
+    def url(self) -> str:
+        return f"http://127.0.0.1:{self._server.server_address[1]}"
+
+    def play(self, script: Iterable[Step]) -> None:
+        """Start over with another script."""
+        self._script, self.calls, self.probes = iter(script), [], []
+        self.probe, self.model = Say("Yes."), "a-model-2026-11-01"
+
+    def answer(self, call: Call) -> Step:
+        with self._lock:
+            if not call.body.get("tools"):
+                self.probes.append(call)
+                return self.probe
+            self.calls.append(call)
+            return next(self._script, Fail(500, "server_error", "the script has run out"))
+
+    def close(self) -> None:
+        self._server.shutdown()
+        self._server.server_close()
+
+
+class _Handler(BaseHTTPRequestHandler):
+    loopback: Loopback
+    protocol_version = "HTTP/1.1"
+
+    def do_POST(self) -> None:
+        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        call = Call(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        routes: dict[str, Callable[[Say, str, int], list[Event]]] = {
+            "/v1/messages": messages,
+            "/v1/responses": responses,
+            "/v1/chat/completions": chat,
+        }
+        if self.path not in routes:
+            self._plain(404, {"error": {"type": "not_found_error", "message": f"no such path {self.path}"}}, {})
+            return
+        assert body["stream"] is True
+        step = self.loopback.answer(call)
+        if isinstance(step, Fail):
+            message = step.message.replace("{authorization}", call.headers.get("authorization", ""))
+            error = {"type": step.code, "code": step.code, "message": message, "param": None}
+            self._plain(step.status, {"type": "error", "error": error}, step.headers)
+            return
+        with suppress(BrokenPipeError, ConnectionResetError):  # a client that has had enough
+            self._stream(routes[self.path](step, self.loopback.model, len(self.loopback.calls)), step.cut)
+
+    def _plain(self, status: int, value: object, headers: dict[str, str]) -> None:
+        data = json.dumps(value).encode()
+        self.send_response(status)
+        for name, text in {"content-type": "application/json", "content-length": str(len(data)), **headers}.items():
+            self.send_header(name, text)
+        self.end_headers()
+        self.wfile.write(data)
+
+    def _stream(self, events: list[Event], cut: bool) -> None:
+        self.send_response(200)
+        self.send_header("content-type", "text/event-stream")
+        self.send_header("transfer-encoding", "chunked")
+        self.end_headers()
+        for name, value in events[: len(events) // 2] if cut else events:
+            data = value if isinstance(value, str) else json.dumps(value)
+            line = (f"event: {name}\n" if name else "") + f"data: {data}\n\n"
+            self.wfile.write(b"%x\r\n%s\r\n" % (len(line.encode()), line.encode()))
+        if cut:
+            self.close_connection = True
+            return
+        self.wfile.write(b"0\r\n\r\n")
+
+    def log_message(self, *arguments: object) -> None:  # type: ignore[override]
+        pass
+
+
+def _written(arguments: Any) -> str:
+    return arguments if isinstance(arguments, str) else json.dumps(arguments)
+
+
+def _halves(text: str) -> tuple[str, str]:
+    return text[: len(text) // 2], text[len(text) // 2 :]
+
+
+def messages(step: Say, model: str, turn: int) -> list[Event]:
+    """Anthropic's Messages API."""
+    fresh, read, written, output = step.usage or USAGE
+    usage = {"input_tokens": fresh, "cache_read_input_tokens": read, "cache_creation_input_tokens": written}
+    start = {"id": f"msg_{turn}", "type": "message", "role": "assistant", "model": model, "content": []}
+    events: list[Event] = [
+        ("message_start", {"type": "message_start", "message": {**start, "usage": {**usage, "output_tokens": 1}}}),
+        ("ping", {"type": "ping"}),
+    ]
+    blocks: list[tuple[dict[str, Any], list[dict[str, Any]]]] = []
+    if step.thinking:
+        empty = {"type": "thinking", "thinking": "", "signature": ""}
+        deltas = [
+            {"type": "thinking_delta", "thinking": step.thinking},
+            {"type": "signature_delta", "signature": "sig"},
+        ]
+        blocks.append((empty, deltas))
+    if step.text:
+        blocks.append(
+            ({"type": "text", "text": ""}, [{"type": "text_delta", "text": half} for half in _halves(step.text)])
+        )
+    for number, (name, arguments) in enumerate(step.calls):
+        block = {"type": "tool_use", "id": f"toolu_{turn}_{number}", "name": name, "input": {}}
+        halves = _halves(_written(arguments))
+        blocks.append((block, [{"type": "input_json_delta", "partial_json": half} for half in halves]))
+    for index, (block, deltas) in enumerate(blocks):
+        events.append(("content_block_start", {"type": "content_block_start", "index": index, "content_block": block}))
+        events += [
+            ("content_block_delta", {"type": "content_block_delta", "index": index, "delta": delta}) for delta in deltas
+        ]
+        events.append(("content_block_stop", {"type": "content_block_stop", "index": index}))
+    if step.trouble:
+        error = {"type": step.trouble, "message": "trouble"}
+        return [*events, ("error", {"type": "error", "error": error})]
+    stop = {"length": "max_tokens", "refusal": "refusal"}.get(step.stop, "tool_use" if step.calls else "end_turn")
+    delta = {"stop_reason": stop, "stop_sequence": None}
+    events.append(("message_delta", {"type": "message_delta", "delta": delta, "usage": {"output_tokens": output}}))
+    return [*events, ("message_stop", {"type": "message_stop"})]
+
+
+def responses(step: Say, model: str, turn: int) -> list[Event]:
+    """OpenAI's Responses API."""
+    output: list[dict[str, Any]] = []
+    if step.thinking:
+        output.append({"type": "reasoning", "id": f"rs_{turn}", "summary": [], "encrypted_content": step.thinking})
+    if step.text:
+        part = {"type": "output_text", "text": step.text, "annotations": []}
+        if step.stop == "refusal":
+            part = {"type": "refusal", "refusal": step.text}
+        message = {"type": "message", "id": f"msg_{turn}", "role": "assistant", "status": "completed"}
+        output.append({**message, "content": [part]})
+    for number, (name, arguments) in enumerate(step.calls):
+        ids = {"id": f"fc_{turn}_{number}", "call_id": f"call_{turn}_{number}"}
+        call = {"type": "function_call", **ids, "name": name, "arguments": _written(arguments), "status": "completed"}
+        output.append(call)
+    whole: dict[str, Any] = {"id": f"resp_{turn}", "object": "response", "created_at": 1, "model": model}
+    whole |= {"error": None, "incomplete_details": None}
+    events: list[Event] = [
+        ("response.created", {"type": "response.created", "response": {**whole, "status": "in_progress", "output": []}})
+    ]
+    for index, item in enumerate(output):
+        added = {"type": "response.output_item.added", "output_index": index, "item": item}
+        done = {"type": "response.output_item.done", "output_index": index, "item": item}
+        events += [("response.output_item.added", added), ("response.output_item.done", done)]
+    if step.trouble:
+        failed = {**whole, "status": "failed", "error": {"code": step.trouble, "message": "trouble"}, "output": output}
+        return [*events, ("response.failed", {"type": "response.failed", "response": failed})]
+    if step.usage:
+        fresh, read, written, out = step.usage
+        details = {"cached_tokens": read, "cache_write_tokens": written}
+        whole["usage"] = {"input_tokens": fresh + read + written, "input_tokens_details": details, "output_tokens": out}
+    if step.stop == "length":
+        whole["incomplete_details"] = {"reason": "max_output_tokens"}
+    status = "incomplete" if step.stop == "length" else "completed"
+    last = {"type": f"response.{status}", "response": {**whole, "status": status, "output": output}}
+    return [*events, (f"response.{status}", last)]
+
+
+def chat(step: Say, model: str, turn: int) -> list[Event]:
+    """OpenAI's Chat Completions API."""
+    base = {"id": f"chatcmpl-{turn}", "object": "chat.completion.chunk", "created": 1, "model": model}
+
+    def chunk(delta: dict[str, Any], finish: str | None = None) -> Event:
+        return "", {**base, "choices": [{"index": 0, "delta": delta, "finish_reason": finish}]}
+
+    events = [chunk({"role": "assistant", "content": ""})]
+    field_ = "refusal" if step.stop == "refusal" else "content"
+    events += [chunk({field_: half}) for half in _halves(step.text) if half]
+    for number, (name, arguments) in enumerate(step.calls):
+        first, second = _halves(_written(arguments))
+        start = {"id": f"call_{turn}_{number}", "type": "function", "function": {"name": name, "arguments": first}}
+        events.append(chunk({"tool_calls": [{"index": number, **start}]}))
+        events.append(chunk({"tool_calls": [{"index": number, "function": {"arguments": second}}]}))
+    if step.trouble:
+        return [*events, ("", {"error": {"type": step.trouble, "code": step.trouble, "message": "trouble"}})]
+    events.append(chunk({}, "length" if step.stop == "length" else "tool_calls" if step.calls else "stop"))
+    if step.usage:
+        fresh, read, written, out = step.usage
+        details = {"cached_tokens": read, "cache_write_tokens": written}
+        usage = {"prompt_tokens": fresh + read + written, "completion_tokens": out, "prompt_tokens_details": details}
+        events.append(("", {**base, "choices": [], "usage": usage}))
+    return [*events, ("", "[DONE]")]
