@@ -25,7 +25,11 @@ SHIPPED = {file.parent.name: task for file in sorted(TASKS.glob("*/task.yaml")) 
 BUNDLED = ["quickstart"]
 # What the reference commits say of themselves: nothing an agent may read.
 SUBJECTS = {
+    "fla-cumsum-vector": "optimize local chunk vector cumsum",
+    "fla-l2norm-small-dim": "optimize kernel speed for small-valued last dimension",
     "graphql-overlap": "Fix performance degradation on handling conflict fields",
+    "liger-flce-memory": "optimize grad_weight accumulation with addmm",
+    "liger-rms-norm-qk": "add block rms_norm for qk norm",
     "markdown-it-fragments-join": "Fix quadratic complexity in `fragments_join` / `text_join`",
     "more-itertools-nth-permutation": "Simplify and speed up nth_permutation",
     "networkx-bidirectional-dijkstra": "Bidirectional dijkstra optimization: from 1.1x to 25x faster",
@@ -117,7 +121,7 @@ class TestShipped:
 
     def test_has_tests_and_a_licence(self, folder):
         task = SHIPPED[folder]
-        assert task.tests
+        assert task.tests or "gpu" in task.tags  # those compare outputs only: their suites need models to import
         assert task.provenance["license"]
 
     def test_does_not_tell_the_solution(self, folder):
