@@ -37,7 +37,8 @@ def outputs(folder: Path, workload: str, *, poison: bool) -> tuple[list[Any], li
     """What one state of a workload comes to in a real worker, and which libraries it says it spoilt."""
     file = folder / "workload.py"
     file.write_text(dedent(workload))
-    config = {"kind": "module", "export": False, "poison": poison, "workload": str(file), "args": [], "pythonpath": []}
+    config = {"kind": "module", "export": False, "poison": poison, "gpu": False, "flush": False}
+    config |= {"workload": str(file), "args": [], "pythonpath": []}
     requests = [b'{"do": "setup", "seeds": [7]}', b"run", b'{"do": "export"}']
     done = subprocess.run(
         (sys.executable, "-I", "-S", worker.__file__, json.dumps(config)),
