@@ -40,10 +40,14 @@ class _ModelAgent:
         with Loop(self._provider(options), session, prices, _max_output(options), self.key_variable) as loop:
             return loop.run()
 
-    def ready(self, options: Mapping[str, str], emit: Emit) -> None:
-        """Prove key and model with the smallest call there is. Raises UsageError or InfraError."""
+    def check(self, options: Mapping[str, str]) -> None:
+        """Check what can be checked without a call. Raises UsageError."""
         load_prices(options.get("prices", ""))
         _max_output(options)
+        self._provider(options).close()
+
+    def ready(self, options: Mapping[str, str], emit: Emit) -> None:
+        """Prove key and model with the smallest call there is. Raises InfraError."""
         provider = self._provider(options)
         emit(Event("preflight", f"asking {provider.name} for {provider.model}", {}))
         talk = provider.begin("Answer with one word.", ())

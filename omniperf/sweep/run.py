@@ -40,8 +40,8 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     if unknown := sorted(set(spec.options) - set(getattr(agent, "options", ()))):
         flags = " and ".join(f"--{name.replace('_', '-')}" for name in unknown)
         raise UsageError(f"The agent {spec.agent!r} takes no {flags}.", "See `omniperf agents`.")
-    if (ready := getattr(agent, "ready", None)) is not None:
-        ready(spec.options, emit)
+    if (check := getattr(agent, "check", None)) is not None:
+        check(spec.options)
     # The bundled quickstart runs our own code on our own library: the one case that may go without walls by itself.
     ours = task.id == "quickstart" and spec.agent == "pattern"
     emit(Event("preflight", f"{task.id}: repository, base, environment", {}))
@@ -55,6 +55,8 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     if not spec.allow_leak:
         refuse(task, prompt, checked)
     spec = replace(spec, prompt_check=checked)
+    if (ready := getattr(agent, "ready", None)) is not None:
+        ready(spec.options, emit)
     proved = preflight(bench, emit)
     run_id = new_run_id()
     folder = settings.results / run_id

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from omniperf.measure.host import gpus
 from tests.agents.loopback import Fail, Loopback, Say
 
 if TYPE_CHECKING:
@@ -55,6 +56,18 @@ def test_a_refused_key_is_one_sentence_and_exit_code_1(omniperf: Omniperf, serve
     )
     assert KEY not in done.stderr + done.stdout
     assert not (folder / "results").exists()
+
+
+@pytest.mark.skipif(bool(gpus()), reason="this host has a GPU")
+def test_nothing_is_asked_where_the_host_cannot_measure(
+    omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task]
+) -> None:
+    task = make_task("resources: {gpus: 1}")
+    flags = ("--agent", "anthropic", "--model", "m", "--base-url", server.url)
+    done = omniperf("run", str(task.folder), *flags, ANTHROPIC_API_KEY=KEY)
+    assert done.returncode == 1
+    assert "needs 1 NVIDIA GPU(s); this host has 0 of 0. Run `omniperf doctor`" in done.stderr
+    assert (server.calls, server.probes) == ([], [])
 
 
 def test_a_whole_run_says_which_model_it_was_and_what_it_cost(
