@@ -161,8 +161,9 @@ class Agent(Protocol):
     The class is called without arguments. `version` goes into the result; `summary` is one line for `omniperf agents`.
 
     It may also have `options`, the names of the options it takes (none, where it has no such attribute);
-    `needs_reference`; `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`, called
-    once host, task and prompt have passed, which may spend a little and raises InfraError where the agent cannot work.
+    `needs_reference`; `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`,
+    called once host, task and prompt have passed, which may spend a little and raises InfraError where the agent cannot
+    work.
     """
 
     version: str
