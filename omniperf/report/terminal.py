@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
@@ -315,10 +316,12 @@ def _environment(facts: Mapping[str, Any], sandbox: str) -> str:
     """One line of `measure.host.host_facts`, as far as it is there."""
     cpu = facts.get("cpu") or {}
     gpus = facts.get("gpus") or []
-    packages = facts.get("packages") or {}
+    kinds = Counter(f"{gpu.get('name')}, driver {gpu.get('driver')}" for gpu in gpus if isinstance(gpu, dict))
+    # What the task ran on tells more than what stands beside the harness.
+    packages = facts.get("task_packages") or facts.get("packages") or {}
     parts = [
         f"{cpu.get('model', 'unknown CPU')}, {count(int(cpu.get('cores') or 0), 'core')}",
-        *(f"{gpu.get('name')}, driver {gpu.get('driver')}" for gpu in gpus if isinstance(gpu, dict)),
+        *(f"{n} x {kind}" if n > 1 else kind for kind, n in kinds.items()),
         f"Python {facts.get('python', 'unknown')}",
         *(f"{name} {packages[name]}" for name in ("torch", "triton") if packages.get(name)),
         f"sandbox {sandbox}",
