@@ -65,13 +65,15 @@ class Plan:
 class Pairs:
     """All that was measured: one entry a pair in every list, times in seconds, memory in MiB.
 
-    `states` is the number of runs in a batch; times are of batches.
+    `states` is the number of runs in a batch; times are of batches. `last_look` is what the rule said last, `decision`
+    what it decided, or None.
     """
 
     states: int = 1
     base: list[Sample] = field(default_factory=list)
     candidate: list[Sample] = field(default_factory=list)
     decision: Decision | None = None
+    last_look: Decision | None = None
     lane_seconds: float = 0.0
     lane_waited: float = 0.0
     samples: int = 0
@@ -193,6 +195,7 @@ def measure_pairs(
                         found = decide(
                             pairs.log_ratios(metric), plan.measure, plan.looks, counter=metric == "peak_memory"
                         )
+                        pairs.last_look = found
                         _say(plan, number + 1, last, found, emit)
                         if found.state != "continue":
                             pairs.decision = found

@@ -211,7 +211,8 @@ def _measured(
     cost = Cost(lane_seconds=pairs.lane_seconds, samples=pairs.samples)
     if pairs.decision is None:
         reason = f"{task.measure.max_minutes:g} minutes were not enough for a decision ({len(pairs.base)} pairs)."
-        return Verdict(class_="inconclusive", reason=reason, correctness=correctness, cost=cost, **sworn)
+        seen = pairs.last_look.estimate if pairs.last_look else None
+        return Verdict(class_="inconclusive", reason=reason, speedup=seen, correctness=correctness, cost=cost, **sworn)
     metrics = _metrics(pairs, bench)
     verdict = Verdict(
         class_="unverified",

@@ -213,3 +213,12 @@ def test_every_worktree_is_gone_afterwards(verify: Callable[[bytes], Verdict], b
     verify(order(FAST))
     assert list(Path(bench.settings.worktrees).iterdir()) == []
     assert list((bench.seal.git_dir / "worktrees").iterdir()) == []
+
+
+def test_time_that_runs_out_leaves_what_was_seen(
+    make_task: Callable[..., object], settings: Settings, bubblewrap: None
+) -> None:
+    bench = open_bench(make_task("measure: {max_minutes: 0.001}"), settings, ignore)  # type: ignore[arg-type]
+    verdict = verify_patch(bench, order(SLOW + "# x\n"), preflight(bench, ignore), lambda line: None, ignore)
+    assert (verdict.class_, "not enough" in verdict.reason) == ("inconclusive", True)
+    assert verdict.speedup is None, "two pairs are no planned look"
