@@ -173,7 +173,7 @@ def test_the_tools_of_a_session(scripted: Callable[..., Result]) -> None:
     def body(session: Session) -> None:
         tools = session.tools
         seen["view"] = tools.view("toy/order.py")
-        seen["hot"] = tools.profile()[0]
+        seen["hot"] = tools.profile().functions[0]
         seen["slow"] = tools.benchmark()
         tools.str_replace("toy/order.py", "    seen = []", "    seen = list()")
         seen["python"] = tools.bash("python -c 'import toy.order; print(toy.order.__file__)'").output

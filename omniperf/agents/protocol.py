@@ -75,6 +75,23 @@ class Hotspot:
     total_seconds: float
 
 
+@dataclass(frozen=True)
+class Kernel:
+    """One kernel or copy that ran on the GPU, for one run of the workload."""
+
+    name: str
+    launches: int
+    seconds: float
+
+
+@dataclass(frozen=True)
+class Profile:
+    """Where the time of one run goes, hottest first: functions of the tree only, kernels whoever launched them."""
+
+    functions: tuple[Hotspot, ...]
+    kernels: tuple[Kernel, ...] = ()
+
+
 class Tools(Protocol):
     """The tools of every agent. Paths are relative to the workspace; each call is journalled."""
 
@@ -110,8 +127,8 @@ class Tools(Protocol):
         """Run the task's tests on the current tree."""
         ...
 
-    def profile(self) -> tuple[Hotspot, ...]:
-        """Profile one run of the workload on the current tree; hottest own time first; functions of the tree only."""
+    def profile(self) -> Profile:
+        """Profile one run of the workload on the current tree: its functions, and its kernels on a GPU."""
         ...
 
     def commit(self, message: str) -> str:

@@ -13,7 +13,7 @@ from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.agents.budget import BudgetExhaustedError
-from omniperf.agents.protocol import CommandResult, Hotspot, Screening, TestReport, ToolError
+from omniperf.agents.protocol import CommandResult, Hotspot, Kernel, Profile, Screening, TestReport, ToolError
 from omniperf.agents.ratchet import Ratchet
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm, on_lane
@@ -169,8 +169,8 @@ class SessionTools:
         self._journal.write("tests", passed=report.passed, seconds=report.seconds)
         return report
 
-    def profile(self) -> tuple[Hotspot, ...]:
-        """Profile one run of the workload on the current tree; hottest own time first; functions of the tree only."""
+    def profile(self) -> Profile:
+        """Profile one run of the workload on the current tree: its functions, and its kernels on a GPU."""
         self._step("profile")
         arm = make_arm(
             "workspace",
@@ -185,15 +185,19 @@ class SessionTools:
                 claimed(find_lanes(self._bench.task.resources)) as lane,
                 Worker(self._bench.backend, on_lane(arm, lane), self._bench.task, self._bench.kind) as worker,
             ):
-                rows = worker.functions("profile", secrets.randbits(63), _PROFILE_SECONDS)
+                seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
+                rows, kernels = worker.profile(seeds, _PROFILE_SECONDS)
         except WorkloadError as error:
             raise ToolError(f"The workload could not be profiled: {error}.") from None
-        spots = []
-        for file, line, name, calls, own, total in rows:
-            path = in_tree(self._bench, file)
-            if path is not None:
-                spots.append(Hotspot(path, line, name, calls, own, total))
-        return tuple(sorted(spots, key=lambda spot: -spot.own_seconds))
+        spots = [
+            Hotspot(path, line, name, calls, own, total)
+            for file, line, name, calls, own, total in rows
+            if (path := in_tree(self._bench, file)) is not None
+        ]
+        return Profile(
+            tuple(sorted(spots, key=lambda spot: -spot.own_seconds)),
+            tuple(sorted((Kernel(*row) for row in kernels), key=lambda kernel: -kernel.seconds)),
+        )
 
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""

@@ -19,6 +19,7 @@ if TYPE_CHECKING:
 
 KEPT = 16_000  # characters of an output; the model sees its head and its tail
 _HOTSPOTS = 20
+_KERNEL_NAME = 120  # characters: templates of C++ have endless names
 _FEW_STEPS = 5
 _A_DAY = 86_400.0
 
@@ -64,7 +65,8 @@ TOOLS = (
     ToolSpec("test", "Run the task's tests on the checkout.", _schema()),
     ToolSpec(
         "profile",
-        "Profile one run of the workload with cProfile: the hottest functions of the checkout, by their own time.",
+        "Profile one run of the workload: the hottest functions of the checkout by their own time, from cProfile, and "
+        "the kernels that ran on a GPU, from torch's profiler.",
         _schema(),
     ),
     ToolSpec(
@@ -139,14 +141,20 @@ class Toolset:
         return f"{'passed' if report.passed else 'FAILED'} in {report.seconds:.1f} s\n{report.output}".rstrip()
 
     def _profile(self, given: Mapping[str, Any]) -> str:  # noqa: ARG002
-        spots = self._tools.profile()
-        rows = [
-            f"{spot.own_seconds:9.4f} {spot.total_seconds:9.4f} {spot.calls:9d}  "
-            f"{spot.file}:{spot.line} {spot.function}"
-            for spot in spots[:_HOTSPOTS]
-        ]
-        head = f"{'own s':>9} {'total s':>9} {'calls':>9}  function (one run, under the profiler)"
-        return "\n".join([head, *rows]) if rows else "No function of the checkout was called."
+        profile = self._tools.profile()
+        rows = ["No function of the checkout was called."]
+        if profile.functions:
+            rows = [f"{'own s':>9} {'total s':>9} {'calls':>9}  function (one run, under the profiler)"]
+        for spot in profile.functions[:_HOTSPOTS]:
+            times = f"{spot.own_seconds:9.4f} {spot.total_seconds:9.4f} {spot.calls:9d}"
+            rows.append(f"{times}  {spot.file}:{spot.line} {spot.function}")
+        if profile.kernels:
+            rows += ["", f"{'on GPU ms':>9} {'share':>9} {'launches':>9}  kernel (one run, under the profiler)"]
+        whole = sum(kernel.seconds for kernel in profile.kernels) or 1.0
+        for kernel in profile.kernels[:_HOTSPOTS]:
+            figures = f"{1000 * kernel.seconds:9.4f} {kernel.seconds / whole:9.1%} {kernel.launches:9d}"
+            rows.append(f"{figures}  {kernel.name[:_KERNEL_NAME]}")
+        return "\n".join(rows)
 
     def _commit(self, given: Mapping[str, Any]) -> str:
         sha = self._tools.commit(_plain(given["message"]) or "change")

@@ -165,10 +165,19 @@ class Worker:
         self._buffer = received[int(line) :]
         return received[: int(line)]
 
-    def functions(self, what: str, seed: int, seconds: float) -> list[list[Any]]:
-        """Run one state under a profiler: `reach` for (file, function), `profile` for cProfile's rows."""
-        functions: list[list[Any]] = self._ask({"do": what, "seed": seed}, seconds, "run")["functions"]
+    def reached(self, seed: int, seconds: float) -> list[list[Any]]:
+        """Run one state and return (file, function) of every function that ran."""
+        functions: list[list[Any]] = self._ask({"do": "reach", "seed": seed}, seconds, "run")["functions"]
         return functions
+
+    def profile(self, seeds: tuple[int, int, int], seconds: float) -> tuple[list[list[Any]], list[list[Any]]]:
+        """Run one state under cProfile, and on a GPU one more under torch's profiler.
+
+        Returns (file, line, function, calls, own seconds, total seconds) of the functions and (name, launches, seconds)
+        of the kernels.
+        """
+        told = self._ask({"do": "profile", "seeds": seeds}, seconds, "run")
+        return told["functions"], told["kernels"]
 
     def poisoned(self) -> tuple[str, ...]:
         """The libraries whose unwritten arrays were filled so far, in a worker that poisons memory."""

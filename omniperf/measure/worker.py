@@ -222,6 +222,14 @@ class Module:
         state = self.module.setup(seed)
         return lambda: self.run(state)
 
+    def profile(self, seeds):
+        """Where the time of one run goes; on a GPU of one after a first, which compiles what is compiled when used."""
+        if self.gpu is None:
+            return {"functions": profiled(self.once(seeds[0])), "kernels": []}
+        self.once(seeds[0])()
+        self.gpu.wait()
+        return {"functions": profiled(self.once(seeds[1])), "kernels": kernels(self.once(seeds[2]), self.gpu.wait)}
+
 
 class Script:
     """A workload of the kind `script`: it is timed as a process, so here it only runs under a profiler."""
@@ -244,6 +252,9 @@ class Script:
                 sys.stdout = stdout
 
         return run
+
+    def profile(self, seeds):
+        return {"functions": profiled(self.once(seeds[0])), "kernels": []}
 
     def become(self, seed, channel):
         """Turn this process into the script; its output goes where the replies went."""
@@ -300,6 +311,22 @@ def profiled(run):
     ]
 
 
+def kernels(run, wait):
+    """(name, launches, seconds on the GPU) of every kernel and copy that `run` starts, from torch's profiler."""
+    import torch
+    from torch.profiler import ProfilerActivity, profile
+
+    with profile(activities=[ProfilerActivity.CUDA]) as profiler:
+        run()
+        wait()
+    found = {}
+    for event in profiler.events():
+        if event.device_type == torch.autograd.DeviceType.CUDA:
+            launches, seconds = found.get(event.name, (0, 0.0))
+            found[event.name] = (launches + 1, seconds + event.time_range.elapsed_us() / 1e6)
+    return [(name, *figures) for name, figures in found.items()]
+
+
 def failure(error):
     """What went wrong, for the harness: the exception and the end of its traceback."""
     lines = traceback.format_exception(type(error), error, error.__traceback__)
@@ -349,7 +376,7 @@ def serve(config, requests, replies):
             elif name == "reach":
                 reply({"functions": functions_reached(workload.once(request["seed"]))})
             elif name == "profile":
-                reply({"functions": profiled(workload.once(request["seed"]))})
+                reply(workload.profile(request["seeds"]))
         except BaseException as error:
             reply(failure(error))
 

@@ -210,7 +210,7 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
         claimed(find_lanes(task.resources)) as lane,
         Worker(bench.backend, on_lane(arm, lane), task, bench.kind) as worker,
     ):
-        rows = worker.functions("reach", secrets.randbits(63), _SECONDS)
+        rows = worker.reached(secrets.randbits(63), _SECONDS)
     reached = []
     for file, function in rows:
         path = in_tree(bench, file)

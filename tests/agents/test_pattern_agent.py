@@ -11,7 +11,7 @@ import pytest
 from omniperf.agents.arms.pattern import PatternAgent
 from omniperf.agents.arms.pattern.restore import write_inside
 from omniperf.agents.budget import Budget
-from omniperf.agents.protocol import CommandResult, Hotspot, Outcome, Screening, Session, TestReport, ToolError
+from omniperf.agents.protocol import CommandResult, Hotspot, Outcome, Profile, Screening, Session, TestReport, ToolError
 from omniperf.tasks.schema import Limits, Task
 from omniperf.workspace.worktree import Workspace
 
@@ -99,14 +99,14 @@ class FakeTools:
         self._call("test")
         return TestReport(not any(marker in self._text() for marker in self.failing), "", 0.1)
 
-    def profile(self) -> tuple[Hotspot, ...]:
+    def profile(self) -> Profile:
         self._call("profile")
         spots = []
         for (path, function), own in self.own.items():
             lines = (self.tree / path).read_bytes().decode("utf-8", "replace").splitlines()
             line = next((n for n, text in enumerate(lines, 1) if f"def {function}(" in text), 1)
             spots.append(Hotspot(path, line, function, 1, own, own))
-        return tuple(sorted(spots, key=lambda spot: -spot.own_seconds))
+        return Profile(tuple(sorted(spots, key=lambda spot: -spot.own_seconds)))
 
     def commit(self, message: str) -> str:
         self._call("commit")

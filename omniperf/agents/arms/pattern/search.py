@@ -85,7 +85,7 @@ class Search:
 
     def hot_functions(self) -> list[_Hot]:
         """Profile the workload and return the targets' functions, most own time first."""
-        profile = self.session.tools.profile()
+        profile = self.session.tools.profile().functions
         all_own = sum(spot.own_seconds for spot in profile) or 1.0
         longest = max((spot.total_seconds for spot in profile), default=0.0)
         shares: dict[tuple[str, str], _Hot] = {}

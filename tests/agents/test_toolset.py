@@ -1,0 +1,34 @@
+"""What a model reads of what the tools return."""
+
+from types import SimpleNamespace
+from typing import Any, cast
+
+from omniperf.agents.budget import Budget
+from omniperf.agents.protocol import Hotspot, Kernel, Profile
+from omniperf.agents.providers.protocol import ToolCall
+from omniperf.agents.toolset import Toolset
+from omniperf.tasks.schema import Limits
+
+
+def profiled(profile: Profile) -> str:
+    tools = SimpleNamespace(profile=lambda: profile)
+    session = SimpleNamespace(tools=tools, budget=Budget(Limits(steps=40, minutes=5)))
+    return Toolset(cast("Any", session)).use(ToolCall("1", "profile", "{}")).text
+
+
+def test_a_profile_of_a_gpu_has_the_functions_and_below_them_the_kernels_with_their_share() -> None:
+    functions = (Hotspot("toy/a.py", 3, "scale", 16, 0.5, 0.75),)
+    text = profiled(Profile(functions, (Kernel("scale_kernel", 16, 0.003), Kernel("x" * 300, 1, 0.001))))
+    above, below = text.split("\n\n")
+    assert above.splitlines()[1].split() == ["0.5000", "0.7500", "16", "toy/a.py:3", "scale"]
+    rows = below.splitlines()
+    assert rows[1].split() == ["3.0000", "75.0%", "16", "scale_kernel"]
+    assert len(rows[2]) < 160
+
+
+def test_without_a_gpu_there_is_no_word_of_kernels() -> None:
+    assert "kernel" not in profiled(Profile((Hotspot("toy/a.py", 3, "scale", 16, 0.5, 0.75),)))
+
+
+def test_a_run_that_calls_nothing_of_the_checkout_says_so() -> None:
+    assert profiled(Profile(())) == "No function of the checkout was called."

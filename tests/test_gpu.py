@@ -1,0 +1,111 @@
+"""A task on a real GPU, end to end: a Triton kernel with needlessly small blocks."""
+
+from collections.abc import Callable
+from textwrap import dedent
+
+import pytest
+
+from omniperf.agents.protocol import Outcome, Profile, Session
+from omniperf.errors import OmniPerfError
+from omniperf.measure.host import gpus
+from omniperf.results.store import read_lines
+from omniperf.sandbox.environment import find_interpreter
+from omniperf.settings import Settings, load_settings
+from omniperf.tasks.load import load_task
+from omniperf.tasks.schema import Task
+from tests.conftest import git, write
+from tests.test_attempt import install, run
+
+SLOW = dedent(
+    """\
+    import torch
+    import triton
+    import triton.language as tl
+
+
+    @triton.jit
+    def scale_kernel(x, out, count, BLOCK: tl.constexpr):
+        at = tl.program_id(0) * BLOCK + tl.arange(0, BLOCK)
+        tl.store(out + at, tl.load(x + at, mask=at < count) * 2, mask=at < count)
+
+
+    def scale(x):
+        block = 16
+        out = torch.empty_like(x)
+        scale_kernel[(triton.cdiv(x.numel(), block),)](x, out, x.numel(), BLOCK=block)
+        return out
+    """
+)
+WORKLOAD = dedent(
+    """\
+    import torch
+
+    from toy.scale import scale
+
+
+    def setup(seed):
+        generator = torch.Generator("cuda").manual_seed(seed % 2**63)
+        return torch.randn(2**26, generator=generator, device="cuda")
+
+
+    def run(state):
+        for _ in range(16):
+            state = scale(state)
+        return state[::4099].clone()
+    """
+)
+GPU = """
+resources: {gpus: 1, gpu_memory_gib: 2}
+"""
+
+
+def why_no_gpu() -> str:
+    """What is missing here for a task on a GPU, or ""."""
+    if not gpus():
+        return "this host has no NVIDIA GPU"
+    try:
+        find_interpreter(">=3.11", ("torch", "triton"))
+    except OmniPerfError as error:
+        return str(error)
+    return ""
+
+
+pytestmark = pytest.mark.skipif(bool(why_no_gpu()), reason=why_no_gpu())
+
+
+@pytest.fixture
+def task(make_task: Callable[..., Task], bubblewrap: None) -> Task:
+    made = make_task(GPU, WORKLOAD, {"toy/scale.py": SLOW})
+    repo, file = made.folder / "repo", made.folder / "task.yaml"
+    # The human commit of the toy changes another file: here it is a commit on top, of the kernel.
+    write(repo, {"toy/scale.py": SLOW.replace("block = 16", "block = 1024")})
+    git(repo, "commit", "-q", "-a", "-m", "larger blocks")
+    environment = "{host_packages: [torch, triton], pythonpath: [.]}"
+    text = file.read_text().replace(made.repo.human, git(repo, "rev-parse", "HEAD"))  # type: ignore[union-attr, arg-type]
+    file.write_text(text.replace('{pythonpath: ["."]}', environment))
+    return load_task(str(made.folder), load_settings({}))
+
+
+def test_larger_blocks_are_faster_and_the_gpu_is_on_record(task: Task, settings: Settings) -> None:
+    folder, result = run(task, settings, "oracle")
+    assert result.verdict.class_ == "improved", result.verdict.reason
+    pairs = [line for line in read_lines(folder / "measurements.jsonl") if "pair" in line]
+    assert all(state["sm_clock_mhz"] > 0 for line in pairs for state in line["gpus"])
+    assert result.environment["gpus"]
+
+
+def test_the_profile_names_the_kernel(task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    seen: dict[str, object] = {}
+
+    def body(session: Session) -> Outcome:
+        seen["profile"] = session.tools.profile()
+        return Outcome("finished")
+
+    install(monkeypatch, body)
+    _, result = run(task, settings, "scripted")
+    assert result.verdict.class_ == "no_patch"
+    profile = seen["profile"]
+    assert isinstance(profile, Profile)
+    assert (profile.kernels[0].name, profile.kernels[0].launches) == ("scale_kernel", 16)
+    assert 0 < profile.kernels[0].seconds < 1
+    assert "scale" in {spot.function for spot in profile.functions}
