@@ -7,7 +7,7 @@ import pytest
 
 from omniperf.agents.protocol import Outcome, Profile, Session
 from omniperf.errors import OmniPerfError
-from omniperf.measure.host import gpus
+from omniperf.measure.nvml import gpus
 from omniperf.results.store import read_lines
 from omniperf.sandbox.environment import find_interpreter
 from omniperf.settings import Settings, load_settings

@@ -6,12 +6,11 @@ import time
 from dataclasses import asdict, dataclass
 from typing import TYPE_CHECKING
 
-from omniperf.measure.host import gpu_processes, nvidia_smi
+from omniperf.measure.nvml import gpu_processes, gpus
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
 
-_FIELDS = "uuid,clocks.current.sm,clocks.current.memory,temperature.gpu,memory.used,clocks_throttle_reasons.active"
 _SETTLE_SECONDS = 10.0
 # Reasons that mean the device could not run as it should: hardware slowdown, thermal (software, hardware), power brake
 # (NVML's nvmlClocksEventReason constants). A power cap is ordinary under load, and is only recorded.
@@ -43,14 +42,19 @@ def look(uuids: Sequence[str]) -> tuple[DeviceState, ...]:
     if not uuids:
         return ()
     busy = gpu_processes()
-    states = []
-    for row in nvidia_smi(f"--query-gpu={_FIELDS}") or []:
-        if len(row) == 6 and row[0] in uuids:
-            clock, memory_clock, celsius, used = (int(text) if text.isdigit() else 0 for text in row[1:5])
-            throttle = int(row[5], 16) if row[5].startswith("0x") else 0
-            mine = tuple(process.pid for process in busy if process.gpu_uuid == row[0])
-            states.append(DeviceState(row[0], clock, memory_clock, celsius, used, throttle, mine))
-    return tuple(states)
+    return tuple(
+        DeviceState(
+            gpu.uuid,
+            gpu.sm_clock_mhz or 0,
+            gpu.memory_clock_mhz or 0,
+            gpu.temperature_c or 0,
+            gpu.memory_used_mib or 0,
+            gpu.throttle or 0,
+            tuple(process.pid for process in busy if process.gpu_uuid == gpu.uuid),
+        )
+        for gpu in gpus()
+        if gpu.uuid in uuids
+    )
 
 
 def settled(uuids: Sequence[str]) -> tuple[DeviceState, ...]:
@@ -68,8 +72,7 @@ def settled(uuids: Sequence[str]) -> tuple[DeviceState, ...]:
 
 def memory_used(uuids: Sequence[str]) -> float:
     """Memory taken on these GPUs together now, MiB, by whoever; 0 for none."""
-    rows = (nvidia_smi("--query-gpu=uuid,memory.used") or []) if uuids else []
-    return float(sum(int(row[1]) for row in rows if len(row) == 2 and row[0] in uuids and row[1].isdigit()))
+    return float(sum(gpu.memory_used_mib or 0 for gpu in gpus() if gpu.uuid in uuids)) if uuids else 0.0
 
 
 def disturbance(before: Sequence[DeviceState], after: Sequence[DeviceState]) -> str:

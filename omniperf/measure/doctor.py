@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from omniperf.measure import host
+from omniperf.measure import host, nvml
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -118,10 +118,15 @@ def _gpu() -> Iterator[Check]:
     if not shutil.which("nvidia-smi") and not Path("/dev/nvidiactl").exists():
         yield Check("GPU", "info", "no NVIDIA GPU: only CPU tasks can run")
         return
-    found = host.gpus()
+    found = nvml.gpus()
     if not found:
-        detail = "an NVIDIA driver is installed, but nvidia-smi shows no GPU; GPU tasks cannot run"
-        yield Check("GPU", "warn", detail, "Run `nvidia-smi`; in a container, give it the GPU (`--gpus all`).")
+        detail = "an NVIDIA driver is installed, but its NVML shows no GPU; GPU tasks cannot run"
+        yield Check(
+            "GPU",
+            "warn",
+            detail,
+            "Run `nvidia-smi`; in a container, give it GPU and driver (`--gpus all`, compute and utility).",
+        )
         return
     for gpu in found:
         clock = (
@@ -133,7 +138,7 @@ def _gpu() -> Iterator[Check]:
     yield from _cuda()
 
 
-def _gpu_memory(gpu: host.Gpu) -> Iterator[Check]:
+def _gpu_memory(gpu: nvml.Gpu) -> Iterator[Check]:
     if gpu.memory_mib is None or gpu.memory_used_mib is None:
         return
     free = gpu.memory_mib - gpu.memory_used_mib
@@ -144,14 +149,15 @@ def _gpu_memory(gpu: host.Gpu) -> Iterator[Check]:
         yield Check(f"GPU {gpu.index} memory", "ok", said)
 
 
-def _gpu_processes(found: list[host.Gpu]) -> Iterator[Check]:
+def _gpu_processes(found: list[nvml.Gpu]) -> Iterator[Check]:
     index_of = {gpu.uuid: gpu.index for gpu in found}
-    others = [process for process in host.gpu_processes() if process.pid != os.getpid()]
+    others = [process for process in nvml.gpu_processes() if process.pid != os.getpid()]
     if not others:
         yield Check("GPU processes", "ok", "no other process computes on a GPU")
         return
     named = [
-        f"{other.pid} ({Path(other.name).name}) on GPU {index_of.get(other.gpu_uuid, '?')}" for other in others[:4]
+        f"{other.pid} ({Path(other.name).name or 'unknown'}) on GPU {index_of.get(other.gpu_uuid, '?')}"
+        for other in others[:4]
     ]
     more = f" and {len(others) - 4} more" if len(others) > 4 else ""
     remedy = "Stop them, or choose another GPU with CUDA_VISIBLE_DEVICES: they disturb the timing."
@@ -159,9 +165,14 @@ def _gpu_processes(found: list[host.Gpu]) -> Iterator[Check]:
 
 
 def _cuda() -> Iterator[Check]:
-    supported = host.cuda_driver()
+    supported = nvml.cuda_driver()
     if supported is None:
-        yield Check("CUDA", "warn", "libcuda.so.1 cannot be loaded", "Mount the driver's libraries into the container.")
+        yield Check(
+            "CUDA",
+            "warn",
+            "the driver does not say which it supports",
+            "Mount the driver's libraries into the container.",
+        )
     else:
         yield Check("CUDA", "ok", f"the driver supports up to {supported}")
     torch, triton = host.package_version("torch"), host.package_version("triton")

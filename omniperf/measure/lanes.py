@@ -12,12 +12,12 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
-from omniperf.measure.host import gpus
+from omniperf.measure.nvml import gpus
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Sequence
 
-    from omniperf.measure.host import Gpu
+    from omniperf.measure.nvml import Gpu
     from omniperf.tasks.schema import Resources
 
 # Beside every user's processes, so not under anyone's home: a lane must exclude the whole host.

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omniperf.measure.host import gpus
+from omniperf.measure.nvml import gpus
 from tests.agents.loopback import Fail, Loopback, Say
 
 if TYPE_CHECKING:

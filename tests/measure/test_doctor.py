@@ -1,4 +1,4 @@
-"""The host's facts and the doctor's answers: with a GPU that a fake `nvidia-smi` describes, and without one."""
+"""The host's facts and the doctor's answers: with a GPU that a made-up driver describes, and without one."""
 
 from __future__ import annotations
 
@@ -6,14 +6,16 @@ import json
 import platform
 from collections.abc import Callable
 from pathlib import Path
+from types import SimpleNamespace
+from typing import Any
 
+import pynvml
 import pytest
 
-from omniperf.measure import doctor, host
+from omniperf.measure import doctor, host, nvml
 from omniperf.measure.doctor import Check, checks
 from omniperf.settings import Settings, load_settings
 
-GPU = "0, NVIDIA H200, GPU-8354, 580.159.04, 143771, {used}, 345, 3201, 1980, Enabled"
 FakeGpu = Callable[..., None]
 
 
@@ -23,20 +25,50 @@ def here(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Settings:
     return load_settings({"cache": tmp_path / "cache"})
 
 
-@pytest.fixture
-def fake_gpu(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
-    """Put a `nvidia-smi` first on the path that prints these rows for GPUs and processes."""
+class Driver:
+    """What NVML answers on a host with one GPU; what is not among `answers` it does not support."""
 
-    def make(gpus: str, processes: str = "", code: int = 0) -> None:
-        binary = tmp_path / "bin" / "nvidia-smi"
-        binary.parent.mkdir(exist_ok=True)
-        binary.write_text(
-            f'#!/bin/sh\ncase "$1" in\n--query-gpu*) echo "{gpus}" ;;\n*) printf "{processes}" ;;\nesac\nexit {code}\n'
-        )
-        binary.chmod(0o755)
-        monkeypatch.setenv("PATH", str(binary.parent), prepend=":")
+    def __init__(self, uuid: str, answers: dict[str, Any]) -> None:
+        self.answers = {"nvmlDeviceGetCount": 1, "nvmlDeviceGetHandleByIndex": "handle", **answers}
+        self.nvmlDeviceGetUUID = lambda _: uuid
+
+    def __getattr__(self, name: str) -> Any:
+        real = getattr(pynvml, name)
+        if isinstance(real, type | int):
+            return real
+
+        def answer(*_: object) -> Any:
+            if name not in self.answers:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED)
+            return self.answers[name]
+
+        return answer
+
+
+@pytest.fixture
+def fake_gpu(monkeypatch: pytest.MonkeyPatch) -> FakeGpu:
+    """Have NVML's library open, with these answers. A GPU is what cannot be had everywhere."""
+
+    def make(uuid: str = "GPU-8354", **answers: Any) -> None:
+        monkeypatch.setattr(nvml, "_opened", lambda: Driver(uuid, answers))
+        monkeypatch.setattr(doctor.shutil, "which", lambda name: f"/usr/bin/{name}")
 
     return make
+
+
+def h200(used: int = 0) -> dict[str, Any]:
+    return {
+        "nvmlDeviceGetName": "NVIDIA H200",
+        "nvmlSystemGetDriverVersion": "580.159.04",
+        "nvmlSystemGetCudaDriverVersion": 13000,
+        "nvmlDeviceGetMemoryInfo": SimpleNamespace(total=143771 << 20, used=used << 20),
+        "nvmlDeviceGetClockInfo": 345,
+        "nvmlDeviceGetMaxClockInfo": 1980,
+        "nvmlDeviceGetTemperature": 31,
+        "nvmlDeviceGetPersistenceMode": 1,
+        "nvmlDeviceGetCurrentClocksThrottleReasons": 1,
+        "nvmlDeviceGetComputeRunningProcesses": [],
+    }
 
 
 def by_name(found: list[Check]) -> dict[str, Check]:
@@ -57,7 +89,7 @@ def test_a_host_without_a_gpu_is_told_so_in_one_line_and_does_not_fail(
 ) -> None:
     monkeypatch.setenv("PATH", "/usr/bin:/bin")
     monkeypatch.setattr(doctor.shutil, "which", lambda _: None)
-    monkeypatch.setattr(host, "nvidia_smi", lambda _: None)
+    monkeypatch.setattr(nvml, "_opened", lambda: None)
     if Path("/dev/nvidiactl").exists():
         pytest.skip("this host has a GPU")
     about_gpu = [check for check in checks(here) if "GPU" in check.name or "CUDA" in check.name]
@@ -65,9 +97,12 @@ def test_a_host_without_a_gpu_is_told_so_in_one_line_and_does_not_fail(
 
 
 def test_a_gpu_is_described(here: Settings, fake_gpu: FakeGpu) -> None:
-    fake_gpu(GPU.format(used=0))
-    (gpu,) = host.gpus()
-    assert (gpu.name, gpu.uuid, gpu.driver, gpu.memory_mib) == ("NVIDIA H200", "GPU-8354", "580.159.04", 143771)
+    fake_gpu(**h200())
+    assert nvml.gpus() == [
+        nvml.Gpu(0, "NVIDIA H200", "GPU-8354", "580.159.04", 143771, 0, 345, 345, 1980, persistence=True,
+                 temperature_c=31, throttle=1)
+    ]  # fmt: skip
+    assert nvml.cuda_driver() == "13.0"
     found = by_name(checks(here))
     assert found["GPU 0"].detail == "NVIDIA H200, driver 580.159.04, 345 of 1980 MHz, GPU-8354"
     assert found["GPU 0 memory"] == Check("GPU 0 memory", "ok", "140.4 of 140.4 GiB free")
@@ -75,7 +110,9 @@ def test_a_gpu_is_described(here: Settings, fake_gpu: FakeGpu) -> None:
 
 
 def test_memory_in_use_and_foreign_processes_are_warned_of(here: Settings, fake_gpu: FakeGpu) -> None:
-    fake_gpu(GPU.format(used=70000), r"GPU-8354, 416, /usr/bin/python3, 69000\n")
+    process = SimpleNamespace(pid=416, usedGpuMemory=69000 << 20)
+    processes = {"nvmlDeviceGetComputeRunningProcesses": [process], "nvmlSystemGetProcessName": "/usr/bin/python3"}
+    fake_gpu(**{**h200(used=70000), **processes})
     found = by_name(checks(here))
     assert found["GPU 0 memory"].status == "warn"
     assert found["GPU processes"].detail == "416 (python3) on GPU 0"
@@ -83,18 +120,16 @@ def test_memory_in_use_and_foreign_processes_are_warned_of(here: Settings, fake_
 
 
 def test_fields_that_the_driver_does_not_tell_are_none(here: Settings, fake_gpu: FakeGpu) -> None:
-    fake_gpu(
-        "0, NVIDIA GB10, GPU-1, 580.1, [N/A], [N/A], [N/A], [N/A], [N/A], [N/A]", r"GPU-1, 7, [Not Found], [N/A]\n"
-    )
-    (gpu,) = host.gpus()
-    assert gpu.memory_mib is None
-    assert host.gpu_processes() == [host.GpuProcess("GPU-1", 7, "[Not Found]", None)]
+    fake_gpu("GPU-1", nvmlDeviceGetComputeRunningProcesses=[SimpleNamespace(pid=7, usedGpuMemory=None)])
+    assert nvml.gpus() == [nvml.Gpu(0, "unknown", "GPU-1", "unknown")]
+    assert nvml.gpu_processes() == [nvml.GpuProcess("GPU-1", 7, "", None)]
+    assert nvml.cuda_driver() is None
     assert "GPU 0 memory" not in by_name(checks(here))
 
 
-def test_a_driver_that_does_not_answer_is_a_warning(here: Settings, fake_gpu: FakeGpu) -> None:
-    fake_gpu("No devices were found", code=6)
-    assert host.gpus() == []
+def test_a_driver_that_shows_no_gpu_is_a_warning(here: Settings, fake_gpu: FakeGpu) -> None:
+    fake_gpu(nvmlDeviceGetCount=0)
+    assert nvml.gpus() == []
     assert by_name(checks(here))["GPU"].status == "warn"
 
 

@@ -11,8 +11,8 @@ import pytest
 
 from omniperf.errors import InfraError
 from omniperf.measure import lanes as lanes_module
-from omniperf.measure.host import Gpu
 from omniperf.measure.lanes import Lane, claimed, cpu_lanes, gpu_lanes
+from omniperf.measure.nvml import Gpu
 from omniperf.tasks.schema import Resources
 
 
