@@ -102,7 +102,8 @@ def _failure(error: Exception, phase: Phase, folder: Path) -> schema.Outcome:
     """An attempt that the harness or the host ended."""
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)
-    write_whole(logs / "traceback.txt", "".join(traceback.format_exception(error)).encode())
+    said = [*traceback.format_exception(error), getattr(error, "output", "")]
+    write_whole(logs / "traceback.txt", "".join(said).encode())
     kind: schema.OutcomeKind = "infra_error" if isinstance(error, InfraError) else "harness_error"
     infra_kind = error.kind if isinstance(error, InfraError) else None
     detail = str(error) if isinstance(error, OmniPerfError) else f"{type(error).__name__}: {error}"

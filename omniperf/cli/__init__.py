@@ -59,6 +59,8 @@ def _fail(message: str, code: int, error: BaseException, *, debug: bool) -> int:
         import traceback
 
         traceback.print_exception(error)
+    for line in plain(getattr(error, "output", "")).splitlines():
+        print(f"  | {line}", file=sys.stderr)  # noqa: T201
     print(f"error: {plain(message)}", file=sys.stderr)  # noqa: T201
     return code
 

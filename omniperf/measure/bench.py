@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Literal
 from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
 from omniperf.measure.lanes import find_lanes
+from omniperf.results.events import Event
 from omniperf.sandbox.choose import choose_backend
 from omniperf.sandbox.environment import Environment, prepare
 from omniperf.sandbox.spec import FINISH, Mount
@@ -121,6 +122,9 @@ def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: boo
     find_lanes(task.resources)  # a host that cannot measure it is found out before anything is made
     backend = choose_backend(settings.sandbox, may_fall_back=may_fall_back)
     source = resolve_source(task, settings)
+    if source.uncommitted:
+        said = f"{source.label} has changes that are not committed; base is its last commit, without them"
+        emit(Event("preflight", f"{task.id}: {said}", {}))
     sealed = seal(source, task.repo.omit if task.repo else (), settings.cache)
     environment = prepare(task, sealed, source.version, settings, backend, emit)
     return Bench(task, kind, settings, source, sealed, environment, backend)

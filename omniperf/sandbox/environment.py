@@ -198,8 +198,9 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
                 done_ = sandbox.run(command, _SETUP_SECONDS)
                 if not done_.ok:
                     raise UsageError(
-                        f"Task {task.id}: the set-up command `{command}` {done_.ending}: {last_line(done_.output)}",
+                        f"Task {task.id}: the set-up command `{command}` {done_.ending}.",
                         "Correct `environment.setup`, or check the network.",
+                        output=done_.output,
                     )
         _keep_products(task, workspace.tree, seal.git_dir / "worktrees" / workspace.root.name, folder / "installed")
     finally:
@@ -224,8 +225,3 @@ def _keep_products(task: Task, tree: Path, view: Path, installed: Path) -> None:
             target = installed / name
             target.parent.mkdir(parents=True, exist_ok=True)
             shutil.copy2(tree / name, target, follow_symlinks=False)
-
-
-def last_line(output: str) -> str:
-    """The last line that says something."""
-    return next((line.strip() for line in reversed(output.splitlines()) if line.strip()), "it said nothing")

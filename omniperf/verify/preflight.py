@@ -36,7 +36,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
 
-_SECONDS = 120.0  # a workload should take a fraction of a second on base
+_SECONDS = 120.0  # a workload should take a fraction of a second on base; a task may allow it less
 
 
 class Preflight(Model):
@@ -103,7 +103,8 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     task = bench.task
     failed = bench.build(base)
     if failed is not None:
-        raise UsageError(f"Task {task.id}: its build {failed.ending} on base: {failed.output[-500:]}", "Correct it.")
+        said = f"Task {task.id}: its build {failed.ending} on base."
+        raise UsageError(said, "Correct `environment.build`.", output=failed.output)
     assert task.workload is not None
     reached = reached_targets(bench, base, caches)
     defined = _functions(task.folder / task.workload.file) if bench.kind == "module" else set()
@@ -111,7 +112,7 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     drawn = [secrets.randbits(63) for _ in range(2)]
 
     def taken(seeds: list[int]) -> Sample:
-        return sample(bench.backend, on_lane(arm, lane), task, bench.kind, seeds, Timing(1, _SECONDS))
+        return sample(bench.backend, on_lane(arm, lane), task, bench.kind, seeds, Timing(1, _allowed(task)))
 
     with _said_of_base(task), claimed(find_lanes(task.resources)) as lane:
         try:
@@ -189,12 +190,12 @@ def _prove_tests(bench: Bench) -> float:
         failed = failed or bench.commands(tree, bench.task.tests)
     if failed is None:
         return time.monotonic() - started
-    said = f"its tests fail on base (a command {failed.ending}): {failed.output[-800:].strip()}"
     raise UsageError(
-        f"Task {bench.task.id}: {said}",
+        f"Task {bench.task.id}: its tests fail on base (a command {failed.ending}).",
         "Add `pip install pytest` to `environment.setup`."
         if "No module named pytest" in failed.output
         else "Correct `tests` or `environment.setup`: a verdict needs tests that pass on base.",
+        output=failed.output,
     )
 
 
@@ -210,7 +211,7 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
         claimed(find_lanes(task.resources)) as lane,
         Worker(bench.backend, on_lane(arm, lane), task, bench.kind) as worker,
     ):
-        rows = worker.reached(secrets.randbits(63), _SECONDS)
+        rows = worker.reached(secrets.randbits(63), _allowed(task))
     reached = []
     for file, function in rows:
         path = in_tree(bench, file)
@@ -222,6 +223,11 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
             "Time code that the targets take part in, or correct `targets`.",
         )
     return tuple(reached)
+
+
+def _allowed(task: Task) -> float:
+    """Seconds that one step of the workload may take."""
+    return min(_SECONDS, task.limits.command_seconds)
 
 
 @contextmanager
@@ -238,7 +244,7 @@ def _said_of_base(task: Task) -> Iterator[None]:
             said = f"run returns {kind}, which is not plain data"
             remedy = "Return numbers, strings, bytes, lists, dicts, numpy or torch arrays, or add `export(output)`."
         elif "did not finish in time" in said:
-            said += f" ({_SECONDS:.0f} s)"
+            said += f" ({_allowed(task):g} s)"
         raise UsageError(f"Task {task.id}: its workload fails on base: {said}.", remedy) from None
 
 

@@ -62,5 +62,5 @@ def validate_task(task: Task, settings: Settings, emit: Emit) -> list[Check]:
             files = parse(bench.seal, reference).files
             checks.append(Check(step, True, f"applies to base and changes {', '.join(file.path for file in files)}"))
     except OmniPerfError as error:
-        checks.append(Check(step, False, error.message, error.remedy))
+        checks.append(Check(step, False, f"{error.output}\n{error.message}".strip(), error.remedy))
     return checks

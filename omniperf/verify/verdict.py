@@ -87,7 +87,7 @@ def _verify(
         base = stack.enter_context(bench.tree("base"))
         candidate = stack.enter_context(bench.tree("candidate", patch.data))
         if (failed := bench.build(base)) is not None:
-            raise OmniPerfError(f"The build {failed.ending} on base: {failed.output[-500:]}", "Correct the task.")
+            raise OmniPerfError(f"The build {failed.ending} on base.", "Correct the task.", output=failed.output)
         emit(Event("verify", "building and testing the patch in a clean tree", {}))
         if (failed := bench.build(candidate, tuple(file.path for file in patch.files))) is not None:
             return Verdict(class_="invalid", reason=f"The patch does not build: a command {failed.ending}.",
@@ -140,8 +140,9 @@ def _tests(bench: Bench, patch: Patch) -> tuple[bool | None, str]:
         base = bench.build(tree) or bench.commands(tree, bench.task.tests)
     if base is not None:
         raise OmniPerfError(
-            f"The task's tests fail on base too (a command {base.ending}): {base.output[-800:].strip()}",
+            f"The task's tests fail on base too (a command {base.ending}).",
             "Correct `tests`, or what they need on this host.",
+            output=base.output,
         )
     return False, f"A command {failed.ending}.\n{failed.output[-4000:]}"
 

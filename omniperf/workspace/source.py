@@ -13,7 +13,7 @@ import tarfile
 import tempfile
 import urllib.parse
 import urllib.request
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import urlsplit
@@ -39,6 +39,7 @@ class Source:
     """A git object store that holds a task's base, and its human commit where it has one.
 
     `label` names the origin for people; `version` is upstream's own description of base (`v3.4-12-gabc`), or "".
+    `uncommitted`: base is whatever is checked out, and files there differ from it.
     """
 
     git_dir: Path
@@ -46,6 +47,7 @@ class Source:
     human: str | None
     label: str
     version: str = ""
+    uncommitted: bool = False
 
 
 def resolve_source(task: Task, settings: Settings) -> Source:
@@ -73,7 +75,16 @@ def resolve_source(task: Task, settings: Settings) -> Source:
                 "Drop `base`, or point `repo.path` at a git repository.",
             )
         return _from_folder(folder, settings, label=str(repo.path))
-    return _commits(task, git_dir, str(repo.path), repo.base or "HEAD")
+    source = _commits(task, git_dir, str(repo.path), repo.base or "HEAD")
+    return source if repo.base else replace(source, uncommitted=_uncommitted(git_dir, folder))
+
+
+def _uncommitted(git_dir: Path, folder: Path) -> bool:
+    """Whether a checkout of this user's has changes. In another's, git could be made to start a program for that."""
+    if git_dir == folder or folder.stat().st_uid != os.getuid():
+        return False
+    asked = ("status", "--porcelain", "--untracked-files=no", "--ignore-submodules=all")
+    return bool(git(*asked, git_dir=git_dir, work_tree=folder))
 
 
 def mirror_of(url: str, mirrors: tuple[str, ...]) -> Path | None:

@@ -9,7 +9,7 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -98,9 +98,11 @@ class Workspace:
         return self.seal.git_dir / "worktrees" / self.root.name
 
     def remove(self) -> None:
-        """Delete the workspace and the seal's record of it."""
+        """Delete the workspace, the seal's record of it, and the folder above if nothing else is in it."""
         remove_tree(self.root)
         remove_tree(self._seal_view())
+        with suppress(OSError):
+            self.root.parent.rmdir()
 
 
 def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | None = None) -> Workspace:
@@ -110,7 +112,7 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
     products, egg-info); they are copied in. Raises InfraError (disk) or OmniPerfError where the tree is not base.
     """
     tree, name = root / "tree", root.name
-    root.mkdir(parents=True, mode=0o700)
+    _make_folder(root)
     add = ("worktree", "add", "-q", "--detach", "--lock", str(tree), seal.commit)
     try:
         git(*add, git_dir=seal.git_dir, umask=_umask())
@@ -128,6 +130,15 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
             raise
         raise InfraError("disk", f"No worktree could be made at {root}: {error}.", "Check the disk's space.") from error
     return workspace
+
+
+def _make_folder(root: Path) -> None:
+    """Make a folder that does not exist yet, even while another attempt removes the one above, which it left empty."""
+    while True:
+        root.parent.mkdir(parents=True, exist_ok=True)
+        with suppress(FileNotFoundError):
+            root.mkdir(mode=0o700)
+            return
 
 
 def _umask() -> int:
