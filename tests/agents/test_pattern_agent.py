@@ -194,6 +194,25 @@ def run(x):
 """
 
 
+@pytest.mark.parametrize(("second", "kept"), [(1.02, True), (0.98, False)])
+def test_a_gain_that_differs_from_input_to_input_is_kept_if_it_is_seen_twice(
+    tmp_path: Path, second: float, kept: bool
+) -> None:
+    given, tools = session(tmp_path, {"src/hot.py": HOT}, {("src/hot.py", "unique"): 1.0})
+    lows = iter([1.05, second])
+
+    def uneven(against: str = "base") -> Screening:
+        tools.calls.append("benchmark")
+        if UNIQUE in tools._text() and UNIQUE not in tools.committed:
+            return Screening("undecided", 1.3, next(lows), 1.7, 6, outputs_equal=True)
+        return Screening("no_change", 1.0, 0.99, 1.01, 6, outputs_equal=True)
+
+    tools.benchmark = uneven  # type: ignore[method-assign, assignment]
+    PatternAgent().solve(given)
+    assert (UNIQUE in (tmp_path / "tree/src/hot.py").read_text()) is kept
+    assert next(lows, None) is None
+
+
 @pytest.mark.parametrize("checked", [True, False])
 def test_what_is_speculative_is_kept_only_if_memory_was_poisoned(tmp_path: Path, checked: bool) -> None:
     own = {("src/a.py", "run"): 1.0}
