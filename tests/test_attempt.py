@@ -17,8 +17,9 @@ from omniperf.results.schema import Result
 from omniperf.results.store import load_result, read_lines
 from omniperf.settings import Settings
 from omniperf.sweep.run import run_task
+from omniperf.tasks.load import load_task
 from omniperf.tasks.schema import Task
-from tests.conftest import FAST, git
+from tests.conftest import FAST, WORKLOAD, git
 
 FILES = {
     "result.json",
@@ -298,3 +299,29 @@ def test_the_quickstart_needs_no_sandbox(settings: Settings, tmp_path: Path) -> 
     assert made["verdict"]["class"] == "improved"
     prompt = (tmp_path / "results" / said["run_id"] / "quickstart" / "oracle.1" / "prompt.md").read_text()
     assert "git checkout at `.`." in prompt  # there is no /workspace without a sandbox
+
+
+def test_what_a_build_makes_is_measured_and_is_no_part_of_the_patch(
+    make_task: Callable[..., Task], settings: Settings, monkeypatch: pytest.MonkeyPatch, bubblewrap: None
+) -> None:
+    task = make_task(workload=WORKLOAD.replace(".order", ".made"))
+    build = 'environment: {build: ["cp toy/order.py toy/made.py"], '
+    text = (task.folder / "task.yaml").read_text().replace("environment: {", build)
+    targets = 'targets: ["toy/order.py", "toy/made.py"]'
+    (task.folder / "task.yaml").write_text(text.replace('targets: ["toy/*.py"]', targets))
+    seen: dict[str, object] = {}
+
+    def body(session: Session) -> None:
+        tools = session.tools
+        tools.create("toy/order.py", FAST)
+        seen["tests"] = tools.test().passed
+        seen["profile"] = tools.profile().functions
+        seen["screening"] = tools.benchmark().decision
+        tools.commit("a dict")
+
+    install(monkeypatch, body)
+    folder, result = run(load_task(str(task.folder), settings), settings, "scripted")
+    assert seen["tests"] is True
+    assert seen["screening"] == "faster"
+    assert result.verdict.class_ == "improved", result.verdict
+    assert "made.py" not in (folder / "model_patch.diff").read_text()

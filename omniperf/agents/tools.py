@@ -18,6 +18,7 @@ from omniperf.agents.ratchet import Ratchet
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
+from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.clock import Worker, WorkloadError
 from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
@@ -26,6 +27,7 @@ from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.verify import scope
+from omniperf.verify.task_tests import run_tests
 from omniperf.workspace.patch import collect
 from omniperf.workspace.worktree import writable_inside
 
@@ -76,7 +78,7 @@ class SessionTools:
             spec = bench.spec(workspace, agent=True)
             self._sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
             self._caches = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
-            self._base = self._stack.enter_context(self._built(b""))
+            self._base = self._stack.enter_context(self._built(None))
         except BaseException:
             self._stack.close()
             raise
@@ -157,12 +159,8 @@ class SessionTools:
         """Run the task's tests on the current tree."""
         self._step("test")
         started = time.monotonic()
-        failed = None
-        for command in (*self._bench.task.environment.build, *self._bench.task.tests):
-            done = self._command(command, None)
-            if not done.ok:
-                failed = done
-                break
+        with self._bench.tree("tests", self._collected().data) as tree:
+            failed, _ = run_tests(self._bench, tree, self._seconds_left())
         report = TestReport(failed is None, failed.output if failed else "", time.monotonic() - started)
         if (state := self._state()) is not None:
             self.ratchet.tested(state, passed=report.passed)
@@ -172,21 +170,13 @@ class SessionTools:
     def profile(self) -> Profile:
         """Profile one run of the workload on the current tree: its functions, and its kernels on a GPU."""
         self._step("profile")
-        arm = make_arm(
-            "workspace",
-            self._bench.task,
-            self._bench.environment,
-            self._bench.backend,
-            self._workspace,
-            self._caches,
-        )
+        bench = self._bench
         try:
-            with (
-                claimed(find_lanes(self._bench.task.resources)) as lane,
-                Worker(self._bench.backend, on_lane(arm, lane), self._bench.task, self._bench.kind) as worker,
-            ):
-                seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
-                rows, kernels = worker.profile(seeds, _PROFILE_SECONDS)
+            with self._built(self._collected()) as tree, claimed(find_lanes(bench.task.resources)) as lane:
+                arm = make_arm("workspace", bench.task, bench.environment, bench.backend, tree, self._caches)
+                with Worker(bench.backend, on_lane(arm, lane), bench.task, bench.kind) as worker:
+                    seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
+                    rows, kernels = worker.profile(seeds, _PROFILE_SECONDS)
         except WorkloadError as error:
             raise ToolError(f"The workload could not be profiled: {error}.") from None
         spots = [
@@ -210,7 +200,7 @@ class SessionTools:
         sha = done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
         self._journal.write("commit", sha=sha, message=message)
         if self._follows_commits and sha:
-            self._committed = self._stack.enter_context(self._built(collect(self._workspace).data))
+            self._committed = self._stack.enter_context(self._built(self._collected()))
         return sha
 
     def finish(self, summary: str) -> None:
@@ -241,19 +231,35 @@ class SessionTools:
     def _command(self, command: str, timeout: float | None) -> Completed:
         limit = self._bench.task.limits.command_seconds
         wanted = limit if timeout is None else min(timeout, limit)
+        return self._sandbox.run(command, min(wanted, self._seconds_left()))
+
+    def _seconds_left(self) -> float:
         if self._budget.seconds_left <= 0:
             raise BudgetExhaustedError("minutes", self._bench.task.limits.minutes)
-        return self._sandbox.run(command, min(wanted, self._budget.seconds_left))
+        return self._budget.seconds_left
+
+    def _collected(self) -> Patch:
+        """The current tree as a patch: what is screened, profiled and tested is what would be verified."""
+        try:
+            return collect(self._workspace)
+        except (OmniPerfError, OSError) as error:
+            raise ToolError(f"The tree cannot be collected: {error}") from None
 
     @contextmanager
-    def _built(self, patch: bytes) -> Iterator[Workspace]:
-        """A tree to screen against, built as the task says."""
-        with self._bench.tree("screening", patch) as tree:
-            if (failed := self._bench.build(tree)) is not None:
+    def _built(self, patch: Patch | None) -> Iterator[Workspace]:
+        """A tree to measure: base with the patch, built as the task says."""
+        files = tuple(file.path for file in patch.files) if patch else ()
+        with self._bench.tree("screening", patch.data if patch else b"") as tree:
+            if (failed := self._bench.build(tree, files)) is not None:
                 raise ToolError(f"The build {failed.ending}: {failed.output[-500:]}")
+            add_bytecode(self._bench, tree, self._proved.imported, files)
             yield tree
 
     def _screen(self, reference: Workspace) -> Screening:
+        with self._built(self._collected()) as tree:
+            return self._compared(reference, tree)
+
+    def _compared(self, reference: Workspace, tree: Workspace) -> Screening:
         bench, task = self._bench, self._bench.task
         self._screens += 1
         caches = self._caches / f"screen-{self._screens}"
@@ -261,7 +267,7 @@ class SessionTools:
         common = (task, bench.environment, bench.backend)
         arms = (
             make_arm("base", *common, reference, caches, export=export),
-            make_arm("candidate", *common, self._workspace, caches, export=export),
+            make_arm("candidate", *common, tree, caches, export=export),
         )
         measure = task.measure.model_copy(update={"confidence": 0.95})
         label = f"screening-{self._screens}"

@@ -18,9 +18,8 @@ if TYPE_CHECKING:
     from omniperf.workspace.worktree import Workspace
 
 
-# Where compilers keep their products between processes.
+# Where compilers of kernels keep their products between processes.
 _COMPILED = {
-    "PYTHONPYCACHEPREFIX": "python",
     "TRITON_CACHE_DIR": "triton",
     "TORCHINDUCTOR_CACHE_DIR": "inductor",
     "CUDA_CACHE_PATH": "cuda",
@@ -66,23 +65,24 @@ def make_arm(
     *,
     export: bool = False,
 ) -> Arm:
-    """The arm of a tree; what it compiles goes to a folder of its own under `caches`, shared with no other tree.
+    """The arm of a tree. Nothing in it can be written: what one process leaves, the next must not find.
 
-    The folder is writable until `sealed` closes it: code compiled in the warm-up is what the timed samples load, and
-    no timed sample can leave anything for the next.
+    The exception is what kernels compile to on a GPU, which goes to a folder of the tree's own under `caches`, writable
+    until `sealed` closes it: what the warm-up compiled is what the timed samples load.
     """
     assert task.workload is not None
+    spec = tree_spec(
+        task, environment, workspace, writable=False,
+        extra=(Mount(task.folder / task.workload.file, "/omniperf/workload.py"),),
+    )  # fmt: skip
+    spec = replace(spec, env={**spec.env, "PYTHONDONTWRITEBYTECODE": "1"})
+    if not spec.gpu:
+        return Arm(name, spec, export)
     compiled = caches / f"compiled-{name}"
     compiled.mkdir(parents=True, exist_ok=True)
     compiled.chmod(0o777)
-    extra = (
-        Mount(task.folder / task.workload.file, "/omniperf/workload.py"),
-        Mount(compiled, "/compiled", writable=True),
-    )
-    spec = tree_spec(task, environment, workspace, writable=False, extra=extra)
+    spec = replace(spec, mounts=(*spec.mounts, Mount(compiled, "/compiled", writable=True)))
     kept = {name: f"{backend.where(spec, '/compiled')}/{folder}" for name, folder in _COMPILED.items()}
-    if environment.host_packages:  # they come compiled, which a prefix would hide
-        del kept["PYTHONPYCACHEPREFIX"]
     return Arm(name, replace(spec, env={**spec.env, **kept}), export)
 
 

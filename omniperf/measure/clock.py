@@ -13,6 +13,7 @@ import json
 import os
 import select
 import subprocess
+import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +24,7 @@ from omniperf.measure.device import memory_used
 from omniperf.sandbox.spec import confined, environment, with_script
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from types import TracebackType
 
     from omniperf.sandbox.spec import Backend, Spec
@@ -30,6 +32,7 @@ if TYPE_CHECKING:
 
 _WORKER = Path(__file__).with_name("worker.py")
 _OUTPUT_LIMIT = 512 * 2**20
+_LOOK_SECONDS = 0.003  # between two looks at the memory taken: to touch 10 MiB takes about as long
 _READY_SECONDS = 300.0  # importing and compiling a large tree for the first time
 
 
@@ -165,10 +168,10 @@ class Worker:
         self._buffer = received[int(line) :]
         return received[: int(line)]
 
-    def reached(self, seed: int, seconds: float) -> list[list[Any]]:
-        """Run one state and return (file, function) of every function that ran."""
-        functions: list[list[Any]] = self._ask({"do": "reach", "seed": seed}, seconds, "run")["functions"]
-        return functions
+    def reached(self, seed: int, seconds: float) -> tuple[list[list[Any]], list[str]]:
+        """Run one state; return (file, function) of every function that ran, and the files of all loaded modules."""
+        told = self._ask({"do": "reach", "seed": seed}, seconds, "run")
+        return told["functions"], told["imported"]
 
     def profile(self, seeds: tuple[int, int, int], seconds: float) -> tuple[list[list[Any]], list[list[Any]]]:
         """Run one state under cProfile, and on a GPU one more under torch's profiler.
@@ -222,8 +225,15 @@ class Worker:
         return told / 2**20 if isinstance(told, int) else 0.0
 
     def peak_memory(self) -> float:
-        """The peak resident memory so far of every process inside, MiB, as the kernel counted it."""
-        return sum(_status(pid, "VmHWM:") for pid in _descendants(self._first or self._pid) or [self._pid])
+        """The peak resident memory so far of every process that is still inside, MiB, as the kernel counted it."""
+        return sum(_status(pid, "VmHWM:") for pid in self._inside())
+
+    def resident_memory(self) -> float:
+        """The resident memory now of every process inside, MiB."""
+        return sum(_status(pid, "VmRSS:") for pid in self._inside())
+
+    def _inside(self) -> list[int]:
+        return _descendants(self._first) if self._first is not None else [self._pid, *_descendants(self._pid)]
 
     def _digest(self, line: bytes, doing: str) -> str:
         if line.startswith(b"{"):
@@ -363,10 +373,33 @@ class Timing:
     seconds: float = 600.0
 
 
+class _Most(threading.Thread):
+    """Looks at a figure every few milliseconds, in a thread, and keeps the largest. A context manager."""
+
+    def __init__(self, look: Callable[[], float]) -> None:
+        super().__init__(daemon=True)
+        self.seen = 0.0
+        self._look, self._over = look, threading.Event()
+
+    def run(self) -> None:
+        while not self._over.wait(_LOOK_SECONDS):
+            self.seen = max(self.seen, self._look())
+
+    def __enter__(self) -> _Most:
+        self.start()
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        self._over.set()
+        self.join()
+        self.seen = max(self.seen, self._look())
+
+
 def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], timing: Timing) -> Sample:
     """Time one batch in a fresh process: `seeds[0]` warms up, the others are timed. Raises WorkloadError."""
     begun = time.perf_counter()
-    devices = arm.gpus if any(metric.name == "peak_memory" for metric in task.metrics) else ()
+    counts_memory = any(metric.name == "peak_memory" for metric in task.metrics)
+    devices = arm.gpus if counts_memory else ()
     with Worker(backend, arm, task, kind) as worker:
         imported = time.perf_counter() - begun
         taken = memory_used(devices)
@@ -381,12 +414,15 @@ def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], 
         asked = time.perf_counter()
         worker.setup(seeds[1:], timing.seconds)
         setup = time.perf_counter() - asked
-        seconds, digest = worker.run(timing.seconds)
+        # What is taken is looked at all the while: a process that has ended, a count that was reset and memory that was
+        # given back before the end have been seen.
+        look = (lambda: memory_used(devices) - taken) if devices else worker.resident_memory
+        with _Most(look) if counts_memory else contextlib.nullcontext() as most:
+            seconds, digest = worker.run(timing.seconds)
         total = time.perf_counter() - begun
-        # What torch says and what the driver sees: a count that the patch resets does not hide what is still held.
-        peak = (
-            max(worker.device_memory(timing.seconds), memory_used(devices) - taken) if devices else worker.peak_memory()
-        )
+        peak = worker.device_memory(timing.seconds) if devices else worker.peak_memory()
+        if most is not None:
+            peak = max(peak, most.seen)
         overhead = worker.again(timing.seconds)
         output = worker.output(timing.seconds)
     for data, claimed in ((warm_output, warm_digest), (output, digest)):

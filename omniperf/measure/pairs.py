@@ -33,11 +33,17 @@ _SAMPLE_SECONDS = 0.1  # a batch is at least this long on the slower arm, where 
 _OVERHEAD_SHARE = 0.01  # pipe and digest may take this share of a sample
 _BASE_SECONDS = 2.0  # a batch made longer for a fast candidate's sake may take base no longer than this
 _MOST_STATES = 256
+_SETUP_SECONDS = 2.0  # that making the states of a batch may take
+_REST_SECONDS = 60.0  # after so long without a sample, one of each arm is discarded
 _MOST_DISCARDED = 8  # tries of one pair on a disturbed device
 
 
 class CandidateError(Exception):
     """The candidate's workload failed, or its outputs are not base's."""
+
+
+class OutputsDifferError(CandidateError):
+    """The candidate's outputs are not base's."""
 
 
 class BaseError(Exception):
@@ -159,7 +165,7 @@ def measure_pairs(
         difference = comparer.difference(mine.warm_output, reference.warm_output, 1) if kind == "module" else ""
         difference = difference or comparer.difference(mine.output, reference.output, count)
         if difference:
-            raise CandidateError(f"The outputs are not base's: {difference}")
+            raise OutputsDifferError(f"The outputs are not base's: {difference}")
         pairs.compared += count
 
     def waiting() -> None:
@@ -175,12 +181,16 @@ def measure_pairs(
             if kind == "module" and metric == "latency":
                 pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
-        last = max(plan.looks)
+        last, rested = max(plan.looks), time.monotonic()
         while pairs.decision is None:
             block = len(pairs.base) // 2
             order = arm_order(plan.secret, plan.label, block)
             with lane_clock.hold(lanes, waiting) as lane:
                 arms = {"A": sealed(base, lane), "B": sealed(candidate, lane)}
+                if time.monotonic() - rested > _REST_SECONDS:  # others had the lane: its state is not what it was
+                    drawn = seeds(plan.secret, f"{plan.label}:warm-again", block, 1 + pairs.states)
+                    for letter in "AB":
+                        take(arms[letter], drawn, timing)
                 for half in (order[:2], order[2:]):
                     number = len(pairs.base)
                     drawn, taken, devices = undisturbed(lane, arms, half, number)
@@ -200,6 +210,7 @@ def measure_pairs(
                         if found.state != "continue":
                             pairs.decision = found
                             break
+            rested = time.monotonic()
             hopeless = (
                 plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
             )
@@ -231,7 +242,10 @@ def _states(base: Sample, candidate: Sample, warm_states: int) -> int:
     # The overhead of a batch grows slower than the batch, so this errs towards more states than are needed.
     for_overhead = math.ceil(overhead / _OVERHEAD_SHARE / min(one_base, one_candidate))
     affordable = max(1, math.floor(_BASE_SECONDS / max(one_base, one_candidate)))
-    return max(1, min(max(for_length, for_overhead), max(affordable, for_length), _MOST_STATES))
+    one_setup = max(base.setup, candidate.setup) / warm_states
+    made_in_time = math.floor(_SETUP_SECONDS / one_setup) if one_setup > 0 else _MOST_STATES
+    wanted = min(max(for_length, for_overhead), max(affordable, for_length), _MOST_STATES)
+    return max(1, min(wanted, made_in_time))
 
 
 def _pair_record(

@@ -25,6 +25,15 @@ import types
 SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 # Bound before any code of the tree is imported, so that replacing the originals changes nothing here.
 dumps, sha256, collect = marshal.dumps, hashlib.sha256, gc.collect
+collecting, set_threshold, unfreeze = gc.enable, gc.set_threshold, gc.unfreeze
+THRESHOLD = gc.get_threshold()
+
+
+def collect_as_started():
+    """Have garbage collected as in a fresh interpreter: who turns that off for good has made nothing faster."""
+    collecting()
+    set_threshold(*THRESHOLD)
+    unfreeze()
 
 
 class NotPlainError(TypeError):
@@ -175,29 +184,33 @@ class Module:
         self.module.__file__ = config["workload"]
         with open(config["workload"], "rb") as source:
             exec(compile(source.read(), config["workload"], "exec"), self.module.__dict__)
-        self.run = self.module.run
+        # Bound before any code of the tree has run for real: what it puts in their place later is never called.
+        self.make, self.run = self.module.setup, self.module.run
         self.export = self.module.export if config["export"] else None
-        self.states, self.outputs = [], []
+        self.states, self.spent, self.outputs = [], [], []
 
     def setup(self, seeds):
-        self.states = None
+        self.states = self.spent = None
+        collect_as_started()
         collect()
-        self.states = [self.module.setup(seed) for seed in seeds]
+        self.states = [self.make(seed) for seed in seeds]
         collect()
         if self.gpu is not None:
             self.gpu.wait()
 
     def work(self):
-        """Run every state once and return the digest of all outputs."""
-        run, states, self.states = self.run, self.states, []
-        if self.gpu is None:
-            self.outputs = [run(state) for state in states]
-            return self.digest()
-        self.outputs = []
-        for state in states:
-            self.gpu.flush()
+        """Run every state once and return the digest of all outputs.
+
+        Spent states are kept until others are made: to free them is no part of the workload.
+        """
+        run, self.spent, self.states, self.outputs = self.run, self.states, [], []
+        for state in self.spent:
+            collect_as_started()
+            if self.gpu is not None:
+                self.gpu.flush()
             self.outputs.append(run(state))
-        self.gpu.wait()
+        if self.gpu is not None:
+            self.gpu.wait()
         return self.digest()
 
     def digest(self):
@@ -219,7 +232,7 @@ class Module:
         return dumps(plain(self.exported()), 2)
 
     def once(self, seed):
-        state = self.module.setup(seed)
+        state = self.make(seed)
         return lambda: self.run(state)
 
     def profile(self, seeds):
@@ -374,7 +387,9 @@ def serve(config, requests, replies):
             elif name == "poisoned":
                 reply({"libraries": sorted(poison.libraries)})
             elif name == "reach":
-                reply({"functions": functions_reached(workload.once(request["seed"]))})
+                functions = functions_reached(workload.once(request["seed"]))
+                files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
+                reply({"functions": functions, "imported": sorted({file for file in files if type(file) is str})})
             elif name == "profile":
                 reply(workload.profile(request["seeds"]))
         except BaseException as error:

@@ -26,6 +26,7 @@ from omniperf.results.store import write_whole
 from omniperf.tasks.globs import matches
 from omniperf.tasks.load import task_sha256
 from omniperf.tasks.schema import Model
+from omniperf.verify.task_tests import run_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -46,11 +47,15 @@ class Preflight(Model):
     the worker can make it so, and the clock must wait for that.
 
     Memory is poisonable where base loads numpy or torch and its outputs stay the same when arrays start out spoilt.
+
+    `imported` are the tree's own files that a run loads, `tests_counted` what the tests' output says of their number.
     """
 
     reached: tuple[str, ...]
+    imported: tuple[str, ...]
     base_seconds: float
     tests_seconds: float | None
+    tests_counted: int | None
     outputs_comparable: bool
     own_check: bool
     exported: Literal["nowhere", "in the worker", "in the checker"]
@@ -106,7 +111,7 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         said = f"Task {task.id}: its build {failed.ending} on base."
         raise UsageError(said, "Correct `environment.build`.", output=failed.output)
     assert task.workload is not None
-    reached = reached_targets(bench, base, caches)
+    reached, imported = reached_targets(bench, base, caches)
     defined = _functions(task.folder / task.workload.file) if bench.kind == "module" else set()
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
     drawn = [secrets.randbits(63) for _ in range(2)]
@@ -123,28 +128,29 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
             arm = replace(arm, export=True)
             first = taken(drawn)
         second = taken(drawn)
-        if bench.kind == "module":
-            if first.output == marshal.dumps([None], 2):
-                raise UsageError(f"Task {task.id}: its workload's run returns None.", "Return what the work comes to.")
-            # A few others: where outputs are small, two may agree by chance.
-            if all(taken([drawn[0], secrets.randbits(63)]).output == first.output for _ in range(4)):
-                raise UsageError(
-                    f"Task {task.id}: its workload gives one output for every seed, so it could just be remembered.",
-                    "Make `setup` draw its inputs from the seed, and return something that depends on them.",
-                )
+        if first.output == marshal.dumps([None], 2) and bench.kind == "module":
+            raise UsageError(f"Task {task.id}: its workload's run returns None.", "Return what the work comes to.")
+        silent = bench.kind == "script" and not first.output.strip()
+        # A few others: where outputs are small, two may agree by chance. Tests may make up for what a script prints.
+        judged = bench.kind == "script" and task.tests
+        if not judged and all(taken([drawn[0], secrets.randbits(63)]).output == first.output for _ in range(4)):
+            raise UsageError(*_remembered(task, bench.kind))
     exported: Literal["nowhere", "in the worker", "in the checker"] = "nowhere"
     if "export" in defined:
         exported = "in the worker" if arm.export else "in the checker"
     own_check, own_export = "check" in defined, exported == "in the checker"
     with Comparer(bench.backend, arm, task, bench.kind, own_check=own_check, own_export=own_export) as comparer:
-        comparable = not comparer.difference(second.output, first.output, 1)
+        comparable = not silent and not comparer.difference(second.output, first.output, 1)
         memory = _memory(bench, arm, drawn[1], first.output, comparer) if comparable else "not poisonable"
-    if not comparable:
+    if not comparable and not silent:
         _refuse_unsteady(bench)
+    tests_seconds, tests_counted = _prove_tests(bench) if task.tests else (None, None)
     return Preflight(
         reached=reached,
+        imported=imported,
         base_seconds=first.seconds,
-        tests_seconds=_prove_tests(bench) if task.tests else None,
+        tests_seconds=tests_seconds,
+        tests_counted=tests_counted,
         outputs_comparable=comparable,
         own_check=own_check,
         exported=exported,
@@ -167,6 +173,19 @@ def _memory(
     return "not poisonable" if comparer.difference(poisoned, output, 1) else "poisonable"
 
 
+def _remembered(task: Task, kind: str) -> tuple[str, str]:
+    """What is wrong, and the remedy, where no output depends on the seed."""
+    if kind == "module":
+        return (
+            f"Task {task.id}: its workload gives one output for every seed, so it could just be remembered.",
+            "Make `setup` draw its inputs from the seed, and return something that depends on them.",
+        )
+    return (
+        f"Task {task.id}: the script prints the same for every seed, so it could just be remembered.",
+        "Draw its inputs from OMNIPERF_SEED and print what they come to, or add tests.",
+    )
+
+
 def _refuse_unsteady(bench: Bench) -> None:
     """Raise UsageError where outputs that differ from run to run leave nothing to judge a patch by."""
     task = bench.task
@@ -182,14 +201,13 @@ def _refuse_unsteady(bench: Bench) -> None:
         )
 
 
-def _prove_tests(bench: Bench) -> float:
-    """The seconds that the tests take on base. Raises UsageError where they fail."""
+def _prove_tests(bench: Bench) -> tuple[float, int | None]:
+    """The seconds that the tests take on base, and how many ran if they say so. Raises UsageError where they fail."""
     started = time.monotonic()
     with bench.tree("tests") as tree:
-        failed = bench.build(tree)
-        failed = failed or bench.commands(tree, bench.task.tests)
+        failed, counted = run_tests(bench, tree)
     if failed is None:
-        return time.monotonic() - started
+        return time.monotonic() - started, counted
     raise UsageError(
         f"Task {bench.task.id}: its tests fail on base (a command {failed.ending}).",
         "Add `pip install pytest` to `environment.setup`."
@@ -199,10 +217,10 @@ def _prove_tests(bench: Bench) -> float:
     )
 
 
-def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, ...]:
-    """The target functions (`file:function`) that the workload executes during `run`. Raises UsageError for none.
+def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
+    """The target functions (`file:function`) that the workload executes during `run`, and the tree's files it loads.
 
-    Importing a target's file is not enough: a function of it must start while `run` runs.
+    Importing a target's file is not enough: a function of it must start while `run` runs. Raises UsageError for none.
     """
     task = bench.task
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
@@ -211,7 +229,7 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
         claimed(find_lanes(task.resources)) as lane,
         Worker(bench.backend, on_lane(arm, lane), task, bench.kind) as worker,
     ):
-        rows = worker.reached(secrets.randbits(63), _allowed(task))
+        rows, files = worker.reached(secrets.randbits(63), _allowed(task))
     reached = []
     for file, function in rows:
         path = in_tree(bench, file)
@@ -222,7 +240,8 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[str, .
             f"Task {task.id}: its workload executes no function of its targets {', '.join(task.targets)} during run.",
             "Time code that the targets take part in, or correct `targets`.",
         )
-    return tuple(reached)
+    loaded = (path for file in files if (path := in_tree(bench, file)) is not None and path.endswith(".py"))
+    return tuple(reached), tuple(sorted(loaded))
 
 
 def _allowed(task: Task) -> float:

@@ -15,13 +15,15 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm
+from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.clock import WorkloadError
-from omniperf.measure.pairs import BaseError, CandidateError, Pairs, Plan, measure_pairs
+from omniperf.measure.pairs import BaseError, CandidateError, OutputsDifferError, Pairs, Plan, measure_pairs
 from omniperf.measure.poison import poisoned_difference
-from omniperf.measure.statistics import decide, guard_held
+from omniperf.measure.statistics import decide, guard_held, hl_interval
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
 from omniperf.verify import scope
+from omniperf.verify.task_tests import run_tests
 from omniperf.workspace.patch import PatchDoesNotApplyError, parse, without
 
 if TYPE_CHECKING:
@@ -92,13 +94,15 @@ def _verify(
         if (failed := bench.build(candidate, tuple(file.path for file in patch.files))) is not None:
             return Verdict(class_="invalid", reason=f"The patch does not build: a command {failed.ending}.",
                            correctness=Correctness(detail=failed.output[-2000:]))  # fmt: skip
-        tests_passed, detail = _tests(bench, patch)
+        tests_passed, detail = _tests(bench, proved, patch)
         if tests_passed is False:
             return Verdict(
                 class_="incorrect",
                 reason="The task's tests pass on base and fail with the patch.",
                 correctness=Correctness(tests_passed=False, detail=detail),
             )
+        add_bytecode(bench, base, proved.imported)
+        add_bytecode(bench, candidate, proved.imported, [file.path for file in patch.files])
         caches = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
         arms = (
             _arm(bench, proved, "base", base, caches),
@@ -125,26 +129,32 @@ def _arm(bench: Bench, proved: Preflight, name: str, workspace: Workspace, cache
     return make_arm(name, bench.task, bench.environment, bench.backend, workspace, caches, export=export)
 
 
-def _tests(bench: Bench, patch: Patch) -> tuple[bool | None, str]:
+def _tests(bench: Bench, proved: Preflight, patch: Patch) -> tuple[bool | None, str]:
     """Run the task's tests on the candidate, its test files being base's. None where the task has no tests.
+
+    Code under test can end its process with status 0, so as many tests must say that they ran as on base.
 
     Only `allow_protected` lets a patch touch test files at all; it may change them, but not be judged by them.
     """
     if not bench.task.tests:
         return None, ""
     with bench.tree("tests", without(bench.seal, patch, scope.TESTS).data) as tree:
-        failed = bench.build(tree) or bench.commands(tree, bench.task.tests)
-    if failed is None:
+        failed, counted = run_tests(bench, tree)
+    if failed is None and (counted or 0) >= (proved.tests_counted or 0):
         return True, ""
     with bench.tree("tests-of-base") as tree:  # what held when the task was proved may not hold now
-        base = bench.build(tree) or bench.commands(tree, bench.task.tests)
+        base, of_base = run_tests(bench, tree)
     if base is not None:
         raise OmniPerfError(
             f"The task's tests fail on base too (a command {base.ending}).",
             "Correct `tests`, or what they need on this host.",
             output=base.output,
         )
-    return False, f"A command {failed.ending}.\n{failed.output[-4000:]}"
+    if failed is not None:
+        return False, f"A command {failed.ending}.\n{failed.output[-4000:]}"
+    if (counted or 0) < (of_base or 0):
+        return False, f"The tests ended early: {counted or 'none'} of base's {of_base} say that they ran."
+    return True, ""
 
 
 def _memory(bench: Bench, proved: Preflight, arms: tuple[Arm, Arm], emit: Emit) -> tuple[bool | None, str]:
@@ -199,7 +209,8 @@ def _measured(
                 comparer if proved.outputs_comparable else None, record, emit,
             )  # fmt: skip
         except CandidateError as error:
-            correctness = correctness.model_copy(update={"outputs_equal": False, "detail": str(error)})
+            equal = False if isinstance(error, OutputsDifferError) else None
+            correctness = correctness.model_copy(update={"outputs_equal": equal, "detail": str(error)})
             return Verdict(class_="incorrect", reason=str(error), correctness=correctness, **sworn)
         except BaseError as error:
             raise OmniPerfError(str(error), "Run `omniperf tasks validate`.") from error
@@ -284,15 +295,14 @@ def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
 def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
     """Findings where a claimed gain left the timed region only to come back before it.
 
-    Medians, not extremes: neither an honest process among dishonest ones nor a noisy one among quiet ones decides.
-    Making the states is no part of the workload, so time that went there was moved. Importing happens once for many
-    runs: that it takes longer is the reader's to weigh.
+    Making the states is no part of the workload, so time that went there was moved, where it is certain (90 % interval)
+    that it did. Importing happens once for many runs: that it takes longer is the reader's to weigh.
     """
     if pairs.decision is None or pairs.decision.state != "improved":
         return ()
     both = list(zip(pairs.base, pairs.candidate, strict=True))
     gain = statistics.median(one.seconds - other.seconds for one, other in both)
-    setup = statistics.median(other.setup - one.setup for one, other in both)
+    setup, _ = hl_interval([other.setup - one.setup for one, other in both], 0.90)
     before, after = (statistics.median(one.imported for one in arm) for arm in (pairs.base, pairs.candidate))
     found = []
     if setup >= _MOVED_SHARE * gain > 0:
@@ -300,8 +310,8 @@ def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
             Finding(
                 id="moved-work",
                 severity="reject",
-                message=f"The timed region got {gain:.3f} s shorter, the set-up of its states {setup:.3f} s longer.",
-                evidence=f"medians of {len(both)} pairs",
+                message=f"The timed region got {gain:.3f} s shorter, set-up at least {setup:.3f} s longer.",
+                evidence=f"{len(both)} pairs",
                 remedy="Make the work less, not earlier: only `run` is the task.",
             )
         )
@@ -337,6 +347,7 @@ def _versus_human(
     with bench.tree("human", reference) as human:
         if (failed := bench.build(human)) is not None:
             return _without_human(verdict, f"the human patch does not build: a command {failed.ending}")
+        add_bytecode(bench, human, proved.imported, [file.path for file in parse(bench.seal, reference).files])
         arm = _arm(bench, proved, "human", human, caches)
         plan = Plan(bench.task.measure, secrets.token_bytes(32), "versus-human")
         with proved.comparer(bench, arm) as comparer:
