@@ -66,6 +66,7 @@ class SessionTools:
         self._budget, self._journal, self._emit = budget, journal, emit
         self._stack = ExitStack()
         self._screens = 0
+        self._base: Workspace | None = None  # made when the first screening asks for it
         self._committed: Workspace | None = None  # a tree as of the last commit, once a screening asked for one
         self._follows_commits = False
         self._before: dict[Path, list[bytes | None]] = {}  # what each edit of a file replaced; None: there was none
@@ -78,7 +79,6 @@ class SessionTools:
             spec = bench.spec(workspace, agent=True)
             self._sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
             self._caches = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
-            self._base = self._stack.enter_context(self._built(None))
         except BaseException:
             self._stack.close()
             raise
@@ -145,7 +145,7 @@ class SessionTools:
         """Screen the current tree against base or the last commit: fewer pairs, a weaker claim than a verdict's."""
         self._step("benchmark", against=against)
         self._follows_commits = self._follows_commits or against == "commit"
-        screening = self._screen((self._committed or self._base) if against == "commit" else self._base)
+        screening = self._screen(self._reference(against))
         if screening.decision == "faster" and screening.outputs_equal and self.first_gain is None:
             self.first_gain = time.monotonic() - self._budget.started
         if against == "base" and (state := self._state()) is not None:
@@ -254,6 +254,14 @@ class SessionTools:
                 raise ToolError(f"The build {failed.ending}: {failed.output[-500:]}")
             add_bytecode(self._bench, tree, self._proved.imported, files)
             yield tree
+
+    def _reference(self, against: Literal["base", "commit"]) -> Workspace:
+        """The tree to screen against; until something is committed, the last commit is base."""
+        if against == "commit" and self._committed is not None:
+            return self._committed
+        if self._base is None:
+            self._base = self._stack.enter_context(self._built(None))
+        return self._base
 
     def _screen(self, reference: Workspace) -> Screening:
         with self._built(self._collected()) as tree:
