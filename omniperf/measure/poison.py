@@ -3,7 +3,7 @@
 `torch.empty` and numpy's hand out memory as it is, which is mostly zeros in a fresh process: a patch that leaves out a
 needed zero passes every comparison by luck. So the candidate runs once more in a worker whose new arrays hold NaN and
 the largest integers, and its outputs must be base's even then. Memory that a compiled extension takes for itself is
-not poisoned.
+not poisoned, nor is what constructors of array types (`numpy.ndarray(shape)`, `torch.Tensor(n)`) and `resize_` take.
 """
 
 from __future__ import annotations

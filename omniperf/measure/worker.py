@@ -101,7 +101,8 @@ UNWRITTEN_METHODS = ("new_empty", "new_empty_strided")
 class Poison:
     """Fills the memory that numpy and torch hand out unwritten, from the moment they are imported.
 
-    Floats become NaN, integers their largest, truths True: whoever reads them before writing gives himself away.
+    Floats become NaN, integers their largest, truths True, all else bytes of 0xFF: whoever reads them before writing
+    gives himself away.
     """
 
     def __init__(self):
@@ -160,6 +161,9 @@ class Poison:
             array.fill(numpy.iinfo(array.dtype).max)
         elif kind == "b":
             array.fill(True)
+        elif kind in "MmSUV" and array.nbytes and not array.dtype.hasobject:
+            # A new array is one piece of memory in whatever order, so this is a view of it.
+            numpy.asarray(array).ravel("K").view(numpy.uint8).fill(0xFF)
 
     @staticmethod
     def fill_tensor(torch, tensor):

@@ -41,6 +41,14 @@ _MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that 
 _SLOWER_IMPORT_SHARE, _SLOWER_IMPORT_SECONDS = 0.25, 0.02  # of base's, and beyond the noise of starting a process
 
 _ASKS_UNWRITTEN = re.compile(rb"^\+.*\b(?:new_)?empty(?:_like|_strided|_permuted)?\(.*", re.M)
+# What takes memory that is unwritten even where arrays are poisoned; `torch.Tensor([1, 2])` is written.
+ESCAPES_POISON = re.compile(
+    rb"^\+.*(?:\b(?:nd|rec|char)array(?:\.__new__)?\("
+    rb"|\bma\.empty(?:_like)?\("
+    rb"|\b(?:BFloat16|Bool|Byte|Char|Double|Float|Half|Int|Long|Short)?Tensor\((?!\s*[\[(])"
+    rb"|\.resize_(?:as_)?\().*",
+    re.M,
+)
 
 
 def verify_patch(
@@ -116,8 +124,9 @@ def _verify(
                 correctness=Correctness(tests_passed=tests_passed, memory_written=False, detail=detail),
             )
         verdict = _measured(bench, proved, arms, record, emit, tests_passed=tests_passed)
-        correctness = verdict.correctness.model_copy(update={"memory_written": memory_written})
-        findings = (*verdict.findings, *_unchecked_memory(patch, proved))
+        unchecked = _unchecked_memory(patch, proved)
+        correctness = verdict.correctness.model_copy(update={"memory_written": None if unchecked else memory_written})
+        findings = (*verdict.findings, *unchecked)
         verdict = verdict.model_copy(update={"correctness": correctness, "findings": findings})
         if versus_human and verdict.speedup is not None:
             verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
@@ -171,14 +180,19 @@ def _memory(bench: Bench, proved: Preflight, arms: tuple[Arm, Arm], emit: Emit) 
 
 
 def _unchecked_memory(patch: Patch, proved: Preflight) -> tuple[Finding, ...]:
-    """A finding where a patch asks for unwritten memory and nothing could show that it writes all it reads."""
-    if proved.memory == "poisonable" or not (found := _ASKS_UNWRITTEN.search(patch.data)):
+    """A finding where a patch may take unwritten memory and nothing could show that it writes all it reads."""
+    found = ESCAPES_POISON.search(patch.data)
+    message = "The patch may take memory unwritten, and in a way that poisoning does not reach."
+    if proved.memory != "poisonable":
+        found = _ASKS_UNWRITTEN.search(patch.data) or found
+        message = "The patch may take memory unwritten, and this workload could not be run with poisoned memory."
+    if found is None:
         return ()
     return (
         Finding(
             id="memory-not-checked",
             severity="warn",
-            message="The patch takes memory unwritten, and this workload could not be run with poisoned memory.",
+            message=message,
             evidence=found[0].decode("utf-8", "replace"),
             remedy="Read whether every element is written before it is read.",
         ),

@@ -683,3 +683,415 @@ def test_rules_keep_what_a_program_prints(tmp_path: Any) -> None:
     assert done >= 20
     for call in calls:
         assert value(changed, call) == value(text, call), call
+
+
+# What each rewrite would have changed, by rule
+
+NOTICED = {
+    "list_membership": [
+        """
+        def f(n, xs: list):
+            ys = xs
+            for m in n:
+                if m in xs:
+                    ys += [m]  # is xs
+        """,
+        """
+        def f(n, xs: list):
+            ys = [xs]
+            for m in n:
+                if m in xs:
+                    ys[0] += [m]
+        """,
+        """
+        def f(n, xs: list):
+            for m in n:
+                if m in xs and max(n, key=work):
+                    return m
+        """,
+        """
+        def f(n, xs: list):
+            a = [m for m in n if m in xs]; xs.append(2); a += [m for m in n if m in xs]
+            return a
+        """,
+        """
+        def f(n, c):
+            if c:
+                xs = list(c)
+            for m in n:
+                if c and m in xs:  # without c there is none
+                    return m
+        """,
+    ],
+    "list_accumulation": [
+        f"""
+        def f(n):
+            xs = []
+            late = None
+            for x in n:
+                xs = xs + [x]
+                late = late or {handed_on}
+            return late
+        """
+        for handed_on in (
+            "enumerate(xs)", "reversed(xs)", "zip(xs, n)", "enumerate(zip(xs, n))", "map(str, xs)", "filter(None, xs)",
+            "(x for x in xs)", "(y in xs for y in n)", "max(xs, [])", "max([], default=xs)", "sum([], xs)",
+            "min(xs, key=len, default=xs)",
+        )
+    ] + [
+        """
+        def print(xs): KEPT.append(xs)
+        def f(n):
+            xs = []
+            for x in n:
+                xs = xs + [x]
+                print(xs)
+        """,
+    ],
+    "growing_list_membership": [
+        """
+        def f(n):
+            seen = []
+            late = None
+            for x in n:
+                if x not in seen:
+                    seen.append(x)
+                late = late or (y in seen for y in n)
+            seen = [1]
+            return list(late)
+        """,
+        """
+        def f(n):
+            seen = []
+            for x in n:
+                if x in seen == [1]:  # and seen == [1]
+                    seen.append(x)
+            return seen
+        """,
+    ],
+    "constant_membership": ["def f(x, y):\n    return x in [1, 2, 3] == y\n"],
+    "key_membership": ["def f(x, d: dict):\n    return x in list(d) == [1]\n"],
+    "flat_deepcopy": [
+        """
+        import copy
+        D = [1]
+        from other import *
+        def f():
+            return copy.deepcopy(D)
+        """,
+    ],
+    "index_loop": [
+        """
+        def f(xs: list, ys):
+            for i in range(len(xs)):
+                ys += [xs[i]]  # f(a, a)
+        """,
+        """
+        def f(xs: list):
+            global i
+            for i in range(len(xs)):
+                x = xs[i]
+        """,
+        """
+        def f():
+            i = 0
+            def g(xs: list):
+                nonlocal i
+                for i in range(len(xs)):
+                    x = xs[i]
+            return g
+        """,
+    ],
+    "dict_items": [
+        """
+        def f(work):
+            global k
+            d = {1: 2}
+            for k in d:
+                work()  # may bind k
+                x = d[k]
+        """,
+    ],
+    "hoist_element": [
+        """
+        def f(n, work):
+            t = [[1], [2]]
+            x = t[K]
+            for j in n:
+                work()  # may bind K
+                x = t[K]
+        """,
+        """
+        def f(t: list, n, i, work):
+            x = work(t[i])
+            for j in n:
+                x = t[i]
+        """,
+        """
+        def f(t: list, n, work):
+            for i in range(len(t)):
+                work()
+                for j in n:
+                    x = t[i]
+        """,
+    ],
+    "needless_fill": [
+        f"""
+        import numpy as np
+        def f(n, y, kind):
+            x = {made}
+            x.fill(0.0)
+            return x
+        """
+        for made in (
+            "np.zeros(n, dtype=object)", "np.zeros(n, object)", "np.zeros(n, dtype='O')", "np.zeros(n, dtype='U3')",
+            "np.zeros(n, dtype=kind)", "np.zeros(n, np.dtype(kind))", "np.zeros_like(y)", "np.zeros(*n)",
+        )
+    ],
+    "sort_end": [
+        """
+        def f(x):
+            try:
+                return sorted(x)[0]
+            except ValueError:  # which min raises
+                return None
+        """,
+        "def f(x, it):\n    return sorted(x, key=lambda y: next(it))[-1]\n",
+        "def f(x, key):\n    return sorted(x, key=key)[-1]\n",
+        "def f(self):\n    return sorted(self.more())[:self.n]\n",
+    ],
+    "string_building": [
+        f"""
+        def f(xs):
+            s = ""
+            for x in xs:
+                try:
+                    s += x
+                except{caught}:
+                    s += "?"
+            return s
+        """
+        for caught in ("", " TypeError", " Exception", " (ValueError, TypeError)", " error.Odd")
+    ] + [
+        """
+        def f(xs):
+            s = ""
+            for x in xs:
+                with contextlib.suppress(TypeError):
+                    s += x
+            return s
+        """,
+    ],
+    "hoist_attribute": [
+        f"""
+        class A:
+            def f(self, xs):
+                for x in xs:
+                    self.emit(x)
+                    {change}
+        """
+        for change in (
+            "setattr(self, 'emit', x)", "setattr(self, x, x)", "delattr(self, 'emit')", "self.__dict__['emit'] = x",
+            "self.__dict__.update(x)", "vars(self)['emit'] = x", "d = vars(self)", "d = self.__dict__",
+        )
+    ] + [
+        """
+        class A:
+            def turn(self, name, to):
+                setattr(self, name, to)
+            def f(self, xs):
+                for x in xs:
+                    self.emit(x)
+        """,
+        """
+        def switch():
+            global current
+            current = other()
+        def f(xs):
+            for x in xs:
+                current.step(x)
+        """,
+        """
+        def f(given, xs):
+            found = dict(given).get("found")
+            for x in xs:
+                if found:
+                    found.send(x)
+        """,
+        """
+        class A(Base):
+            def __init__(self):
+                self.rows = []
+            def f(self, xs):
+                for x in xs:
+                    self.rows.append(x)
+                    yield x
+        """,
+        """
+        import sys
+        def f(xs, buffer):
+            for x in xs:
+                with redirect_stdout(buffer):
+                    sys.stdout.write(x)
+        """,
+        """
+        import settings
+        def f(xs, work):
+            for x in xs:
+                work(settings)
+                if settings.loud:
+                    work(x)
+        """,
+    ],
+    "short_circuit": [
+        """
+        class A:
+            def valid(self, x):
+                self.errors += [x]
+                return x
+            def f(self, xs):
+                return all([self.valid(x) for x in xs])
+        """,
+        """
+        def note(x):
+            seen[x] = 1
+            return x
+        def check(x):
+            return note(x) > 1
+        def f(xs):
+            return all([check(x) for x in xs])
+        """,
+        """
+        def valid(x):
+            if x < 0:
+                raise ValueError(x)
+            return x
+        def f(xs):
+            return all([valid(x) for x in xs])
+        """,
+        """
+        class A:
+            @property
+            def bad(self):
+                self.asked = True
+                return True
+            def f(self, xs):
+                return any([x.bad for x in xs])
+        """,
+        """
+        def note(x, kept=[]):
+            kept += [x]
+            return x
+        def f(xs):
+            return all([note(x) for x in xs])
+        """,
+        """
+        @counted
+        def near(x):
+            return x > 1
+        def f(xs):
+            return all([near(x) for x in xs])
+        """,
+        """
+        from collections import defaultdict
+        def f(xs):
+            groups = defaultdict(list)
+            none = all([groups[x] for x in xs])
+            return groups
+        """,
+        """
+        import random
+        def f(xs):
+            return any([random.random() < x for x in xs])
+        """,
+        """
+        def near(x, ask):
+            return ask(x)
+        def f(xs, ask):
+            return all([near(x, ask) for x in xs])
+        """,
+    ] + [
+        f"def f(xs, check, seen, ys):\n    return any([{element} for x in xs])\n"
+        for element in ("check(x)", "x.valid()", "xs.get(x)", "sorted(ys, key=seen.append)", "list(map(check, ys))")
+    ] + [
+        "def f(xs):\n    try:\n        return any([int(x) > 1 for x in xs])\n    except ValueError:\n        pass\n",
+        "def f(xs):\n    with suppress(ValueError):\n        return any([int(x) > 1 for x in xs])\n",
+        "def f(xs):\n    try:\n        ys = [int(x) for x in xs]\n        return any(ys)\n    finally:\n        pass\n",
+        "def f(xs):\n    it = iter(xs)\n    return any([x > 1 for x in it]), list(it)\n",
+        "def f(xs, it):\n    a = next(it)\n    return any([x in it for x in xs])\n",
+        "def f(xs: Iterator[int]):\n    return any([x > 1 for x in xs])\n",
+        "def f(make):\n    it = make()\n    return any([x > 1 for x in it]), list(it)\n",
+        "def f(xs):\n    it = (x for x in xs)\n    for x in xs:\n        work(any([y > x for y in it]))\n",
+        "def f(xs, work):\n    ys = [x > 1 for x in xs]\n    return work(xs), any(ys)\n",
+        "def f(xs, n):\n    ys = [(y > x for y in n) for x in xs]\n    return any(all(y) for y in ys)\n",
+        "def f(xs):\n    ys = [lambda: x for x in xs]\n    return any(y for y in ys)\n",
+    ],
+}  # fmt: skip
+
+
+@pytest.mark.parametrize(("rule", "text"), [(rule, text) for rule, texts in NOTICED.items() for text in texts])
+def test_what_somebody_would_notice_stays(rule: str, text: str) -> None:
+    assert applied_to(rule, text) is None
+
+
+def test_functions_that_only_answer_are_believed_through_all_they_call() -> None:
+    text = """\
+from paths import is_route as joined
+def linked(graph, start, end):
+    def around(graph, node):
+        return {other for other in graph if other in graph[node] or any(joined(graph, x) for x in graph)}
+    def closed(graph, nodes):
+        count = 0
+        for node in set(graph) - nodes:
+            count += len(graph[node])
+        return count == 0
+    areas = [around(graph, node) for node in graph]
+    return all(not (closed(graph, area) and start in area and end not in area) for area in areas)
+"""
+    lazy = text.replace("[around(graph, node) for node in graph]", "(around(graph, node) for node in graph)")
+    assert applied_to("short_circuit", text, "linked") == lazy
+
+
+def test_methods_that_only_answer_and_calls_taken_once_are_asked_as_needed() -> None:
+    text = """\
+import math
+class A:
+    def near(self, x):
+        return math.sqrt(x) < self.far
+    def f(self, make):
+        found = make()
+        return all([self.near(x) and not x.text.startswith("-") for x in found])
+"""
+    listed = '[self.near(x) and not x.text.startswith("-") for x in found]'
+    assert applied_to("short_circuit", text) == text.replace(listed, listed[1:-1])
+
+
+def test_lazy_readers_that_are_used_up_at_once_only_read() -> None:
+    text = """\
+def f(n):
+    xs = []
+    for x in n:
+        xs = xs + [x]
+        total = sum(i * y for i, y in enumerate(xs))
+        pairs = list(zip(xs, n)), max(xs), [y for y in reversed(xs)]
+    return xs
+"""
+    assert applied_to("list_accumulation", text) == text.replace("xs = xs + [x]", "xs.append(x)")
+
+
+def test_numbers_of_ones_own_grow_while_a_list_is_asked() -> None:
+    text = body_of(
+        "n, xs: list", 'a, b, s = 0, -1.5, ""\nfor m in n:\n    if m in xs:\n        a += m\n        s += "x"'
+    )
+    assert "xs_set" in (applied_to("list_membership", text) or "")
+
+
+def test_an_index_in_parentheses_is_the_index() -> None:
+    text = body_of("xs: list", "n = 0\nfor i in range(len(xs)):\n    n += xs[(i)]\nreturn n")
+    after = applied_to("index_loop", text)
+    assert after is not None and value(after, "f([5, 6])") == 11
+
+
+def test_an_element_that_was_just_stored_is_there() -> None:
+    text = body_of("n, x", "t = {}\nt[x] = {}\nfor j in n:\n    t[x][j] = 1\nreturn t")
+    assert "t_x[j] = 1" in (applied_to("hoist_element", text) or "")

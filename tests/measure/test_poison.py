@@ -19,7 +19,7 @@ from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
 from omniperf.results.journal import Journal
 from omniperf.verify.preflight import preflight
-from omniperf.verify.verdict import verify_patch
+from omniperf.verify.verdict import ESCAPES_POISON, verify_patch
 from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import diff
 
@@ -69,6 +69,32 @@ def test_unwritten_arrays_of_numpy_hold_nan_and_the_largest_integers(tmp_path: P
     assert libraries == ["numpy"]
     assert all(math.isnan(value) for value in found[0])
     assert [part.tolist() for part in found[1:]] == [[[255, 255]], [True, True], [], [0, 0], [7, 7], [1]]
+
+
+OTHER_TYPES = """
+    import numpy as np
+
+    def setup(seed):
+        return seed
+
+    def run(seed):
+        pair = np.dtype([("a", "i2"), ("b", "S1")])
+        turned = np.zeros((2, 3, 4), dtype="M8[s]").transpose(2, 0, 1)
+        made = [
+            np.empty(2, dtype="M8[s]"), np.empty((2, 2), dtype="m8[D]", order="F"), np.empty(2, dtype="S3"),
+            np.empty((), dtype="U2"), np.empty(2, dtype=pair), np.empty_like(turned), np.empty(0, dtype="S1"),
+            np.empty_like(np.zeros(2, dtype="V3").view(np.recarray)),
+        ]
+        left = [np.empty(2, dtype=object), np.empty(1, dtype=[("a", object), ("b", "i2")])]
+        return [set(one.tobytes()) for one in made] + [left[0].tolist(), left[1]["a"].tolist()]
+"""
+
+
+def test_unwritten_arrays_of_other_types_hold_ones_and_objects_stay(tmp_path: Path) -> None:
+    found, _ = outputs(tmp_path, OTHER_TYPES, poison=True)
+    ones, none = {255}, set[int]()
+    assert found[:-2] == [ones, ones, ones, ones, ones, ones, none, ones]
+    assert found[-2:] == [[None, None], [None]]
 
 
 TORCH = """
@@ -153,6 +179,51 @@ def test_a_patch_must_survive_poisoned_memory(summing: Bench) -> None:
     assert (lucky.class_, lucky.correctness.memory_written) == ("incorrect", False), lucky
     assert "read unwritten" in lucky.reason and "output[0][0] is nan" in lucky.correctness.detail
     assert (right.class_, right.correctness.memory_written) == ("improved", True), right
+
+
+def test_what_poison_does_not_reach_is_not_called_checked(summing: Bench) -> None:
+    proved = preflight(summing, ignore)
+    text = RIGHT.replace("np.empty(len(values) + 1)", "np.ndarray((len(values) + 1,))")
+    verdict = verify_patch(summing, diff("toy/sums.py", SUMS, text), proved, lambda line: None, ignore)
+    assert (verdict.class_, verdict.correctness.memory_written) == ("improved", None), verdict
+    (finding,) = verdict.findings
+    assert finding.id == "memory-not-checked" and "np.ndarray(" in finding.evidence
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = np.ndarray((3,))",
+        "x = ndarray.__new__(ndarray, 3)",
+        "x = np.recarray(3, dtype=d)",
+        "x = np.ma.empty(3)",
+        "x = torch.Tensor(2, 3)",
+        "x = torch.cuda.FloatTensor(n)",
+        "x = Tensor(*shape)",
+        "x.resize_(9)",
+        "x.resize_as_(y)",
+    ],
+)
+def test_constructors_that_poison_does_not_reach(line: str) -> None:
+    assert ESCAPES_POISON.search(f"+++ b/x.py\n+    {line}\n".encode())
+    assert not ESCAPES_POISON.search(f"+++ b/x.py\n-    {line}\n     {line}\n".encode())
+
+
+@pytest.mark.parametrize(
+    "line",
+    [
+        "x = torch.Tensor([1, 2])",
+        "x = torch.FloatTensor(((1, 2), (3, 4)))",
+        "isinstance(x, np.ndarray)",
+        "def f(x: torch.Tensor) -> torch.Tensor:",
+        "x = from_ndarray(3)",
+        "x = KeyedJaggedTensor(3)",
+        "x.resize(3)",
+        "x = np.empty(3)",
+    ],
+)
+def test_what_is_written_or_poisoned_does_not_escape(line: str) -> None:
+    assert not ESCAPES_POISON.search(f"+    {line}\n".encode())
 
 
 def test_the_benchmark_tool_asks_too(summing: Bench, tmp_path: Path) -> None:

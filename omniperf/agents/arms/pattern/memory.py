@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 import types
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -31,6 +32,7 @@ _WITH_OUT = {
     "matmul", "maximum", "minimum", "mm", "mul", "multiply", "neg", "negative", "sin", "sqrt", "square", "stack", "sub",
     "subtract", "tanh", "true_divide",
 }  # fmt: skip
+_NUMBERS = re.compile(r"bool_?|u?int(8|16|32|64|p)?|float(16|32|64)?|complex(64|128)?|double|single|half")
 _OPERANDS = {"out", "dim", "axis", "alpha", "min", "max"}
 
 
@@ -38,7 +40,9 @@ _OPERANDS = {"out", "dim", "axis", "alpha", "min", "max"}
 class Allocation:
     """A statement that makes an array: where it stands in its block, the array's name and the call.
 
-    `filled` is 0 or 1 where the array is filled so, None where its memory is as it was.
+    `filled` is 0 or 1 where the array is filled so, None where its memory is as it was. `numeric`: its elements are
+    certainly numbers of one type, whatever is stored; objects and texts (`numpy.zeros(n, dtype=object)`) keep what
+    they are given.
     """
 
     index: int
@@ -46,6 +50,7 @@ class Allocation:
     call: cst.Call
     filled: int | None
     library: str
+    numeric: bool
 
 
 def allocations(function: cst.FunctionDef, block: Block, source: Source) -> list[Allocation]:
@@ -60,7 +65,7 @@ def allocations(function: cst.FunctionDef, block: Block, source: Source) -> list
         name, value = binding(statement) or ("", None)
         made = _made(value, source) if isinstance(value, cst.Call) else None
         if made is not None and isinstance(value, cst.Call) and private_local(function, name):
-            found.append(Allocation(index, name, value, *made))
+            found.append(Allocation(index, name, value, *made, _numeric(value, made[1], source)))
     return found
 
 
@@ -76,6 +81,29 @@ def _made(call: cst.Call, source: Source) -> tuple[int | None, str] | None:
     if library not in _LIBRARIES or name not in {*_UNFILLED, *_EMPTY}:
         return None
     return (None if name in _EMPTY else int(name.removeprefix("new_").startswith("ones"))), library
+
+
+def _numeric(call: cst.Call, library: str, source: Source) -> bool:
+    """Whether an array's elements are numbers: all of torch's are, numpy's by a dtype that is plain to see."""
+    if library == "torch":
+        return True
+    twin = expression(call)
+    assert isinstance(twin, ast.Call)
+    named = origin(twin.func, source)
+    if named is None or named[1].endswith("_like"):
+        return False
+    given = [*twin.args[1:2], *(keyword.value for keyword in twin.keywords if keyword.arg == "dtype")]
+    match given:
+        case []:
+            return not any(isinstance(argument, ast.Starred) for argument in twin.args)
+        case [ast.Name(id="bool" | "complex" | "float" | "int" as kind)]:
+            return source.builtin(kind)
+        case [ast.Constant(value=str(kind))]:
+            return _NUMBERS.fullmatch(kind) is not None
+        case [dtype]:
+            whose, kind = origin(dtype, source) or ("", "")
+            return whose == "numpy" and _NUMBERS.fullmatch(kind) is not None
+    return False
 
 
 def unfilled(call: cst.Call, source: Source) -> cst.Call | None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 import libcst as cst
 
-from omniperf.agents.arms.pattern.syntax import bound_names, code
+from omniperf.agents.arms.pattern.syntax import bound_names, code, stored_by
 
 if TYPE_CHECKING:
     from collections import Counter
@@ -28,7 +28,8 @@ class Source:
     `words` is every identifier-like word of the text, so that a new name collides with nothing, not even with what a
     string evaluates. `bound` counts the bindings of a name over all scopes: a name bound once, by an import at the
     top, means that import everywhere (`modules`: what a local name imports; `members`: from where and what). `stored`
-    are the attributes assigned outside constructors. `prelude` are the statements that rewrites so far want after the
+    are the attributes assigned outside constructors, with "*" for one whose name is not written out; `shared` are the
+    names declared global or nonlocal somewhere. `prelude` are the statements that rewrites so far want after the
     imports.
     """
 
@@ -37,6 +38,7 @@ class Source:
     words: frozenset[str]
     bound: Counter[str]
     stored: frozenset[str]
+    shared: frozenset[str]
     modules: dict[str, str] = field(default_factory=dict)
     members: dict[str, tuple[str, str]] = field(default_factory=dict)
     prelude: tuple[str, ...] = ()
@@ -67,6 +69,9 @@ class Source:
             frozenset(_IDENTIFIER.findall(text)),
             bound,
             frozenset(_stored_outside_constructors(tree)),
+            frozenset(
+                name for node in ast.walk(tree) if isinstance(node, ast.Global | ast.Nonlocal) for name in node.names
+            ),
             {name: origin for name, origin in modules.items() if bound[name] == 1},
             {name: origin for name, origin in members.items() if bound[name] == 1},
         )
@@ -100,8 +105,7 @@ def _stored_outside_constructors(tree: ast.AST) -> set[str]:
     pending: list[ast.AST] = [tree]
     while pending:
         node = pending.pop()
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del):
-            found.add(node.attr)
+        found.update(stored_by(node))
         if not isinstance(node, ast.FunctionDef) or node.name not in _CONSTRUCTORS:
             pending.extend(ast.iter_child_nodes(node))
     return found

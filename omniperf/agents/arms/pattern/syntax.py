@@ -75,12 +75,31 @@ def _bound_by(node: ast.AST) -> list[str]:
 
 
 def stored_attributes(tree: ast.AST) -> set[str]:
-    """Return the names of all attributes that are assigned or deleted in a tree, on whatever object."""
-    return {
-        node.attr
-        for node in ast.walk(tree)
-        if isinstance(node, ast.Attribute) and isinstance(node.ctx, ast.Store | ast.Del)
-    }
+    """Return the names of all attributes that are assigned or deleted in a tree, on whatever object; "*" for any."""
+    return {name for node in ast.walk(tree) for name in stored_by(node)}
+
+
+def stored_by(node: ast.AST) -> list[str]:
+    """Return the attributes that one node by itself assigns or deletes; "*" where it does not say which."""
+    match node:
+        case ast.Attribute(attr=name, ctx=ast.Store() | ast.Del()):
+            return [name]
+        case ast.Call(func=ast.Name(id="setattr" | "delattr") | ast.Attribute(attr="__setattr__" | "__delattr__")):
+            texts = [given.value for given in node.args[:2] if isinstance(given, ast.Constant)]
+            return [text for text in texts if isinstance(text, str)] or ["*"]
+        case ast.Subscript(value=space, ctx=ast.Store() | ast.Del()) if _namespace(space):
+            return ["*"]
+        case ast.Call(func=ast.Attribute(value=space, attr=method)) if _namespace(space):
+            return [] if method in {"copy", "get", "items", "keys", "values"} else ["*"]
+    return []
+
+
+def _namespace(space: ast.expr) -> bool:
+    """Whether an expression is the dict of an object's attributes."""
+    match space:
+        case ast.Attribute(attr="__dict__") | ast.Call(func=ast.Name(id="vars" | "globals")):
+            return True
+    return False
 
 
 def mentions(tree: ast.AST, name: str) -> int:
@@ -191,12 +210,14 @@ def flat(statement: cst.BaseStatement | cst.FlattenSentinel[cst.BaseStatement]) 
 def with_element(
     node: cst.BaseStatement | cst.BaseSuite, container: str, key: str, name: str
 ) -> cst.BaseStatement | cst.BaseSuite:
-    """Return the node with a name wherever it reads `container[key]`; `key` is code."""
+    """Return the node with a name wherever it reads `container[key]`; `key` is code as `ast` writes it."""
 
     def change(inner: cst.CSTNode) -> cst.CSTNode:
         match inner:
-            case cst.Subscript(value=cst.Name(value=base)) if base == container and len(inner.slice) == 1:
-                return cst.Name(name, lpar=inner.lpar, rpar=inner.rpar) if code(inner.slice[0]) == key else inner
+            case cst.Subscript(value=cst.Name(value=base)) if base == container:
+                twin = expression(inner)
+                if isinstance(twin, ast.Subscript) and ast.unparse(twin.slice) == key:
+                    return cst.Name(name, lpar=inner.lpar, rpar=inner.rpar)
         return inner
 
     return node.visit(_Rewriter(change))  # type: ignore[return-value]

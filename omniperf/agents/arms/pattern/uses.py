@@ -18,13 +18,14 @@ LOOPS = (ast.For, ast.AsyncFor, ast.While)
 SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 COMPREHENSIONS = (ast.ListComp, ast.SetComp, ast.DictComp, ast.GeneratorExp)
 
-# Built-ins that read their arguments and keep no right to change them.
+# Built-ins that are done with their first argument when they return.
 READERS = {
-    "all", "any", "enumerate", "frozenset", "len", "list", "max", "min", "print", "repr", "reversed", "set", "sorted",
-    "str", "sum", "tuple", "zip",
+    "all", "any", "frozenset", "len", "list", "max", "min", "print", "repr", "set", "sorted", "str", "sum", "tuple",
 }  # fmt: skip
+# Built-ins that read their arguments later, when somebody goes through what they return.
+_LAZY = {"enumerate", "filter", "map", "reversed", "zip"}
 # Built-ins that run no code but that of the values they are given.
-_PURE = READERS - {"print"} | {
+PURE = (READERS - {"print"}) | (_LAZY - {"filter", "map"}) | {
     "abs", "bool", "bytes", "chr", "dict", "divmod", "float", "hash", "id", "int", "isinstance", "ord", "pow", "range",
     "round", "type",
 }  # fmt: skip
@@ -118,33 +119,75 @@ def uses(tree: ast.AST, name: str) -> list[ast.Name]:
     return [node for node in ast.walk(tree) if isinstance(node, ast.Name) and node.id == name]
 
 
-def reads(use: ast.Name, above: dict[ast.AST, ast.AST]) -> bool:
+def reads(use: ast.Name, above: dict[ast.AST, ast.AST], source: Source) -> bool:
     """Whether a use only looks at a container: it neither changes it nor hands it to somebody who may."""
+    if not _at_once(use, above, source):
+        return False
     parent = above.get(use)
     match parent:
         case ast.Attribute(attr=method):
             call = above[parent]
             return method in _READING_METHODS and isinstance(call, ast.Call) and call.func is parent
-        case ast.Call(func=ast.Name(id=function)):
-            return function in READERS
+        case ast.Call(func=ast.Name(id=function)) if function in _LAZY:
+            return source.builtin(function) and use in parent.args and used_up(parent, above, source)
+        case ast.Call():
+            return _done_with(parent, use, source)
         case ast.For(iter=read) | ast.AsyncFor(iter=read) | ast.comprehension(iter=read):
             return read is use
         case ast.If(test=read) | ast.While(test=read) | ast.IfExp(test=read):
             return read is use
-        case (
-            ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join"))
-            | ast.Subscript(ctx=ast.Load())
-            | ast.Compare()
-            | ast.UnaryOp(op=ast.Not())
-        ):
+        case ast.Subscript(value=read, ctx=ast.Load()):
+            return read is use
+        case ast.Compare() | ast.UnaryOp(op=ast.Not()):
             return True
     return False
 
 
-def only_read(tree: ast.AST, name: str) -> bool:
+def _done_with(call: ast.Call, argument: ast.expr, source: Source) -> bool:
+    """Whether a call reads an argument and neither keeps nor returns it, as `max(xs, ys)` and `sum([], xs)` do."""
+    match call:
+        case ast.Call(func=ast.Name(id=function)) if not source.builtin(function):
+            return False
+        case ast.Call(func=ast.Name(id="max" | "min"), args=[only]):
+            return only is argument
+        case ast.Call(func=ast.Name(id="max" | "min")):
+            return False
+        case ast.Call(func=ast.Name(id="print")):
+            return argument in call.args
+        case ast.Call(func=ast.Name(id=function), args=[first, *_]) if function in READERS:
+            return first is argument
+        case ast.Call(func=ast.Attribute(value=ast.Constant(), attr="join")):
+            return True
+    return False
+
+
+def used_up(lazy: ast.expr, above: dict[ast.AST, ast.AST], source: Source) -> bool:
+    """Whether what reads lazily is gone through where it is made, so that nobody reads on later."""
+    parent = above.get(lazy)
+    match parent:
+        case ast.For(iter=read) | ast.AsyncFor(iter=read) | ast.comprehension(iter=read):
+            return read is lazy  # a generator expression's own laziness is for `_at_once`
+        case ast.Call(func=ast.Name(id=function)) if function in _LAZY:
+            return used_up(parent, above, source)
+        case ast.Call():
+            return _done_with(parent, lazy, source)
+    return False
+
+
+def _at_once(use: ast.AST, above: dict[ast.AST, ast.AST], source: Source) -> bool:
+    """Whether no generator expression around a use may still be gone through later."""
+    around = above.get(use)
+    while around is not None and not isinstance(around, ast.stmt):
+        if isinstance(around, ast.GeneratorExp) and not used_up(around, above, source):
+            return False
+        around = above.get(around)
+    return True
+
+
+def only_read(tree: ast.AST, name: str, source: Source) -> bool:
     """Whether all uses of a container in a tree only look at it."""
     above = parents(tree)
-    return all(reads(use, above) for use in uses(tree, name))
+    return all(reads(use, above, source) for use in uses(tree, name))
 
 
 def owned(function: Function, name: str, source: Source) -> bool:
@@ -180,7 +223,7 @@ def owned(function: Function, name: str, source: Source) -> bool:
                 continue
             case ast.Tuple() if isinstance(above[parent], ast.Return):
                 continue
-        if not reads(use, above):
+        if not reads(use, above, source):
             return False
     return fresh == bound_names(function)[name]
 
@@ -195,18 +238,30 @@ def unchanged_in(part: ast.AST, function: Function, name: str, source: Source) -
         return False
     if kinds(function, source).get(name) in {"str", "tuple"}:
         return True
-    if not only_read(part, name):
+    if not only_read(part, name, source):
         return False
     return owned(function, name, source) or quiet(part, function, source)
 
 
 def quiet(part: ast.AST, function: Function, source: Source) -> bool:
-    """Whether a part of the function calls nothing but built-ins without effects and its own containers' methods."""
+    """Whether a part of the function calls nothing but built-ins without effects and its own containers' methods.
+
+    Nor does it change by `+=` what may be somebody else's.
+    """
     known = kinds(function, source)
     for node in ast.walk(part):
         match node:
-            case ast.Call(func=ast.Name(id=called)) if called in _PURE and source.builtin(called):
+            case ast.Call(keywords=keywords) if not all(_calls_nothing(given, source) for given in keywords):
+                return False
+            case ast.Call(func=ast.Name(id=called)) if called in PURE and source.builtin(called):
                 pass
+            case ast.AugAssign(op=ast.Add() | ast.Sub(), value=value) if _simple(value, (int, float, complex), source):
+                pass  # no container takes it
+            case ast.AugAssign(target=ast.Name(id=changed)):
+                if not owned(function, changed, source) and not only_simple(function, changed, source):
+                    return False
+            case ast.AugAssign():
+                return False
             case ast.Call(func=ast.Attribute(value=ast.Name(id=base), attr=method)) if base in known:
                 if method not in _CHANGING_METHODS | _READING_METHODS:
                     return False
@@ -224,6 +279,54 @@ def quiet(part: ast.AST, function: Function, source: Source) -> bool:
             case ast.AsyncFor() | ast.FunctionDef() | ast.ClassDef() | ast.AsyncFunctionDef():
                 return False
     return True
+
+
+def _calls_nothing(given: ast.keyword, source: Source) -> bool:
+    """Whether a keyword argument is no function that may do anything, as a `key=` may; a lambda's body is read too."""
+    match given:
+        case ast.keyword(arg=None):
+            return False
+        case ast.keyword(arg="key", value=ast.Name(id=name)):
+            return name in PURE and source.builtin(name)
+        case ast.keyword(arg="key", value=value):
+            return isinstance(value, ast.Lambda)
+    return True
+
+
+def only_simple(function: Function, name: str, source: Source) -> bool:
+    """Whether a local is a number or a text wherever the function binds it, which `+=` cannot change in place."""
+    bound: list[ast.expr] = []
+    grown = 0
+    for node in ast.walk(function):
+        match node:
+            case ast.Assign(targets=[ast.Tuple(elts=several)], value=ast.Tuple(elts=given)):
+                pairs = list(zip(several, given, strict=False))
+            case ast.Assign(targets=[target], value=value) | ast.AnnAssign(target=target, value=ast.expr() as value):
+                pairs = [(target, value)]
+            case ast.AugAssign(target=ast.Name(id=changed)):
+                grown += changed == name
+                continue
+            case _:
+                continue
+        bound += [value for target, value in pairs if isinstance(target, ast.Name) and target.id == name]
+    simple = all(_simple(value, (int, float, complex, str, bytes), source) for value in bound)
+    return simple and len(bound) + grown == bound_names(function)[name]
+
+
+def _simple(value: ast.expr, types: tuple[type, ...], source: Source) -> bool:
+    """Whether an expression is certainly of one of these unchangeable types."""
+    match value:
+        case ast.Constant(value=held):
+            return isinstance(held, types)
+        case ast.JoinedStr():
+            return str in types
+        case ast.UnaryOp(op=ast.USub() | ast.UAdd(), operand=operand):
+            return _simple(operand, types, source)
+        case ast.BinOp(left=left, right=right):
+            return _simple(left, types, source) and _simple(right, types, source)
+        case ast.Call(func=ast.Name(id="len" | "int" | "float" as called)):
+            return source.builtin(called)
+    return False
 
 
 def plain(expression: ast.AST) -> bool:

@@ -38,10 +38,9 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:  #
     """Yield one rewrite for each comparison with a list or tuple of constants."""
     for found in m.findall(function.body, m.Comparison()):
         comparison = cst.ensure_type(found, cst.Comparison)
-        targets = [_as_set(target) for target in comparison.comparisons]
-        if any(targets) and not isinstance(comparison.left, _UNHASHABLE):
-            both = zip(targets, comparison.comparisons, strict=True)
-            new = comparison.with_changes(comparisons=[new or old for new, old in both])
+        target = _as_set(comparison.comparisons[-1])  # another one's list is compared with what follows, too
+        if target and not isinstance(comparison.left, _UNHASHABLE):
+            new = comparison.with_changes(comparisons=[*comparison.comparisons[:-1], target])
             yield Rewrite(f"a set in `{code(new)}`", replaced(function, comparison, new))
 
 

@@ -61,7 +61,7 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     known = kinds(twin, source)
     for loop in _loops(function):
         name, key = _over_keys(loop) or ("", "")
-        if known.get(name) != "dict" or not private_local(function, name):
+        if known.get(name) != "dict" or not private_local(function, name) or not private_local(function, key):
             continue
         tree = syntax(loop).body[0]
         found = elements(tree, name, key)

@@ -77,9 +77,14 @@ def _flat(name: str, source: Source) -> bool:
                 values.append(value)
             case ast.Call(func=called, args=[_], keywords=[]) if origin(called, source) == ("copy", "deepcopy"):
                 pass
-            case _ if not reads(use, above):
+            case _ if not reads(use, above, source):
                 return False
-    if source.bound[name] != 1 or len(values) != 1 or made(values[0], source) not in {"list", "dict", "set"}:
+    if (
+        source.bound[name] != 1
+        or source.bound["*"]
+        or len(values) != 1
+        or made(values[0], source) not in {"list", "dict", "set"}
+    ):
         return False
     match values[0]:
         case ast.List(elts=parts) | ast.Set(elts=parts):

@@ -66,22 +66,22 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
             if not private_local(function, name):
                 continue
             beside = source.fresh(f"{name}_set")
-            if body := _with_set(block, index, name, beside):
+            if body := _with_set(block, index, name, beside, source):
                 beginning = f"set({name})" if isinstance(value, cst.List) and value.elements else "set()"
                 body.insert(index + 1, cst.parse_statement(f"{beside} = {beginning}"))
                 yield Rewrite(f"a set beside the list `{name}`", with_body(function, block, body))
 
 
-def _with_set(block: Block, index: int, name: str, beside: str) -> list[cst.BaseStatement] | None:
+def _with_set(block: Block, index: int, name: str, beside: str, source: Source) -> list[cst.BaseStatement] | None:
     """Return the block with the set kept up to date and asked; None where no loop both grows and asks the list."""
     statements = list(block.node.body)
     changed: list[tuple[cst.BaseStatement, ...]] = []
     last, worth = -1, False
     for statement in statements[index + 1 :]:
+        if not _only_read(syntax(statement), name, source):
+            break
         new = flat(rewritten(statement, lambda node: _mirrored(node, name, beside)))
         trees = [syntax(part) for part in new]
-        if not all(_only_read(tree, name) for tree in trees):
-            break
         if any(_asked(tree, beside) for tree in trees):
             last = len(changed)
             worth = worth or any(_grows_and_asks_in_loop(tree, beside) for tree in trees)
@@ -97,9 +97,14 @@ def _with_set(block: Block, index: int, name: str, beside: str) -> list[cst.Base
 
 def _mirrored(node: cst.CSTNode, name: str, beside: str) -> Replacement:
     """Ask the set instead of the list, and add to it what is appended."""
-    if isinstance(node, cst.ComparisonTarget) and isinstance(node.operator, cst.In | cst.NotIn):
-        if isinstance(node.comparator, cst.Name) and node.comparator.value == name:
-            return node.with_changes(comparator=node.comparator.with_changes(value=beside))
+    if isinstance(node, cst.Comparison):
+        target = node.comparisons[-1]  # another one's list is compared with what follows, too
+        match target:
+            case cst.ComparisonTarget(operator=cst.In() | cst.NotIn(), comparator=cst.Name(value=asked)) if (
+                asked == name
+            ):
+                new = target.with_changes(comparator=target.comparator.with_changes(value=beside))
+                return node.with_changes(comparisons=[*node.comparisons[:-1], new])
     elif isinstance(node, cst.SimpleStatementLine | cst.SimpleStatementSuite):
         added = [_added(small, name, beside) for small in node.body]
         if isinstance(node, cst.SimpleStatementLine) and len(added) == 1 and added[0]:
@@ -125,13 +130,13 @@ def _added(small: cst.BaseSmallStatement, name: str, beside: str) -> cst.Expr | 
     return None
 
 
-def _only_read(tree: ast.AST, name: str) -> bool:
-    """Whether the list is only appended to (as a statement, mirrored), read, or given away in leaving the function."""
+def _only_read(tree: ast.AST, name: str, source: Source) -> bool:
+    """Whether the list is only appended to (as a statement), read, or given away in leaving the function."""
     above = parents(tree)
-    return all(_reads(use, above) for use in uses(tree, name))
+    return all(_reads(use, above, source) for use in uses(tree, name))
 
 
-def _reads(use: ast.Name, above: dict[ast.AST, ast.AST]) -> bool:
+def _reads(use: ast.Name, above: dict[ast.AST, ast.AST], source: Source) -> bool:
     parent = above[use]
     match parent:
         case ast.Attribute(attr="append"):
@@ -143,7 +148,7 @@ def _reads(use: ast.Name, above: dict[ast.AST, ast.AST]) -> bool:
             return isinstance(above[parent], ast.Return)
         case ast.Return():
             return True
-    return reads(use, above)
+    return reads(use, above, source)
 
 
 def _asked(tree: ast.AST, beside: str) -> bool:

@@ -1,15 +1,18 @@
 """An attribute looked up in each turn of a loop is looked up once, before it, and kept in a local name.
 
 Assumes that the look-up has no effect and gives the same object throughout the loop. So a dotted name is left alone
-where its base is bound in the loop, where one of its attributes is assigned in this function or (outside constructors)
-anywhere in the module, and, if it is data and not called, where the loop calls into its base or lets other code run. A
-look-up that the loop may never reach is hoisted only from a module or from a list, dict, set or the like made in this
-function: it might not exist. A loop over nothing now looks up once.
+where its base is bound in the loop, declared global anywhere or `sys`, whose streams are redirected; where one of its
+attributes is assigned in this function or (outside constructors) anywhere in the module, be it by `setattr`; where the
+loop opens an object's `__dict__`; where it yields, or calls a method that this module does not define, and so could put
+another `a.b` where `a.b.c` is read; and, if it is data and not called, where the loop calls into its base or lets other
+code run. A look-up that the loop may never reach is hoisted only from a module or from a list, dict, set or the like
+made in this function: it might not exist. A loop over nothing now looks up once.
 """
 
 from __future__ import annotations
 
 import ast
+import sys
 from collections import Counter
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -21,13 +24,14 @@ from omniperf.agents.arms.pattern.syntax import (
     binding,
     blocks,
     bound_names,
-    code,
+    expression,
     flat,
     rewritten,
     stored_attributes,
     syntax,
     with_body,
 )
+from omniperf.agents.arms.pattern.uses import origin
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -66,8 +70,10 @@ def roots(numbers, keep):
 """
 EXAMPLE_CALLS = ("roots([4, -1, 9], set())", "roots((), set())")
 
-_CONTAINERS = ("list(", "dict(", "set(", "bytearray(", "deque(", "defaultdict(", "Counter(", "collections.")
+_CONTAINERS = {"bytearray", "dict", "list", "set"}
 _DISPLAYS = (cst.List, cst.Dict, cst.Set, cst.ListComp, cst.DictComp, cst.SetComp, cst.SimpleString)
+# Modules whose data nobody changes while a program runs, as `sys.stdout` is and a module of settings may be.
+_STEADY = (sys.stdlib_module_names - {"sys"}) | {"numpy", "torch", "triton"}
 _JUMPS = (ast.Break, ast.Continue, ast.Return, ast.Raise)
 _SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.ClassDef, ast.Lambda)
 
@@ -88,7 +94,7 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
         for index, loop in enumerate(block.node.body):
             if not isinstance(loop, cst.For | cst.While):
                 continue
-            containers = _containers((*block.before, *block.node.body[:index]), bindings)
+            containers = _containers((*block.before, *block.node.body[:index]), bindings, source)
             chains = _hoistable(loop, source, stored, containers, owners)
             if chains:
                 listed = ", ".join(f"`{chain}`" for chain in chains)
@@ -97,14 +103,22 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
                 yield Rewrite(f"{listed} looked up before the loop", with_body(function, block, body))
 
 
-def _containers(before: tuple[cst.BaseStatement, ...], bindings: Counter[str]) -> set[str]:
+def _containers(before: tuple[cst.BaseStatement, ...], bindings: Counter[str], source: Source) -> set[str]:
     """Return the names that the function binds only to containers, made on the way to the loop."""
     made: Counter[str] = Counter()
     for statement in before:
         name, value = binding(statement) or ("", None)
-        if value is not None and (isinstance(value, _DISPLAYS) or code(value).startswith(_CONTAINERS)):
+        if isinstance(value, _DISPLAYS) or (isinstance(value, cst.Call) and _makes_container(value, source)):
             made[name] += 1
     return {name for name, count in made.items() if count == bindings[name]}
+
+
+def _makes_container(call: cst.Call, source: Source) -> bool:
+    called = expression(call.func)
+    if isinstance(called, ast.Name) and called.id in _CONTAINERS:
+        return source.builtin(called.id)
+    module, name = origin(called, source) or ("", "")
+    return module == "collections" and name in {"Counter", "OrderedDict", "defaultdict", "deque"}
 
 
 def _owners(function: ast.AST) -> dict[str, str]:
@@ -137,14 +151,49 @@ def _hoistable(
     found = []
     for chain, use in _chains(tree).items():
         base, *attributes = chain.split(".")
-        if bound[base] or stored.intersection(attributes):
+        if bound[base] or base in source.shared or stored.intersection(attributes):
             continue
-        module = base in source.modules
+        if source.modules.get(base) == "sys" or (base not in containers and ("*" in stored or _opens_namespace(tree))):
+            continue
+        module = source.modules.get(base, "").partition(".")[0] in _STEADY or (use.called and base in source.modules)
+        if len(attributes) > 1 and not module and base not in containers and _may_rebind(tree, chain, owners, source):
+            continue
         if not use.called and not module and not disturbed.isdisjoint((base, "")):
             continue
         if use.certain or module or base in containers:
             found.append(chain)
     return [chain for chain in found if not chain.startswith(tuple(f"{shorter}." for shorter in found))]
+
+
+def _opens_namespace(loop: ast.AST) -> bool:
+    """Whether the loop takes hold of an object's attributes as a dict, which may be changed under any name."""
+    return any(
+        (isinstance(node, ast.Attribute) and node.attr == "__dict__")
+        or (isinstance(node, ast.Name) and node.id in {"vars", "setattr", "delattr"})
+        for node in ast.walk(loop)
+    )
+
+
+def _may_rebind(loop: ast.AST, chain: str, owners: dict[str, str], source: Source) -> bool:
+    """Whether a call in the loop may put another object where `a.b` of `a.b.c` is.
+
+    Only a method of `a` or whoever is given `a` can; a method that this module defines is known by what it assigns.
+    """
+    base, held = chain.partition(".")[0], chain.rpartition(".")[0]
+    defined = {node.name for node in ast.walk(source.tree) if isinstance(node, ast.FunctionDef)}
+    for node in ast.walk(loop):
+        if isinstance(node, ast.Yield | ast.YieldFrom | ast.Await):
+            return True
+        if isinstance(node, ast.Call):
+            given = (*node.args, *(keyword.value for keyword in node.keywords))
+            if any(isinstance(argument, ast.Name) and argument.id == base for argument in given):
+                return True
+            if isinstance(node.func, ast.Name) and owners.get(node.func.id) == base:
+                return True
+            owner, _, method = (_dotted(node.func) or "").rpartition(".")
+            if owner and held.startswith(f"{owner}.") and method not in defined:
+                return True
+    return False
 
 
 def _disturbed(loop: ast.AST, owners: dict[str, str]) -> set[str]:

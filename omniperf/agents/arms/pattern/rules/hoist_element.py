@@ -8,6 +8,7 @@ the container (`for row in range(len(table))`), or the loop's own iterable or a 
 from __future__ import annotations
 
 import ast
+from functools import partial
 from typing import TYPE_CHECKING
 
 import libcst as cst
@@ -20,15 +21,14 @@ from omniperf.agents.arms.pattern.syntax import (
     elements,
     expression,
     private_local,
-    scoped_mentions,
     syntax,
     with_body,
     with_element,
 )
-from omniperf.agents.arms.pattern.uses import COMPREHENSIONS, SCOPES, kinds, only_read, unchanged_in
+from omniperf.agents.arms.pattern.uses import COMPREHENSIONS, SCOPES, kinds, unchanged_in
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from omniperf.agents.arms.pattern.source import Source
 
@@ -62,15 +62,17 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     twin = syntax(function).body[0]
     assert isinstance(twin, ast.FunctionDef | ast.AsyncFunctionDef)
     known = {name for name, kind in kinds(twin, source).items() if kind in {"list", "tuple", "dict"}}
+    bindings = bound_names(twin)
     for block in blocks(function):
         for index, loop in enumerate(block.node.body):
             if not isinstance(loop, cst.For | cst.While):
                 continue
             tree = syntax(loop).body[0]
             for name, key in _read(tree, known):
-                if not private_local(function, name) or scoped_mentions(tree, key) or scoped_mentions(tree, name):
-                    continue
-                if not unchanged_in(tree, twin, name, source) or not _surely_there(block, index, name, key):
+                if not private_local(function, name) or not private_local(function, key) or not bindings[key]:
+                    continue  # a key of the module's may be bound anew by whatever is called
+                left_alone = partial(unchanged_in, function=twin, name=name, source=source)
+                if not left_alone(tree) or not _surely_there(block, index, name, key, left_alone):
                     continue
                 element = source.fresh(f"{name}_{key}")
                 made = cst.ensure_type(cst.parse_statement(f"{element} = {name}[{key}]"), cst.SimpleStatementLine)
@@ -96,7 +98,8 @@ def _read(tree: ast.stmt, known: set[str]) -> list[tuple[str, str]]:
     return list(found)
 
 
-def _surely_there(block: Block, index: int, name: str, key: str) -> bool:
+def _surely_there(block: Block, index: int, name: str, key: str, left_alone: Callable[[ast.AST], bool]) -> bool:
+    """Whether there is such an element before the loop; `left_alone` says whether a part leaves the container so."""
     loop = block.node.body[index]
     if isinstance(loop, cst.For):
         gone_through = expression(loop.iter)
@@ -106,12 +109,24 @@ def _surely_there(block: Block, index: int, name: str, key: str) -> bool:
         tree = syntax(statement)
         if bound_names(tree)[name] or bound_names(tree)[key]:
             return False
-        if isinstance(statement, cst.SimpleStatementLine) and _certain(tree) and elements(tree, name, key):
-            return not any(isinstance(one.ctx, ast.Del) for one in elements(tree, name, key))
-        if not only_read(tree, name):
+        if _stores(tree, name, key):
+            return True
+        if not left_alone(tree):
             return False
+        if isinstance(statement, cst.SimpleStatementLine) and _certain(tree) and elements(tree, name, key):
+            return True
     around = block.enclosing[-1] if block.enclosing else None
-    return isinstance(around, cst.For) and around.body is block.node and _goes_through(around, name, key)
+    if not isinstance(around, cst.For) or around.body is not block.node:
+        return False
+    return left_alone(syntax(around)) and _goes_through(around, name, key)
+
+
+def _stores(tree: ast.Module, name: str, key: str) -> bool:
+    """Whether a statement does nothing after it has stored the element."""
+    match tree.body:
+        case [ast.Assign(targets=[ast.Subscript(value=ast.Name(id=base), slice=place)])]:
+            return base == name and ast.unparse(place) == key
+    return False
 
 
 def _certain(tree: ast.AST) -> bool:
@@ -124,7 +139,7 @@ def _goes_through(loop: cst.For, name: str, key: str) -> bool:
     """Whether a loop binds the key to each index, or each key of a dict, in turn."""
     tree = syntax(loop).body[0]
     assert isinstance(tree, ast.For)
-    if bound_names(tree)[key] != 1 or bound_names(tree)[name] or not only_read(tree, name):
+    if bound_names(tree)[key] != 1:
         return False
     match tree:
         case ast.For(target=ast.Name(id=bound), iter=ast.Call(func=ast.Name(id="range"), args=[counted])):

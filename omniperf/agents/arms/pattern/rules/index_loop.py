@@ -1,7 +1,7 @@
 """`for i in range(len(xs))` with `xs[i]` in its body looks every element up; going through `xs` hands it over.
 
 What is gone through is a list, tuple or str, stays as it is while the loop runs, and is only read at `i`; `i` itself
-is bound by the loop alone. Nested functions that see either disqualify, for they look later.
+is a local that the loop alone binds. Nested functions that see either disqualify, for they look later.
 """
 
 from __future__ import annotations
@@ -77,7 +77,9 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
         index = cst.ensure_type(loop.target, cst.Name).value
         counted = cst.ensure_type(cst.ensure_type(loop.iter, cst.Call).args[0].value, cst.Call)
         name = cst.ensure_type(counted.args[0].value, cst.Name).value
-        if known.get(name) not in {"list", "tuple", "str"} or not private_local(function, name):
+        if known.get(name) not in {"list", "tuple", "str"}:
+            continue
+        if not private_local(function, name) or not private_local(function, index):
             continue
         if not _only_looks(loop, index, name) or not unchanged_in(syntax(loop).body[0], twin, name, source):
             continue

@@ -53,8 +53,10 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     twin = syntax(function).body[0]
     assert isinstance(twin, ast.FunctionDef | ast.AsyncFunctionDef)
     known = kinds(twin, source)
-    for found in m.findall(function.body, _ASKED):
-        target = cst.ensure_type(found, cst.ComparisonTarget)
+    for found in m.findall(function.body, m.Comparison()):
+        target = cst.ensure_type(found, cst.Comparison).comparisons[-1]  # another's keys are compared with what follows
+        if not m.matches(target, _ASKED):
+            continue
         inner = target.comparator
         while isinstance(inner, cst.Call):
             inner = inner.func.value if isinstance(inner.func, cst.Attribute) else inner.args[0].value

@@ -13,7 +13,7 @@ from typing import TYPE_CHECKING
 import libcst as cst
 
 from omniperf.agents.arms.pattern.rules import Rewrite
-from omniperf.agents.arms.pattern.syntax import blocks, flat, private_local, rewritten, syntax, with_body
+from omniperf.agents.arms.pattern.syntax import blocks, bound_names, flat, private_local, rewritten, syntax, with_body
 from omniperf.agents.arms.pattern.uses import COMPREHENSIONS, LOOPS, Function, kinds, unchanged_in
 
 if TYPE_CHECKING:
@@ -59,9 +59,13 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
         for index, statement in enumerate(block.node.body):
             if not isinstance(statement, cst.For | cst.While | cst.SimpleStatementLine):
                 continue
+            if len(syntax(statement).body) != 1:  # `a; b`: what one part leaves alone, the other may change
+                continue
             tree = syntax(statement).body[0]
             for name in listed:
                 if not _asked_in_turns(tree, name) or not private_local(function, name):
+                    continue
+                if not _bound_before(twin, (*block.before, *block.node.body[:index]), name):
                     continue
                 if unchanged_in(tree, twin, name, source):
                     beside = source.fresh(f"{name}_set")
@@ -71,6 +75,21 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
                         *block.node.body[index + 1 :],
                     ]
                     yield Rewrite(f"a set of `{name}` asked", with_body(function, block, body))
+
+
+def _bound_before(function: Function, before: tuple[cst.BaseStatement, ...], name: str) -> bool:
+    """Whether a name is bound whatever way was taken: a parameter, or bound by a statement of a block around."""
+    given = function.args
+    if any(name == parameter.arg for parameter in (*given.posonlyargs, *given.args, *given.kwonlyargs)):
+        return True
+    pending: list[ast.stmt] = [one for statement in before for one in syntax(statement).body]
+    while pending:
+        one = pending.pop()
+        if isinstance(one, ast.Assign | ast.AnnAssign) and bound_names(one)[name]:
+            return True
+        if isinstance(one, ast.With):
+            pending.extend(one.body)
+    return False
 
 
 def _with_set(statement: cst.BaseStatement, name: str, beside: str) -> tuple[cst.BaseStatement, ...]:

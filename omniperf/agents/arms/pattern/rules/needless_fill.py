@@ -1,7 +1,8 @@
 """Filling an array with what it already holds, or with what the next statement overwrites, writes its memory twice.
 
 The array is made in this block, by torch or numpy. A fill goes where nothing was done with the array since it was made
-with the same constant, or where the next thing done with it writes every element and reads none.
+with the same constant, or where the next thing done with it writes every element and reads none. Its elements must be
+numbers by their dtype: 0.0 in an array of objects is not the 0 that was there, and a text takes "0" for "".
 """
 
 from __future__ import annotations
@@ -53,7 +54,7 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     """Yield one rewrite for each fill that changes nothing that is ever read."""
     for block in blocks(function):
         for made in allocations(function, block, source):
-            if (at := _needless(block, made, source)) is not None:
+            if made.numeric and (at := _needless(block, made, source)) is not None:
                 statement = block.node.body[at]
                 body = [*block.node.body[:at], *block.node.body[at + 1 :]]
                 yield Rewrite(f"without `{code(statement).strip()}`", with_body(function, block, body))

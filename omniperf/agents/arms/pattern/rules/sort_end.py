@@ -3,8 +3,9 @@
 The same element is taken among equals: sorting is stable, so `[0]` is the first of the least (`min`, and `max` for a
 reversed sort) and `[-1]` the last of the greatest, which `max` finds when it reads backwards. `heapq.nsmallest(n, x)`
 is `sorted(x)[:n]` by its documentation. Assumes that an end is not taken from nothing where the caller minds the kind
-of error (IndexError becomes ValueError; a function that names IndexError is left alone), and that a variable `n` in
-`[:n]` is neither negative nor None.
+of error (IndexError becomes ValueError; in a `try` or `with`, and where a function names IndexError, it is left alone),
+and that a variable `n` in `[:n]` is neither negative nor None. Backwards, `key` is called in another order, so that it
+must be known to only answer.
 """
 
 from __future__ import annotations
@@ -15,8 +16,9 @@ import libcst as cst
 import libcst.matchers as m
 from libcst.helpers import parse_template_expression
 
+from omniperf.agents.arms.pattern.purity import function_answers
 from omniperf.agents.arms.pattern.rules import Rewrite
-from omniperf.agents.arms.pattern.syntax import code, mentions, replaced, syntax
+from omniperf.agents.arms.pattern.syntax import code, expression, mentions, replaced, syntax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -45,6 +47,7 @@ def ends(words, n):
 """
 EXAMPLE_CALLS = ('ends(["bb", "a", "c", "dd"], 2)', 'ends(("b", "a"), 5)', 'ends({"x": 1}, 0)')
 
+_GUARDS = m.OneOf(m.Try(), m.TryStar(), m.With())
 _SORTED = m.Subscript(
     value=m.Call(func=m.Name("sorted")), slice=[m.SubscriptElement(slice=m.OneOf(m.Index(), m.Slice()))]
 )
@@ -56,6 +59,7 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
         return
     tree = syntax(function)
     minds_the_error = mentions(tree, "IndexError") or mentions(tree, "LookupError")
+    guarded = {found for around in m.findall(function.body, _GUARDS) for found in m.findall(around, _SORTED)}
     for found in m.findall(function.body, _SORTED):
         subscript = cst.ensure_type(found, cst.Subscript)
         call, place = cst.ensure_type(subscript.value, cst.Call), subscript.slice[0].slice
@@ -66,18 +70,20 @@ def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
         prelude: tuple[str, ...] = ()
         if isinstance(place, cst.Slice):
             count, heapq = _first(place), source.local_name("heapq")
-            if count is None or (heapq is None and source.bound["heapq"]):
+            if count is None or (heapq is None and source.bound["heapq"]) or not _either_order(count, values):
                 continue
             prelude = () if heapq else ("import heapq",)
             function_name = f"{heapq or 'heapq'}.{'nlargest' if descending else 'nsmallest'}"
             new = parse_template_expression(f"{function_name}({{n}}, {{values}})", n=count, values=_alone(values))
-        elif minds_the_error or (end := _end(place)) is None:
+        elif minds_the_error or subscript in guarded or (end := _end(place)) is None:
             continue
         elif end == 0:
             new = parse_template_expression("max({v})" if descending else "min({v})", v=values)
-        else:
+        elif key is None or function_answers(expression(key.value), source):
             backwards = "min(reversed(list({v})))" if descending else "max(reversed(list({v})))"
             new = parse_template_expression(backwards, v=values)
+        else:
+            continue
         changed = cst.ensure_type(new, cst.Call)
         if key is not None:
             args = [*changed.args[:-1], changed.args[-1].with_changes(comma=_COMMA), key]
@@ -111,6 +117,12 @@ def _alone(values: cst.BaseExpression) -> cst.BaseExpression:
     if isinstance(values, cst.GeneratorExp) and not values.lpar:
         return values.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
     return values
+
+
+def _either_order(count: cst.BaseExpression, values: cst.BaseExpression) -> bool:
+    """Whether making the values leaves the count as it is, which is now looked up first."""
+    acting = m.findall(values, m.Call() | m.NamedExpr() | m.Await() | m.Yield())
+    return isinstance(count, cst.Integer) or not acting
 
 
 def _end(place: cst.BaseSlice) -> int | None:

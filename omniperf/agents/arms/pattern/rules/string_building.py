@@ -1,6 +1,7 @@
 """`s += part` in a loop copies the string whenever something else holds it; collect the parts and join them once.
 
-Assumes that every part is a str: `join` refuses the object whose `__radd__` would have let it pass.
+Assumes that every part is a str: `join` refuses the object whose `__radd__` would have let it pass. It refuses it later
+than `+=` does, so a part whose TypeError might be caught where it is added stays.
 """
 
 from __future__ import annotations
@@ -52,6 +53,12 @@ def table(rows):
 EXAMPLE_CALLS = ("table([[1, 2], [], ['x']])", "table([])")
 
 
+_OTHER_ERRORS = {
+    "ArithmeticError", "AttributeError", "EOFError", "IndexError", "KeyError", "LookupError", "OSError", "RuntimeError",
+    "StopIteration", "UnicodeError", "ValueError",
+}  # fmt: skip
+
+
 def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
     """Yield one rewrite for each string that starts as a literal and only grows until the loops are over."""
     for block in blocks(function):
@@ -83,7 +90,7 @@ def _collected(
     for statement in statements[index + 1 :]:
         new = flat(rewritten(statement, lambda node: _appended(node, name, parts)))
         trees = [syntax(part) for part in new]
-        if any(mentions(tree, name) for tree in trees):
+        if any(mentions(tree, name) or _catches(tree, parts) for tree in trees):
             break
         if any(mentions(tree, parts) for tree in trees):
             last = len(collected)
@@ -102,6 +109,24 @@ def _collected(
         cst.SimpleStatementLine([joined]),
         *statements[index + last + 2 :],
     ]
+
+
+def _catches(tree: ast.AST, parts: str) -> bool:
+    """Whether a part is added where the TypeError of what is no str might be caught."""
+    for node in ast.walk(tree):
+        match node:
+            case ast.Try(body=body, handlers=handlers) | ast.TryStar(body=body, handlers=handlers):
+                if any(mentions(inner, parts) for inner in body) and not all(map(_of_other_errors, handlers)):
+                    return True
+            case ast.With(items=items) if mentions(node, parts):
+                if any("suppress" in ast.unparse(item.context_expr) for item in items):
+                    return True
+    return False
+
+
+def _of_other_errors(handler: ast.ExceptHandler) -> bool:
+    caught = handler.type.elts if isinstance(handler.type, ast.Tuple) else [handler.type]
+    return all(isinstance(one, ast.Name) and one.id in _OTHER_ERRORS for one in caught)
 
 
 def _appended(node: cst.CSTNode, name: str, parts: str) -> cst.CSTNode:
