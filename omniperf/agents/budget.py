@@ -16,8 +16,9 @@ if TYPE_CHECKING:
 class BudgetExhaustedError(Exception):
     """A limit of the attempt is reached, or the next call could pass it; `limit` names it."""
 
-    def __init__(self, limit: str, value: float, used: float | None = None) -> None:
-        said = "is reached" if used is None else f"could be passed by the next call ({used:,.10g} used)"
+    def __init__(self, limit: str, value: float, used: float | None = None, said: str = "is reached") -> None:
+        if used is not None:
+            said = f"could be passed by the next call ({used:,.10g} used)"
         super().__init__(f"the attempt's limit of {value:,.10g} {limit} {said}")
         self.limit = limit
 
@@ -55,12 +56,19 @@ class Budget:
             raise BudgetExhaustedError("minutes", self.limits.minutes)
 
     def reserve(self, sent: int, output: int, price: Price | None) -> None:
-        """Raise BudgetExhaustedError unless a call of at most this size fits in what is left."""
+        """Raise BudgetExhaustedError unless a call of at most this size fits in what is left.
+
+        A call that is longer than any whose price is known does not: what it costs may be anything.
+        """
         self.check_time()
         if self.tokens.total + sent + output > self.limits.tokens:
             raise BudgetExhaustedError("tokens", self.limits.tokens, self.tokens.total)
-        most = price.most(sent, output) if price else None
-        if self.usd is not None and most is not None and self.usd + most > self.limits.usd:
+        if price is None:
+            return
+        if (most := price.most(sent, output)) is None:
+            said = f"could be passed by the next call, whose price at {sent:,} tokens is not known"
+            raise BudgetExhaustedError("USD", self.limits.usd, said=said)
+        if self.usd is not None and self.usd + most > self.limits.usd:
             raise BudgetExhaustedError("USD", self.limits.usd, round(self.usd, 4))
 
     def charge(self, tokens: Tokens, price: Price | None) -> None:

@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import math
 import time
+from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from omniperf.agents.protocol import Outcome
 from omniperf.agents.providers.backoff import as_infra, patiently
-from omniperf.agents.providers.protocol import CallError, Tokens
+from omniperf.agents.providers.protocol import BYTES_PER_TOKEN, CallError, Tokens
 from omniperf.agents.toolset import TOOLS, Toolset
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
@@ -16,7 +18,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from omniperf.agents.prices import PriceFile
+    from omniperf.agents.prices import Price, PriceFile
     from omniperf.agents.protocol import Session
     from omniperf.agents.providers.protocol import Item, Provider, Reply
 
@@ -27,8 +29,6 @@ SYSTEM = (
 )
 NUDGE = "You called no tool. Go on with a tool call, or call `finish` if you are done."
 CUT = "Your reply was cut off at its longest before it called a tool. Go on, and write less at once."
-
-_BYTES_PER_TOKEN = 3  # of JSON that was not sent before; an estimate on the safe side for code and English
 
 
 class Loop:
@@ -44,7 +44,8 @@ class Loop:
         self._trajectory = Journal(session.folder / "trajectory.jsonl")
         self._new: list[Item] = []  # what the next request adds to those before
         self._known = (Tokens(), 0)  # of the last call, and the bytes that were sent and answered by then
-        self._price = prices.of(provider.model)
+        asked = prices.of(provider.model)
+        self._answering = [asked] if asked else []  # the prices of the models that may answer the next call
 
     def run(self) -> Outcome:
         """Work until the model finishes. Raises BudgetExhaustedError, and InfraError where the provider fails."""
@@ -77,16 +78,17 @@ class Loop:
         """One reply, paid for and kept. Raises CallError and BudgetExhaustedError."""
         budget, started = self._session.budget, time.monotonic()
         tokens, size = self._known
-        sent = tokens.total + (len(self._talk) - size) // _BYTES_PER_TOKEN + 1
+        sent = tokens.total + (len(self._talk) - size) // BYTES_PER_TOKEN + 1
 
         def call() -> Reply:
-            budget.reserve(sent, self._max_output, self._price)
+            budget.reserve(sent, self._max_output, self._dearest(sent, self._max_output))
             self._trajectory.write("request", items=self._new, bytes=len(self._talk), max_output=self._max_output)
             self._new = []
-            return self._provider.send(self._talk, self._max_output, max(1.0, budget.seconds_left))
+            return self._provider.send(self._talk, self._max_output, budget.seconds_left)
 
-        reply = patiently(call, lambda: budget.seconds_left, self._failed)
-        used = reply.tokens or Tokens(sent, output=len(str(reply.items)) // _BYTES_PER_TOKEN)
+        reply = patiently(call, lambda error, wait: self._failed(error, wait, sent))
+        written = len(str(reply.items).encode("utf-8", "replace"))
+        used = reply.tokens or Tokens(sent, output=written // BYTES_PER_TOKEN)
         self._trajectory.write(
             "reply",
             model=reply.model,
@@ -96,7 +98,12 @@ class Loop:
             tokens=used.__dict__,
             estimated=reply.tokens is None,
         )
-        self._charge(used, reply.model)
+        if reply.model and reply.model not in self._session.models:
+            self._session.models.append(reply.model)
+        price = self._prices.of(reply.model, self._provider.model)
+        if price and price not in self._answering:
+            self._answering.append(price)
+        self._charge(used, price, reply.model or self._provider.model)
         self._talk.add(reply.items)
         self._known = (used, len(self._talk))
         return reply
@@ -106,27 +113,42 @@ class Loop:
         self._new += items
         self._talk.add(items)
 
-    def _charge(self, tokens: Tokens, model: str) -> None:
-        """Count a call against the budget, at the price of the model that says it answered."""
+    def _dearest(self, sent: int, output: int) -> Price | None:
+        """Of the prices that a call of this size may have, the highest, or one that is not known for its length."""
+
+        def most(price: Price) -> float:
+            usd = price.most(sent, output)
+            return math.inf if usd is None else usd
+
+        return max(self._answering, key=most, default=None)
+
+    def _charge(self, tokens: Tokens, price: Price | None, name: str) -> None:
+        """Count a call of the model of that name against the budget."""
         session = self._session
-        if model and model not in session.models:
-            session.models.append(model)
-            self._price = self._prices.of(model, self._provider.model)
         priced = session.budget.usd is not None
-        session.budget.charge(tokens, self._price)
+        session.budget.charge(tokens, price)
         if priced and session.budget.usd is None:
-            name = model or self._provider.model
             text = f"no price is known for {name} at {tokens.sent:,} tokens: tokens are counted, USD is not"
             session.journal.write("warning", text=text)
             session.emit(Event("agent", text, {}))
 
-    def _failed(self, error: CallError, wait: float) -> None:
-        """Keep what a failed call was; time spent waiting for a provider is not the agent's."""
-        fields = {"failure": error.kind, "detail": str(error), "wait": round(wait, 3)}
+    def _failed(self, error: CallError, wait: float, sent: int) -> None:
+        """Keep what a failed call was and what it cost. Raises BudgetExhaustedError where the minutes are over.
+
+        A reply that broke off is estimated, so that the reservation of the next try sees it: all that was `sent`, where
+        the server had not counted it, and what had streamed, which is no more than was asked for. Time spent waiting
+        for a provider is not the agent's.
+        """
+        fields: dict[str, object] = {"failure": error.kind, "detail": str(error), "wait": round(wait, 3)}
+        used = error.tokens
+        if used is not None:
+            used = replace(used, input=used.input if used.sent else sent, output=min(used.output, self._max_output))
+            fields |= {"tokens": used.__dict__, "estimated": True}
         self._trajectory.write("failed", **fields)
         self._session.journal.write("call-failed", **fields)
-        if error.tokens is not None:
-            self._charge(error.tokens, "")
+        if used is not None:
+            self._charge(used, self._dearest(used.sent, used.output), self._provider.model)
+        self._session.budget.check_time()
         if wait:
             self._session.budget.waited += wait
             self._session.emit(Event("agent", f"waiting {wait:.0f} s for {self._provider.name} ({error.kind})", {}))

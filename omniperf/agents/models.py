@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import time
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
@@ -17,11 +18,13 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omniperf.agents.protocol import Outcome, Session
-    from omniperf.agents.providers.protocol import Provider
+    from omniperf.agents.providers.protocol import Provider, Reply
     from omniperf.results.events import Emit
 
 MAX_OUTPUT = 16_384  # tokens of one reply
 _PATIENCE = 30.0  # seconds that the first, smallest call may take, waits included
+# What Chat answers where the output of that call is too little for a model's thoughts.
+_NO_ROOM = "model output limit was reached"
 
 
 class _ModelAgent:
@@ -56,9 +59,15 @@ class _ModelAgent:
         def waiting(error: CallError, seconds: float) -> None:
             emit(Event("preflight", f"{error.kind}, waiting {seconds:.0f} s", {"transient": True}))
 
+        def ask() -> Reply:
+            return provider.send(talk, self.least_output, deadline - time.monotonic())
+
+        deadline = time.monotonic() + _PATIENCE
         try:
-            patiently(lambda: provider.send(talk, self.least_output, _PATIENCE), lambda: _PATIENCE, waiting)
+            patiently(ask, waiting, deadline)
         except CallError as error:
+            if _NO_ROOM in str(error):  # the model was there, and had begun
+                return
             raise as_infra(error, provider.name, provider.model, self.key_variable) from None
         finally:
             provider.close()
@@ -71,9 +80,8 @@ class _ModelAgent:
             known = " or ".join(self.apis)
             raise UsageError(f"The agent {name!r} speaks no API {api!r}.", f"It takes --api {known}." if known else "")
         base_url = options.get("base_url") or None
-        parts = urlsplit(base_url or "https://localhost")
-        if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
-            raise UsageError("--base-url must be an http(s) URL without a user or password.", "Keys go into variables.")
+        if base_url is not None:
+            _check_url(base_url)
         if not (key := os.environ.get(self.key_variable, "").strip()):
             raise UsageError(f"The agent {name!r} needs a key in {self.key_variable}.", "Set that variable.")
         if not key.isascii() or not key.isprintable():
@@ -113,6 +121,19 @@ class OpenAIAgent(_ModelAgent):
         from omniperf.agents.providers.openai_responses import OpenAIResponses
 
         return OpenAIResponses(model, key, base_url)
+
+
+def _check_url(text: str) -> None:
+    """Raise UsageError unless a client takes the URL, which may hold a password by mistake and is not repeated."""
+    import httpx2
+
+    try:
+        parts = urlsplit(text)
+        _ = parts.port, httpx2.URL(text)  # each of them refuses some of what the other lets pass
+    except (ValueError, httpx2.InvalidURL):
+        raise UsageError("--base-url is not a valid URL.", "Write it as http(s)://HOST[:PORT][/PATH].") from None
+    if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
+        raise UsageError("--base-url must be an http(s) URL without a user or password.", "Keys go into variables.")
 
 
 def _max_output(options: Mapping[str, str]) -> int:

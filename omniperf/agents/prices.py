@@ -56,7 +56,10 @@ class Price(Model):
         return sum(count * rate for count, rate in shares) / 1e6
 
     def most(self, sent: int, output: int) -> float | None:
-        """USD that a call of this size can cost at most: nothing read from a cache, everything written to one."""
+        """USD that a call of this size can cost at most: nothing read from a cache, everything written to one.
+
+        None for a request longer than any whose price is known: by the last tier it could cost more than is said.
+        """
         tier = self._tier(sent)
         if tier is None:
             return None

@@ -7,6 +7,8 @@ model) with one word. Everything that it was sent is in `calls`.
 from __future__ import annotations
 
 import json
+import math
+import time
 from contextlib import suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
@@ -28,7 +30,10 @@ class Say:
     stop: str = ""  # "length" or "refusal"
     usage: tuple[int, int, int, int] | None = USAGE
     cut: bool = False  # the connection breaks in the middle
-    trouble: str = ""  # an error inside the stream, of this type
+    stall: float = 0.0  # seconds of silence in the middle
+    pings: float = 0.0  # seconds of pings in the middle
+    model: str = ""  # that says it answered; the server's own where there is none
+    trouble: str | int = ""  # an error inside the stream, of this type or code
     thinking: str = ""
 
 
@@ -42,8 +47,17 @@ class Fail:
     headers: dict[str, str] = field(default_factory=dict)
 
 
-Step = Say | Fail
 Event = tuple[str, Any]
+
+
+@dataclass(frozen=True)
+class Raw:
+    """A stream of these events, whatever they are."""
+
+    events: tuple[Event, ...]
+
+
+Step = Say | Fail | Raw
 
 
 @dataclass(frozen=True)
@@ -98,7 +112,11 @@ class _Handler(BaseHTTPRequestHandler):
     protocol_version = "HTTP/1.1"
 
     def do_POST(self) -> None:
-        body = json.loads(self.rfile.read(int(self.headers["content-length"])))
+        try:
+            body = _strictly(self.rfile.read(int(self.headers["content-length"])))
+        except (ValueError, RecursionError) as error:
+            self._plain(400, {"error": {"type": "invalid_request_error", "message": f"invalid JSON: {error}"}}, {})
+            return
         call = Call(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
         routes: dict[str, Callable[[Say, str, int], list[Event]]] = {
             "/v1/messages": messages,
@@ -116,7 +134,11 @@ class _Handler(BaseHTTPRequestHandler):
             self._plain(step.status, {"type": "error", "error": error}, step.headers)
             return
         with suppress(BrokenPipeError, ConnectionResetError):  # a client that has had enough
-            self._stream(routes[self.path](step, self.loopback.model, len(self.loopback.calls)), step.cut)
+            if isinstance(step, Raw):
+                self._stream(list(step.events), Say())
+                return
+            turn = len(self.loopback.calls)
+            self._stream(routes[self.path](step, step.model or self.loopback.model, turn), step)
 
     def _plain(self, status: int, value: object, headers: dict[str, str]) -> None:
         data = json.dumps(value).encode()
@@ -126,22 +148,45 @@ class _Handler(BaseHTTPRequestHandler):
         self.end_headers()
         self.wfile.write(data)
 
-    def _stream(self, events: list[Event], cut: bool) -> None:
+    def _stream(self, events: list[Event], how: Say) -> None:
         self.send_response(200)
         self.send_header("content-type", "text/event-stream")
         self.send_header("transfer-encoding", "chunked")
         self.end_headers()
-        for name, value in events[: len(events) // 2] if cut else events:
+        middle = len(events) // 2
+        for number, (name, value) in enumerate(events):
+            if number == middle and how.cut:
+                self.close_connection = True
+                return
+            if number == middle:
+                self._idle(how)
             data = value if isinstance(value, str) else json.dumps(value)
-            line = (f"event: {name}\n" if name else "") + f"data: {data}\n\n"
-            self.wfile.write(b"%x\r\n%s\r\n" % (len(line.encode()), line.encode()))
-        if cut:
-            self.close_connection = True
-            return
+            self._chunk((f"event: {name}\n" if name else "") + f"data: {data}\n\n")
         self.wfile.write(b"0\r\n\r\n")
+
+    def _idle(self, how: Say) -> None:
+        time.sleep(how.stall)
+        end = time.monotonic() + how.pings
+        while time.monotonic() < end:
+            self._chunk('event: ping\ndata: {"type": "ping"}\n\n' if self.path == "/v1/messages" else ": ping\n\n")
+            time.sleep(0.1)
+
+    def _chunk(self, text: str) -> None:
+        self.wfile.write(b"%x\r\n%s\r\n" % (len(text.encode()), text.encode()))
 
     def log_message(self, *arguments: object) -> None:  # type: ignore[override]
         pass
+
+
+def _strictly(body: bytes) -> Any:
+    """JSON as a real server reads it: Python's own parser takes numbers that are none."""
+
+    def number(text: str) -> float:
+        if not math.isfinite(value := float(text)):
+            raise ValueError(f"{text} is no number")
+        return value
+
+    return json.loads(body, parse_constant=number, parse_float=number)
 
 
 def _written(arguments: Any) -> str:
@@ -184,7 +229,7 @@ def messages(step: Say, model: str, turn: int) -> list[Event]:
         ]
         events.append(("content_block_stop", {"type": "content_block_stop", "index": index}))
     if step.trouble:
-        error = {"type": step.trouble, "message": "trouble"}
+        error = {"type": step.trouble, "code": step.trouble, "message": "trouble"}
         return [*events, ("error", {"type": "error", "error": error})]
     stop = {"length": "max_tokens", "refusal": "refusal"}.get(step.stop, "tool_use" if step.calls else "end_turn")
     delta = {"stop_reason": stop, "stop_sequence": None}

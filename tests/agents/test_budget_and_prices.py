@@ -94,6 +94,18 @@ def test_a_call_must_fit_before_it_is_made() -> None:
     budget.reserve(100, 300, PRICE)  # what is not known cannot be capped; tokens are
 
 
+def test_a_call_that_is_longer_than_any_whose_price_is_known_is_not_made() -> None:
+    short = Price(tiers=(Tier(up_to=1000, input=2, output=10),))
+    budget = Budget(Limits())
+    budget.reserve(1000, 10, short)
+    with pytest.raises(BudgetExhaustedError, match="5 USD could be passed by the next call, whose price at 1,001 tok"):
+        budget.reserve(1001, 10, short)
+    budget.charge(Tokens(1001), short)  # it was estimated to be shorter
+    assert budget.usd is None
+    with pytest.raises(BudgetExhaustedError, match="price at 1,002 tokens is not known"):
+        budget.reserve(1002, 10, short)
+
+
 def patch(tree: str) -> Patch:
     return Patch(tree.encode(), tree, (PatchFile(path="a.py", status="modified"),))
 

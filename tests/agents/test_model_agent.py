@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import time
 from collections.abc import Callable, Iterator
 from itertools import pairwise, repeat
 from pathlib import Path
@@ -10,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omniperf.agents.models import OpenAIAgent
 from omniperf.agents.providers import backoff
 from omniperf.errors import InfraError, UsageError
 from omniperf.record import AttemptSpec
@@ -278,6 +280,84 @@ def test_a_model_that_never_stops_runs_into_a_limit_which_is_named(
         assert 0 < result.usage.usd <= 0.4
 
 
+SLOW_REPLIES = [
+    ("it stalls", "chat", Say("I look.", (bash("true"),), stall=60.0)),
+    ("it sends only pings", "anthropic", Say("I look.", (bash("true"),), pings=60.0)),
+]
+
+
+@pytest.mark.parametrize(("what", "api", "reply"), SLOW_REPLIES, ids=[row[0] for row in SLOW_REPLIES])
+def test_minutes_that_run_out_in_a_call_are_a_limit_and_what_was_done_is_verified(
+    what: str, api: str, reply: Say, server: Loopback, go: Go
+) -> None:
+    done = Say("", (EDIT, ("commit", {"message": "use a dict"})))
+    folder, result = go([done, reply, FINISH], api, extra=f"limits: {{minutes: 0.1}}\n{QUICK}")
+    assert (result.outcome.kind, result.outcome.infra_kind) == ("budget", None)
+    assert "limit of 0.1 minutes is reached" in result.outcome.detail
+    assert result.verdict.class_ != "unverified", result.verdict.reason
+    assert "dict.fromkeys" in (folder / "model_patch.diff").read_text()
+    assert len(server.calls) == 2
+
+
+def test_a_throttled_call_is_waited_for_and_the_minutes_are_not_spent_by_that(server: Loopback, go: Go) -> None:
+    wait = Fail(429, "rate_limit_error", headers={"retry-after": "3"})
+    _, result = go([LOOK, wait, FINISH], extra=f"limits: {{minutes: 0.045}}\n{QUICK}")  # 2.7 s
+    assert result.outcome.kind == "finished", result.outcome
+
+
+def test_a_reply_that_breaks_off_is_paid_for_and_each_try_sees_it(server: Loopback, go: Go) -> None:
+    text = "word " * 12_000
+    folder, result = go([LOOK, *[Say(text, (bash("true"),), cut=True)] * 2, FINISH], "chat", max_output="30000")
+    failed = [line for line in read_lines(folder / "trajectory.jsonl") if line["kind"] == "failed"]
+    assert [line["estimated"] for line in failed] == [True, True]
+    sent, output = failed[0]["tokens"]["input"], failed[0]["tokens"]["output"]
+    assert sent > 150  # what the reply before had counted, and what was added since
+    assert 20_000 <= output <= 20_010  # the text and a part of the call, at three bytes a token
+    assert result.usage.input_tokens == 2 * 150 + 2 * sent
+    assert result.usage.output_tokens == 2 * 20 + 2 * output
+    known = 2 * (100 * 2 + 40 * 0.1 + 10 * 2.5 + 20 * 10)
+    assert result.usage.usd == pytest.approx((known + 2 * (sent * 2 + output * 10)) / 1e6)
+
+
+def test_replies_that_break_off_do_not_pass_the_limit_of_usd(server: Loopback, go: Go) -> None:
+    broken = Say("word " * 30_000, (bash("true"),), cut=True)
+    _, result = go(repeat(broken), "anthropic", extra=f"limits: {{usd: 0.8}}\n{QUICK}")
+    assert result.outcome.kind == "budget"
+    assert "0.8 USD could be passed by the next call" in result.outcome.detail
+    assert result.usage.usd is not None
+    assert result.usage.usd == pytest.approx(2 * 16_384 * 20 / 1e6, abs=0.01)  # a reply is no longer than was asked for
+    assert len(server.calls) == 2
+
+
+def test_each_reply_is_priced_as_the_model_that_gave_it(server: Loopback, go: Go) -> None:
+    used = (1_000_000, 0, 0, 0)
+    names = ("claude-opus-5-5", "claude-haiku-5-5", "claude-opus-5-5", "claude-haiku-5-5")
+    script = [Say("", LOOK.calls if n < 3 else FINISH.calls, usage=used, model=name) for n, name in enumerate(names)]
+    extra = f"limits: {{usd: 1000, tokens: 1000000000}}\n{QUICK}"
+    _, result = go(script, "anthropic", extra=extra)
+    assert result.usage.usd == pytest.approx(4 + 0.5 + 4 + 0.5)
+    assert result.identity.model == "claude-opus-5-5, claude-haiku-5-5"
+
+
+def test_a_reservation_holds_for_the_dearest_model_that_has_answered(server: Loopback, go: Go) -> None:
+    cheap = Say("", LOOK.calls, usage=(300_000, 0, 0, 0), model="claude-haiku-5-5")
+    dear = Say("", LOOK.calls, usage=(300_000, 0, 0, 0), model="claude-opus-5-5")
+    _, result = go(
+        [dear, cheap, dear, dear], "anthropic", extra=f"limits: {{usd: 3.1}}\n{QUICK}", model="claude-haiku-5-5"
+    )
+    assert len(server.calls) == 2  # 1.2 + 0.15 USD are used; opus may write 300,000 tokens to a cache for 1.5 more
+    assert result.outcome.kind == "budget"
+    assert result.usage.usd == pytest.approx(1.35)
+
+
+def test_a_request_that_outgrows_the_known_prices_ends_the_attempt(server: Loopback, go: Go) -> None:
+    long = Say("", LOOK.calls, usage=(271_990, 0, 0, 5), model="gpt-5.5")
+    _, result = go([long, FINISH], "chat", model="gpt-5.5")
+    assert result.outcome.kind == "budget"
+    assert "whose price at 272," in result.outcome.detail
+    assert result.usage.usd == pytest.approx((271_990 * 5 + 5 * 30) / 1e6)
+
+
 WRONG_CALLS = [
     ("bash", '{"command": "ls', "not valid JSON"),
     ("bash", '["ls"]', "must be a JSON object"),
@@ -406,8 +486,30 @@ def test_the_key_is_neither_in_the_sandbox_nor_in_any_file(server: Loopback, go:
 def test_key_and_model_are_proved_before_anything_is_done(api: str, server: Loopback, go: Go) -> None:
     go([FINISH], api)
     assert len(server.probes) == 1
-    body = server.probes[0].body
-    assert body.get("max_tokens") or body.get("max_output_tokens") or body["max_completion_tokens"] <= 16
+    names = {"anthropic": "max_tokens", "responses": "max_output_tokens", "chat": "max_completion_tokens"}
+    assert 1 <= server.probes[0].body[names[api]] <= 16
+
+
+def test_a_model_that_needs_more_output_than_the_proof_allows_is_proved(server: Loopback) -> None:
+    server.play([])
+    server.probe = Fail(
+        400, message="Could not finish the message because max_tokens or model output limit was reached."
+    )
+    OpenAIAgent().ready(options(server, "chat"), ignore)
+    assert len(server.probes) == 1
+
+
+def test_the_proof_of_key_and_model_is_not_waited_for_long(server: Loopback, monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    now = time.monotonic
+    monkeypatch.setattr(backoff.time, "sleep", waits.append)
+    monkeypatch.setattr(time, "monotonic", lambda: now() + sum(waits))
+    server.play([])
+    server.probe = Fail(429, "rate_limit_error", headers={"retry-after": "14"})
+    with pytest.raises(InfraError) as caught:
+        OpenAIAgent().ready(options(server, "chat"), ignore)
+    assert caught.value.kind == "throttled"
+    assert waits == [14.0, 14.0]
 
 
 def test_a_refused_key_ends_the_run_before_it_starts(
@@ -431,6 +533,10 @@ def test_a_refused_key_ends_the_run_before_it_starts(
         ("openai", {"model": "m", "api": "telegraph"}, "", "speaks no API 'telegraph'"),
         ("anthropic", {"model": "m", "api": "chat"}, "", "takes no --api"),
         ("anthropic", {"model": "m", "base_url": "ftp://x"}, "", "http"),
+        ("anthropic", {"model": "m", "base_url": "http://["}, "", "--base-url is not a valid URL"),
+        ("openai", {"model": "m", "base_url": "http://h:abc/v1"}, "", "--base-url is not a valid URL"),
+        ("openai", {"model": "m", "base_url": "http://h:99999/v1"}, "", "--base-url is not a valid URL"),
+        ("openai", {"model": "m", "base_url": "http://h/\0"}, "", "--base-url is not a valid URL"),
         ("anthropic", {"model": "m", "base_url": "http://me:secret@x"}, "", "without a user"),
         ("anthropic", {"model": "m", "max_output": "many"}, "", "--max-output"),
         ("null", {"model": "m", "base_url": "u"}, "", "takes no --base-url and --model"),
@@ -443,6 +549,7 @@ def test_what_is_missing_or_wrong_is_said_before_anything_is_spent(
     if missing:
         monkeypatch.delenv(missing)
     spec = AttemptSpec(run_id="", agent=agent, n=0, options=given)
-    with pytest.raises(UsageError, match=said):
+    with pytest.raises(UsageError, match=said) as caught:
         run_task(make_task(), spec, 1, settings, ignore)
     assert not settings.results.exists()
+    assert caught.value.remedy or "base_url" not in given

@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+import math
+import time
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -11,9 +13,9 @@ from omniperf.agents.providers import backoff
 from omniperf.agents.providers.anthropic import AnthropicMessages
 from omniperf.agents.providers.openai_chat import OpenAIChat
 from omniperf.agents.providers.openai_responses import OpenAIResponses
-from omniperf.agents.providers.protocol import CallError, Conversation, Tokens
+from omniperf.agents.providers.protocol import BYTES_PER_TOKEN, CallError, Conversation, Tokens
 from omniperf.agents.toolset import TOOLS
-from tests.agents.loopback import Fail, Loopback, Say, Step
+from tests.agents.loopback import Fail, Loopback, Raw, Say, Step
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -76,16 +78,43 @@ def test_how_a_reply_can_end(provider: Provider, server: Loopback, step: Say, st
     assert (reply.stop, reply.text, reply.calls) == (stop, text, ())
 
 
+@pytest.mark.parametrize(
+    "arguments",
+    [
+        '{"command": "l',
+        '{"timeout": 1e999}',
+        '{"timeout": -Infinity}',
+        '{"timeout": NaN}',
+        '{"timeout": 1' + "0" * 400 + "}",
+        '{"a":' * 100_000,
+        '{"a":' * 100 + "1" + "}" * 100,
+        '["ls"]',
+    ],
+    ids=lambda text: text[:24],
+)
 def test_arguments_that_are_no_json_come_as_they_were_written_and_do_not_spoil_the_history(
-    provider: Provider, server: Loopback
+    provider: Provider, server: Loopback, arguments: str
 ) -> None:
-    server.play([Say("", (("bash", '{"command": "l'),)), Say("Done.")])
+    server.play([Say("", (("bash", arguments),)), Say("Done.")])
     conversation = talk(provider)
     reply = provider.send(conversation, 1000, 10)
-    assert [call.arguments for call in reply.calls] == ['{"command": "l']
+    assert [call.arguments for call in reply.calls] == [arguments]
     conversation.add(reply.items)
+    assert provider.send(conversation, 1000, 10).text == "Done."
+    if isinstance(provider, AnthropicMessages):
+        assert server.calls[1].body["messages"][1]["content"][0]["input"] == {}
+    if isinstance(provider, OpenAIChat):
+        assert server.calls[1].body["messages"][2]["tool_calls"][0]["function"]["arguments"] == "{}"
+
+
+@pytest.mark.parametrize("arguments", ['{"timeout": 1.5, "lines": [1, -1]}', '{"timeout": 10000000000000001}'])
+def test_arguments_that_are_json_go_back_as_they_came(provider: Provider, server: Loopback, arguments: str) -> None:
+    server.play([Say("", (("bash", arguments),)), Say("Done.")])
+    conversation = talk(provider)
+    conversation.add(provider.send(conversation, 1000, 10).items)
     provider.send(conversation, 1000, 10)
-    assert len(server.calls) == 2
+    body = json.dumps(server.calls[1].body)
+    assert (arguments if isinstance(provider, AnthropicMessages) else json.dumps(arguments)) in body
 
 
 HOUR = {"retry-after": "3600"}
@@ -108,11 +137,31 @@ FAILURES = [
     (Fail(502, "bad_gateway"), "network", True),
     (Fail(400, "invalid_request_error"), "protocol", False),
     (Fail(404, "not_found_error"), "protocol", False),
-    (Fail(413, "request_too_large"), "protocol", False),
+    (Fail(413, "request_too_large"), "context", False),
+    (
+        Fail(
+            400, "invalid_request_error", "input length and `max_tokens` exceed context limit: 190000 + 16384 > 200000"
+        ),
+        "context",
+        False,
+    ),
+    (
+        Fail(400, "400", "The input token count (1048577) exceeds the maximum number of tokens allowed"),
+        "context",
+        False,
+    ),
+    (Fail(400, "BadRequestError", "This model's maximum context length is 4096 tokens."), "context", False),
+    (Fail(400, "invalid_request_error", "Your input exceeds the context window of this model."), "context", False),
     (Fail(422, "unprocessable"), "protocol", False),
     (Say("I", trouble="overloaded_error"), "throttled", True),
     (Say("I", trouble="server_error"), "network", True),
     (Say("I", trouble="invalid_request_error"), "protocol", False),
+    (Say("I", trouble=429), "throttled", True),
+    (Say("I", trouble="429"), "throttled", True),
+    (Say("I", trouble=502), "network", True),
+    (Say("I", trouble=500), "network", True),
+    (Say("I", trouble=401), "auth", False),
+    (Say("I", trouble=400), "protocol", False),
     (BROKEN, "network", True),
 ]
 
@@ -138,12 +187,59 @@ def test_a_server_that_is_not_there(provider: Provider, server: Loopback) -> Non
     assert (caught.value.kind, caught.value.retry) == ("network", True)
 
 
-def test_a_reply_that_breaks_off_is_paid_for_where_the_server_said_how_much(server: Loopback) -> None:
-    server.play([BROKEN])
-    provider = AnthropicMessages("m", KEY, server.url)
+LONG = "words that were streamed before the connection broke " * 30
+
+
+@pytest.mark.parametrize("how", [{"cut": True}, {"stall": 3.0}, {"pings": 3.0}, {"trouble": "server_error"}], ids=str)
+def test_a_reply_that_breaks_off_costs_what_had_streamed(
+    provider: Provider, server: Loopback, how: dict[str, Any]
+) -> None:
+    server.play([Say(LONG, (("test", {}),) * 4, **how)])
+    with pytest.raises(CallError) as caught:
+        provider.send(talk(provider), 1000, 1.0)
+    tokens = caught.value.tokens
+    assert tokens is not None
+    counted = (100, 40, 10) if isinstance(provider, AnthropicMessages) else (0, 0, 0)  # it alone counts at once
+    assert (tokens.input, tokens.cache_read, tokens.cache_write) == counted
+    if not isinstance(provider, OpenAIResponses):  # whose text the server sends in one piece at its end
+        assert len(LONG) / 2 <= tokens.output * BYTES_PER_TOKEN <= len(LONG) + 10
+
+
+def test_what_streams_from_the_responses_api_is_counted_before_it_ends(server: Loopback) -> None:
+    deltas = ("output_text", "reasoning_summary_text", "function_call_arguments")
+    events = [("", {"type": "response.output_item.added", "output_index": 0, "item": {}})]
+    events += [("", {"type": f"response.{name}.delta", "delta": "é" * 100}) for name in deltas]
+    server.play([Raw(tuple(events))])
+    provider = OpenAIResponses("m", KEY, f"{server.url}/v1")
     with pytest.raises(CallError) as caught:
         provider.send(talk(provider), 1000, 10)
-    assert caught.value.tokens == Tokens(input=100, cache_read=40, cache_write=10, output=1)
+    assert caught.value.tokens == Tokens(output=600 // BYTES_PER_TOKEN)
+
+
+@pytest.mark.parametrize(
+    "step", [Fail(500, "api_error"), Fail(429, "rate_limit_error"), Raw((("error", {"error": {"code": 529}}),))]
+)
+def test_a_call_that_is_refused_costs_nothing(provider: Provider, server: Loopback, step: Step) -> None:
+    server.play([step])
+    with pytest.raises(CallError) as caught:
+        provider.send(talk(provider), 1000, 10)
+    assert caught.value.tokens is None
+
+
+@pytest.mark.parametrize("how", [{"pings": 5.0}, {"stall": 5.0}], ids=str)
+def test_neither_pings_nor_silence_keep_a_call_alive(provider: Provider, server: Loopback, how: dict[str, Any]) -> None:
+    server.play([Say("I look.", (("test", {}),), **how), Say("Again.")])
+    started = time.monotonic()
+    with pytest.raises(CallError, match="longer than there was time") as caught:
+        provider.send(talk(provider), 1000, 1.0)
+    assert 0.9 < time.monotonic() - started < 2.0
+    assert (caught.value.kind, caught.value.retry) == ("network", True)
+    assert provider.send(talk(provider), 1000, 10).text == "Again."
+
+
+def test_pings_before_a_reply_do_no_harm(provider: Provider, server: Loopback) -> None:
+    server.play([Say("I look.", pings=0.5)])
+    assert provider.send(talk(provider), 1000, 10).text == "I look."
 
 
 def test_no_call_outlives_the_time_that_is_left(provider: Provider, server: Loopback) -> None:
@@ -157,14 +253,14 @@ def test_waiting_doubles_obeys_the_server_and_gives_up(monkeypatch: pytest.Monke
     waits: list[float] = []
     monkeypatch.setattr(backoff.time, "sleep", waits.append)
 
-    def failing(after: float | None) -> list[float]:
+    def failing(after: float | None, deadline: float = math.inf) -> list[float]:
         waits.clear()
 
         def call() -> None:
             raise CallError("throttled", "no", retry=True, after=after)
 
         with pytest.raises(CallError):
-            backoff.patiently(call, lambda: 1000.0, lambda error, wait: None)  # type: ignore[arg-type]
+            backoff.patiently(call, lambda error, wait: None, deadline)  # type: ignore[arg-type]
         return list(waits)
 
     own = failing(None)
@@ -172,6 +268,93 @@ def test_waiting_doubles_obeys_the_server_and_gives_up(monkeypatch: pytest.Monke
     assert all(0.25 * 2**n <= wait <= 0.5 * 2**n for n, wait in enumerate(own))
     assert failing(20.0) == [20.0] * 5
     assert failing(backoff.LONGEST_ASKED + 1) == []
+    assert failing(20.0, time.monotonic() + 10) == []
+
+
+def chunk(*calls: dict[str, Any], finish: str | None = None, **delta: Any) -> tuple[str, Any]:
+    choice = {"index": 0, "delta": {**delta, **({"tool_calls": list(calls)} if calls else {})}, "finish_reason": finish}
+    return "", {"model": "m", "choices": [choice]}
+
+
+def part(arguments: str, id_: str | None = None, name: str | None = None, **more: Any) -> dict[str, Any]:
+    return {"id": id_, "function": {"name": name, "arguments": arguments}, **more}
+
+
+A, B = '{"command": "a"}', '{"command": "b"}'
+PARALLEL = [
+    ("all are number 0", [part(A, "1", "bash", index=0)], [part(B, "2", "bash", index=0)]),
+    ("no numbers", [part(A, "1", "bash")], [part(B, "2", "bash")]),
+    ("null for a number", [part(A, "1", "bash", index=None)], [part(B, "2", "bash", index=None)]),
+    ("both in one chunk", [part(A, "1", "bash"), part(B, "2", "bash")]),
+    ("in pieces, number 0", [part(A[:5], "1", "bash", index=0)], [part(A[5:], index=0)],
+     [part(B[:5], "2", "bash", index=0)], [part(B[5:], index=0)]),
+    ("in pieces, no numbers", [part(A[:5], "1", "bash")], [part(A[5:])], [part(B[:5], "2", "bash")], [part(B[5:])]),
+    ("in turns", [part(A[:5], "1", "bash", index=0)], [part(B[:5], "2", "bash", index=1)], [part(A[5:], index=0)],
+     [part(B[5:], index=1)]),
+    ("ids and names again", [part(A[:5], "1", "bash", index=0)], [part(A[5:], "1", "bash", index=0)],
+     [part(B[:5], "2", "bash", index=1)], [part(B[5:], "2", "bash", index=1)]),
+]  # fmt: skip
+
+
+@pytest.mark.parametrize("chunks", [row[1:] for row in PARALLEL], ids=[row[0] for row in PARALLEL])
+def test_parallel_calls_stay_apart_however_a_server_numbers_them(server: Loopback, chunks: Any) -> None:
+    server.play([Raw((*(chunk(*parts) for parts in chunks), chunk(finish="tool_calls"), ("", "[DONE]")))])
+    provider = OpenAIChat("m", KEY, f"{server.url}/v1")
+    calls = provider.send(talk(provider), 1000, 10).calls
+    assert [(call.id, call.name, call.arguments) for call in calls] == [("1", "bash", A), ("2", "bash", B)]
+
+
+def test_thoughts_and_signatures_go_back_to_the_server_they_came_from(server: Loopback) -> None:
+    signature = {"google": {"thought_signature": "sig"}}
+    events = (
+        chunk(reasoning_content="I th"),
+        chunk(reasoning_content="ink."),
+        chunk(part(A, "1", "bash", index=0, extra_content=signature)),
+        chunk(part(B, "2", "bash", index=1)),
+        chunk(finish="tool_calls", reasoning_content=None),
+        ("", "[DONE]"),
+    )
+    server.play([Raw(events), Say("Done.")])
+    provider = OpenAIChat("m", KEY, f"{server.url}/v1")
+    conversation = talk(provider)
+    conversation.add(provider.send(conversation, 1000, 10).items)
+    provider.send(conversation, 1000, 10)
+    message = server.calls[1].body["messages"][2]
+    assert message["reasoning_content"] == "I think."
+    assert [call.get("extra_content") for call in message["tool_calls"]] == [signature, None]
+
+
+THOUGHT = {"type": "reasoning", "id": "rs", "summary": [], "encrypted_content": "x"}
+CALL = {"type": "function_call", "id": "fc", "call_id": "c", "name": "bash", "arguments": A, "status": "completed"}
+TEXT = {
+    "type": "message",
+    "role": "assistant",
+    "content": [{"type": "output_text", "text": "I"}],
+    "status": "completed",
+}
+
+
+def half(item: dict[str, Any]) -> dict[str, Any]:
+    return {**item, "status": "incomplete"}
+
+
+@pytest.mark.parametrize(
+    ("output", "kept"),
+    [
+        ([THOUGHT], []),
+        ([TEXT, THOUGHT, THOUGHT], [TEXT]),
+        ([THOUGHT, CALL, THOUGHT, half(CALL)], [THOUGHT, CALL]),
+        ([THOUGHT, half(TEXT)], []),
+        ([THOUGHT, TEXT], [THOUGHT, TEXT]),
+    ],
+)
+def test_only_what_the_responses_api_takes_back_is_kept(server: Loopback, output: Any, kept: Any) -> None:
+    response = {"status": "incomplete", "incomplete_details": {"reason": "max_output_tokens"}, "output": output}
+    server.play([Raw((("", {"type": "response.incomplete", "response": response}),))])
+    provider = OpenAIResponses("m", KEY, f"{server.url}/v1")
+    reply = provider.send(talk(provider), 1000, 10)
+    assert (list(reply.items), reply.stop) == (kept, "length")
+    assert [call.id for call in reply.calls] == ["c"] * (CALL in kept)
 
 
 def test_each_item_is_serialised_once_and_a_request_is_one_copy() -> None:

@@ -3,9 +3,20 @@
 from __future__ import annotations
 
 import json
+import time
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.providers.protocol import CallError, Conversation, Item, Reply, Stop, Tokens, ToolCall
+from omniperf.agents.providers.protocol import (
+    CallError,
+    Conversation,
+    Item,
+    Reply,
+    Stop,
+    Tokens,
+    ToolCall,
+    as_object,
+    at_least,
+)
 from omniperf.agents.providers.wire import Wire, cut
 
 if TYPE_CHECKING:
@@ -57,7 +68,7 @@ class AnthropicMessages:
     def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
         """Make one call. Raises CallError."""
         body, message = conversation.request({"max_tokens": max_output}), _Message()
-        with self._wire.call("/v1/messages", body, seconds, lambda: message.tokens) as events:
+        with self._wire.call("/v1/messages", body, time.monotonic() + seconds, message.spent) as events:
             for event in events:
                 message.take(event)
             return message.reply()
@@ -102,18 +113,24 @@ class _Message:
 
     @property
     def tokens(self) -> Tokens | None:
-        """What is known to be used so far."""
+        """What the server says is used so far; of the output little before the end."""
         if not self._usage:
             return None
         names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
         return Tokens(*(self._usage.get(name, 0) for name in names))
 
+    def spent(self) -> Tokens | None:
+        """What the message has cost so far, at least."""
+        if not self._usage and not self._pieces:
+            return None
+        return at_least(self.tokens, (piece for pieces in self._pieces.values() for piece in pieces))
+
     def reply(self) -> Reply:
         """The whole message. Raises CallError where it is not whole."""
         if not self._whole:
-            raise cut(self.tokens)
+            raise cut()
         if self._stop == "model_context_window_exceeded":
-            raise CallError("context", "the reply does not fit in the model's context", tokens=self.tokens)
+            raise CallError("context", "the reply does not fit in the model's context")
         content, calls, texts = [], [], []
         for index in sorted(self._blocks):
             block = self._blocks[index]
@@ -128,17 +145,8 @@ class _Message:
                 pieces = self._pieces.get((index, "partial_json"), [])
                 arguments = "".join(pieces) or json.dumps(block.get("input") or {})
                 calls.append(ToolCall(str(block["id"]), str(block["name"]), arguments))
-                block["input"] = _an_object(arguments)
+                block["input"] = as_object(arguments) or {}
             content.append(block)
         stop: Stop = "refusal" if self._stop == "refusal" else "length" if self._stop == "max_tokens" else "end"
         items = ({"role": "assistant", "content": content},) if content else ()
         return Reply(items, "\n".join(texts), tuple(calls), stop, self.tokens, self._model)
-
-
-def _an_object(arguments: str) -> Item:
-    """The arguments of a call as the API takes them back: an object, whatever the model wrote."""
-    try:
-        found = json.loads(arguments)
-    except ValueError:
-        return {}
-    return found if isinstance(found, dict) else {}

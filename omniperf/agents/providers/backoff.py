@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import random
 import time
 from typing import TYPE_CHECKING
@@ -29,9 +30,9 @@ _REMEDIES: dict[FailureKind, str] = {
 
 
 def patiently(
-    call: Callable[[], Reply], seconds_left: Callable[[], float], failed: Callable[[CallError, float], None]
+    call: Callable[[], Reply], failed: Callable[[CallError, float], None], deadline: float = math.inf
 ) -> Reply:
-    """Make a call, again where that may help, TRIES times in all.
+    """Make a call, again where that may help, TRIES times in all, and not where the wait would outlast `deadline`.
 
     `failed` is told of each failure and of the seconds until the next try (0: there is none), and the last is raised.
     """
@@ -40,7 +41,7 @@ def patiently(
             return call()
         except CallError as error:
             wait = _wait(tried, error.after)
-            last = not error.retry or tried == TRIES or wait > LONGEST_ASKED or wait >= seconds_left()
+            last = not error.retry or tried == TRIES or wait > LONGEST_ASKED or time.monotonic() + wait >= deadline
             failed(error, 0.0 if last else wait)
             if last:
                 raise

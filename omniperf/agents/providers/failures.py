@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
@@ -15,12 +16,15 @@ _QUOTA = {"insufficient_quota", "billing_error", "billing_not_active", "billing_
 _AUTH = {"authentication_error", "permission_error", "invalid_api_key"}
 _THROTTLED = {"rate_limit_error", "rate_limit_exceeded", "overloaded_error", "slow_down"}
 _SERVER = {"api_error", "server_error", "timeout_error", "internal_error", "internal_server_error"}
-_TOO_LONG = ("prompt is too long", "maximum context length", "exceeds the context window", "context size")
+_TOO_LONG = re.compile(
+    "prompt is too long|exceeds? (the )?context (limit|window)|maximum context length|context size"
+    "|input token count.*exceeds the maximum"
+)
 _SHOWN = 600  # characters of what a server says
 
 
 def from_exception(error: Exception, secret: str, tokens: Tokens | None = None) -> CallError:
-    """Classify what an SDK raised. `secret` is blotted out of the text."""
+    """Classify what an SDK raised. `secret` is blotted out; `tokens` are spent where the connection was what failed."""
     status = getattr(error, "status_code", None)
     body = getattr(error, "body", None)
     headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", {})
@@ -28,7 +32,7 @@ def from_exception(error: Exception, secret: str, tokens: Tokens | None = None) 
         said = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
         return CallError("network", _shown(said, secret), retry=True, tokens=tokens)
     inner = body.get("error", body) if isinstance(body, dict) else {}
-    return from_report(inner, secret, status=status, fallback=str(error), headers=headers, tokens=tokens)
+    return from_report(inner, secret, status=status, fallback=str(error), headers=headers)
 
 
 def from_report(
@@ -38,10 +42,14 @@ def from_report(
     status: int | None = None,
     fallback: str = "",
     headers: Mapping[str, str] | None = None,
-    tokens: Tokens | None = None,
 ) -> CallError:
-    """Classify an error as a server reports it: a mapping with `type`, `code` and `message`."""
+    """Classify an error as a server reports it: a mapping with `type`, `code` and `message`.
+
+    Inside a stream, whose own status is 200, a number as the code is the status that it would have had.
+    """
     fields: dict[str, Any] = report if isinstance(report, dict) else {}
+    if (status or 200) < 400:
+        status = int(code) if re.fullmatch("[45][0-9]{2}", code := str(fields.get("code"))) else None
     codes = {str(fields[key]) for key in ("code", "type") if fields.get(key)}
     message = str(fields.get("message") or fallback or report)
     kind, retry = _kind(status, codes, message.lower())
@@ -49,7 +57,7 @@ def from_report(
     if (told := headers.get("x-should-retry")) in ("true", "false"):
         retry = told == "true"
     said = f"{status or 'error in the stream'}: {message}"
-    return CallError(kind, _shown(said, secret), retry=retry, after=_retry_after(headers), tokens=tokens)
+    return CallError(kind, _shown(said, secret), retry=retry, after=_retry_after(headers))
 
 
 def _kind(status: int | None, codes: set[str], message: str) -> tuple[FailureKind, bool]:
@@ -57,7 +65,7 @@ def _kind(status: int | None, codes: set[str], message: str) -> tuple[FailureKin
         return "quota", False
     if status in (401, 403) or codes & _AUTH:
         return "auth", False
-    if "context_length_exceeded" in codes or any(words in message for words in _TOO_LONG):
+    if status == 413 or "context_length_exceeded" in codes or _TOO_LONG.search(message):
         return "context", False
     if status in (429, 503, 529) or codes & _THROTTLED:
         return "throttled", True

@@ -2,11 +2,22 @@
 
 from __future__ import annotations
 
-import json
+import time
+from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.providers.openai_responses import split
-from omniperf.agents.providers.protocol import CallError, Conversation, Item, Reply, Stop, Tokens, ToolCall
+from omniperf.agents.providers.protocol import (
+    CallError,
+    Conversation,
+    Item,
+    Reply,
+    Stop,
+    Tokens,
+    ToolCall,
+    as_object,
+    at_least,
+)
 from omniperf.agents.providers.wire import Wire, cut
 
 if TYPE_CHECKING:
@@ -53,18 +64,19 @@ class OpenAIChat:
 
     def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
         """Make one call. Raises CallError."""
+        deadline = time.monotonic() + seconds
         try:
-            return self._send(conversation, max_output, seconds)
+            return self._send(conversation, max_output, deadline)
         except CallError as error:
             # The older name of the limit is the only one that some servers know.
             if error.kind != "protocol" or self._limit == "max_tokens" or self._limit not in str(error):
                 raise
             self._limit = "max_tokens"
-            return self._send(conversation, max_output, seconds)
+            return self._send(conversation, max_output, deadline)
 
-    def _send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
+    def _send(self, conversation: Conversation, max_output: int, deadline: float) -> Reply:
         body, message = conversation.request({self._limit: max_output}), _Message()
-        with self._wire.call("/chat/completions", body, seconds, lambda: message.tokens) as events:
+        with self._wire.call("/chat/completions", body, deadline, message.spent) as events:
             for event in events:
                 message.take(event)
             return message.reply()
@@ -74,63 +86,88 @@ class OpenAIChat:
         self._wire.close()
 
 
+@dataclass
+class _Call:
+    """A tool call that is being streamed; `extra` is what its server wants back with it, such as a signature."""
+
+    id: str = ""
+    name: str = ""
+    arguments: list[str] = field(default_factory=list)
+    extra: Any = None
+
+
 class _Message:
     """A message that is being streamed in chunks."""
 
     def __init__(self) -> None:
         self._texts: list[str] = []
-        self._calls: dict[int, dict[str, list[str]]] = {}
+        self._reasoning: list[str] = []
+        self._calls: list[_Call] = []
+        self._open: dict[int, _Call] = {}  # the last call of each index
         self._model = ""
         self._finish: str | None = None
         self._refused = False
         self._usage: Any = None
+        self._begun = False
 
     def take(self, chunk: Item) -> None:
         """Take in one chunk."""
+        self._begun = True
         self._model = str(chunk.get("model") or self._model)
         self._usage = chunk.get("usage") or self._usage
         for choice in (chunk.get("choices") or ())[:1]:
             delta = choice.get("delta") or {}
-            self._texts += [delta[field] for field in ("content", "refusal") if delta.get(field)]
+            self._texts += [delta[name] for name in ("content", "refusal") if delta.get(name)]
             self._refused = self._refused or bool(delta.get("refusal"))
+            if isinstance(reasoning := delta.get("reasoning_content"), str):
+                self._reasoning.append(reasoning)
             for position, part in enumerate(delta.get("tool_calls") or ()):
-                call = self._calls.setdefault(part.get("index", position), {"id": [], "name": [], "arguments": []})
-                for field, value in (("id", part.get("id")), *(part.get("function") or {}).items()):
-                    # Some servers repeat the id and the name in every chunk.
-                    if value and field in call and (field == "arguments" or not call[field]):
-                        call[field].append(str(value))
+                self._take_part(part, position)
             self._finish = choice.get("finish_reason") or self._finish
+
+    def _take_part(self, part: Item, position: int) -> None:
+        """Take in a part of a call. Some servers number no calls, or all of them 0: a new id starts a new call."""
+        index = position if part.get("index") is None else part["index"]
+        id_, call = str(part.get("id") or ""), self._open.get(index)
+        if call is None or (id_ and call.id and id_ != call.id):
+            call = self._open[index] = _Call()
+            self._calls.append(call)
+        function = part.get("function") or {}
+        # Some servers repeat the id and the name in every chunk.
+        call.id, call.name = call.id or id_, call.name or str(function.get("name") or "")
+        call.arguments.append(str(function.get("arguments") or ""))
+        call.extra = part.get("extra_content") or call.extra
 
     @property
     def tokens(self) -> Tokens | None:
         """What is known to be used; some servers never say."""
-        if not self._usage:
+        return split(self._usage, "prompt_tokens", "completion_tokens") if isinstance(self._usage, dict) else None
+
+    def spent(self) -> Tokens | None:
+        """What the message has cost so far, at least."""
+        if not self._begun:
             return None
-        details = self._usage.get("prompt_tokens_details") or {}
-        return split(self._usage["prompt_tokens"], details, self._usage["completion_tokens"])
+        arguments = (piece for call in self._calls for piece in call.arguments)
+        return at_least(self.tokens, (*self._texts, *self._reasoning, *arguments))
 
     def reply(self) -> Reply:
         """The whole message. Raises CallError where it is not whole."""
         if self._finish is None:
-            raise cut(self.tokens)
+            raise cut()
         text, calls = "".join(self._texts), []
-        for index in sorted(self._calls):
-            id_, name, arguments = ("".join(self._calls[index][field]) for field in ("id", "name", "arguments"))
-            calls.append(ToolCall(id_ or f"call_{index}", name, arguments))
         item: Item = {"role": "assistant", "content": text or None}
-        if calls:
-            item["tool_calls"] = [
-                {"id": call.id, "type": "function", "function": {"name": call.name, "arguments": _json(call.arguments)}}
-                for call in calls
-            ]
+        if self._reasoning:
+            item["reasoning_content"] = "".join(self._reasoning)  # servers of thinking models want it back
+        for number, made in enumerate(self._calls):
+            call = ToolCall(made.id or f"call_{number}", made.name, "".join(made.arguments))
+            calls.append(call)
+            function = {"name": call.name, "arguments": _json(call.arguments)}
+            kept = {"id": call.id, "type": "function", "function": function}
+            item.setdefault("tool_calls", []).append(kept | ({"extra_content": made.extra} if made.extra else {}))
         stop: Stop = "refusal" if self._refused else _STOPS.get(self._finish, "end")
         return Reply((item,) if text or calls else (), text, tuple(calls), stop, self.tokens, self._model)
 
 
 def _json(arguments: str) -> str:
-    """Arguments as they are sent back: servers that render them into a template stop at what is no JSON."""
-    try:
-        json.loads(arguments)
-    except ValueError:
-        return "{}"
-    return arguments
+    """Arguments as they are sent back: servers that render them into a template stop at what is no object."""
+    return "{}" if as_object(arguments) is None else arguments

@@ -2,10 +2,11 @@
 
 from __future__ import annotations
 
+import time
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.providers.failures import from_report
-from omniperf.agents.providers.protocol import CallError, Conversation, Item, Reply, Stop, Tokens, ToolCall
+from omniperf.agents.providers.protocol import CallError, Conversation, Item, Reply, Stop, Tokens, ToolCall, at_least
 from omniperf.agents.providers.wire import Wire, cut
 
 if TYPE_CHECKING:
@@ -50,21 +51,22 @@ class OpenAIResponses:
 
     def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
         """Make one call. Raises CallError."""
+        deadline = time.monotonic() + seconds
         try:
-            return self._send(conversation, max_output, seconds)
+            return self._send(conversation, max_output, deadline)
         except CallError as error:
             # Models that do not reason refuse to be asked for it.
             if error.kind != "protocol" or not self._reasoning or "ncrypted" not in str(error):
                 raise
             self._reasoning = False
-            return self._send(conversation, max_output, seconds)
+            return self._send(conversation, max_output, deadline)
 
-    def _send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
+    def _send(self, conversation: Conversation, max_output: int, deadline: float) -> Reply:
         tail: Item = {"max_output_tokens": max_output}
         if self._reasoning:
             tail["include"] = ["reasoning.encrypted_content"]
         response = _Response(self._secret)
-        with self._wire.call("/responses", conversation.request(tail), seconds, lambda: response.tokens) as events:
+        with self._wire.call("/responses", conversation.request(tail), deadline, response.spent) as events:
             for event in events:
                 response.take(event)
             return response.reply()
@@ -80,35 +82,43 @@ class _Response:
     def __init__(self, secret: str) -> None:
         self._secret = secret
         self._done: dict[int, Item] = {}
+        self._pieces: list[str] = []  # of text, reasoning and arguments
+        self._begun = False
         self._last: Item | None = None
 
     def take(self, event: Item) -> None:
         """Take in one event. Raises CallError where it reports an error."""
-        match event.get("type"):
+        kind = str(event.get("type"))
+        match kind:
+            case "response.output_item.added":
+                self._begun = True
             case "response.output_item.done":
                 self._done[event["output_index"]] = event["item"]
             case "response.completed" | "response.incomplete":
                 self._last = event["response"]
             case "response.failed":
                 self._last = event["response"]
-                raise from_report(self._last.get("error"), self._secret, tokens=self.tokens)
+                raise from_report(self._last.get("error"), self._secret)
             case "error":
                 raise from_report(event.get("error") or event, self._secret)
+            case _ if kind.endswith(".delta"):
+                self._pieces.append(str(event.get("delta", "")))
 
     @property
     def tokens(self) -> Tokens | None:
         """What is known to be used: nothing before the last event."""
         usage: Any = (self._last or {}).get("usage")
-        if not usage:
-            return None
-        details = usage.get("input_tokens_details") or {}
-        return split(usage["input_tokens"], details, usage["output_tokens"])
+        return split(usage, "input_tokens", "output_tokens") if isinstance(usage, dict) else None
+
+    def spent(self) -> Tokens | None:
+        """What the response has cost so far, at least."""
+        return at_least(self.tokens, self._pieces) if self._begun or self.tokens else None
 
     def reply(self) -> Reply:
         """The whole response. Raises CallError where it is not whole."""
         if self._last is None:
-            raise cut(None)
-        output: list[Item] = self._last.get("output") or [self._done[index] for index in sorted(self._done)]
+            raise cut()
+        output = _whole(self._last.get("output") or [self._done[index] for index in sorted(self._done)])
         texts, calls = [], []
         stop: Stop = "end"
         for item in output:
@@ -124,7 +134,17 @@ class _Response:
         return Reply(tuple(output), "\n".join(texts), tuple(calls), stop, self.tokens, str(self._last.get("model", "")))
 
 
-def split(sent: int, details: Item, output: int) -> Tokens:
+def _whole(output: list[Item]) -> list[Item]:
+    """The items that the API takes back: none that it did not finish, and no reasoning that nothing follows."""
+    kept = [item for item in output if item.get("status") != "incomplete"]
+    while kept and kept[-1].get("type") == "reasoning":
+        kept.pop()
+    return kept
+
+
+def split(usage: Item, sent: str, output: str) -> Tokens:
     """Usage as OpenAI counts it, where all input holds what was read from and written to the cache."""
-    read, written = int(details.get("cached_tokens") or 0), int(details.get("cache_write_tokens") or 0)
-    return Tokens(max(0, int(sent) - read - written), read, written, int(output))
+    details: Item = usage.get(f"{sent}_details") or {}
+    counted = (usage.get(sent), details.get("cached_tokens"), details.get("cache_write_tokens"), usage.get(output))
+    whole, read, written, out = (count if isinstance(count, int) else 0 for count in counted)
+    return Tokens(max(0, whole - read - written), read, written, out)

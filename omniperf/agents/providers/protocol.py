@@ -7,7 +7,8 @@ inside; the loop appends what it is given.
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
@@ -16,6 +17,9 @@ if TYPE_CHECKING:
 Item: TypeAlias = dict[str, Any]
 Stop: TypeAlias = Literal["end", "length", "refusal"]
 FailureKind: TypeAlias = Literal["auth", "quota", "throttled", "network", "protocol", "context"]
+
+BYTES_PER_TOKEN = 3  # where no server has counted; an estimate on the safe side for code, JSON and English
+_DEEPEST = 64  # levels of arguments; APIs refuse to parse what is nested far deeper
 
 
 @dataclass(frozen=True)
@@ -91,8 +95,9 @@ class Reply:
 class CallError(Exception):
     """A call that came to nothing. The text holds no key.
 
-    `retry` says whether the same call may succeed later, `after` how many seconds the server asked to wait; `tokens`
-    are those that were spent all the same. The kind `context` means that the conversation is too long for the model.
+    `retry` says whether the same call may succeed later, `after` how many seconds the server asked to wait. `tokens`
+    estimate what it cost all the same, with no input where the server had not counted it; None: it cost nothing. The
+    kind `context` means that the conversation is too long for the model.
     """
 
     def __init__(
@@ -102,6 +107,33 @@ class CallError(Exception):
         super().__init__(message)
         self.kind: FailureKind = kind
         self.retry, self.after, self.tokens = retry, after, tokens
+
+
+def at_least(said: Tokens | None, streamed: Iterable[str]) -> Tokens:
+    """What a reply had cost when it broke off: as far as the server said, and no less than what had streamed."""
+    said = said or Tokens()
+    size = sum(len(text.encode("utf-8", "replace")) for text in streamed)
+    return replace(said, output=max(said.output, size // BYTES_PER_TOKEN))
+
+
+def as_object(arguments: str) -> Item | None:
+    """The arguments of a call where they are an object that any parser of JSON takes; Python's takes more."""
+    try:
+        found = json.loads(arguments, parse_constant=_number, parse_float=_number, parse_int=_number)
+    except (ValueError, RecursionError):
+        return None
+    return found if isinstance(found, dict) and _is_shallow(found, _DEEPEST) else None
+
+
+def _number(text: str) -> float:
+    if not math.isfinite(value := float(text)):
+        raise ValueError(f"{text} is no finite number")
+    return value if set(text) & set(".eE") else int(text)
+
+
+def _is_shallow(value: object, levels: int) -> bool:
+    inner = list(value.values()) if isinstance(value, dict) else value
+    return not isinstance(inner, list) or (levels > 0 and all(_is_shallow(each, levels - 1) for each in inner))
 
 
 class Conversation:

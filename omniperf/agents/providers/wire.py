@@ -7,20 +7,21 @@ the attempt's budget.
 
 from __future__ import annotations
 
+import socket
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from threading import TIMEOUT_MAX, Timer
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.providers.failures import from_exception
-from omniperf.agents.providers.protocol import CallError, Item
+from omniperf.agents.providers.protocol import CallError, Item, Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
-    from omniperf.agents.providers.protocol import Tokens
-
 SILENCE = 600.0  # seconds without a byte after which a connection counts as dead
+_CONNECTING = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -34,39 +35,71 @@ class Wire:
 
     @contextmanager
     def call(
-        self, path: str, body: bytes, seconds: float, spent: Callable[[], Tokens | None]
+        self, path: str, body: bytes, deadline: float, spent: Callable[[], Tokens | None]
     ) -> Iterator[Iterator[Item]]:
-        """Send a body and hand out the events of its reply; `spent` says what a call that fails has used by then.
+        """Send a body and hand out the events of its reply until `deadline`, a time of the monotonic clock.
 
-        Whatever goes wrong in the block is raised as a CallError.
+        Whatever goes wrong in the block is raised as a CallError. `spent` says what the reply had cost by then; None
+        where nothing of it had come.
         """
         import httpx2
 
+        left, opened = deadline - time.monotonic(), False
+        if left <= 0:
+            raise _late()
         try:
             with self.client.post(
-                path, cast_to=object, content=body, options={"timeout": min(seconds, SILENCE)},
-                stream=True, stream_cls=self.stream_class,
+                path, cast_to=object, content=body, stream=True, stream_cls=self.stream_class,
+                options={"timeout": httpx2.Timeout(min(left, SILENCE), connect=min(left, _CONNECTING))},
             ) as stream:  # fmt: skip
-                yield _before(time.monotonic() + seconds, stream)
+                opened = True
+                with _cut_at(deadline, stream.response):
+                    yield (event for event in stream if isinstance(event, dict))
+        except CallError as error:
+            failure = error
         except (self.error_class, httpx2.HTTPError, httpx2.StreamError) as error:
-            raise from_exception(error, self.secret, spent()) from None
-        except (ValueError, TypeError, KeyError, AttributeError) as error:
+            failure = from_exception(error, self.secret, Tokens() if opened else None)
+        except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             said = f"the reply is not as {path} replies ({type(error).__name__}: {error})".replace(self.secret, "***")
-            raise CallError("protocol", said, tokens=spent()) from None
+            failure = CallError("protocol", said)
+        else:
+            return
+        if failure.kind == "network" and time.monotonic() >= deadline:
+            failure = _late(failure.tokens)
+        failure.tokens = spent() or failure.tokens
+        raise failure from None
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
 
 
-def _before(deadline: float, stream: Any) -> Iterator[Item]:
-    for event in stream:
-        if time.monotonic() > deadline:
-            raise CallError("network", "the reply took longer than there was time", retry=True)
-        if isinstance(event, dict):
-            yield event
+@contextmanager
+def _cut_at(deadline: float, response: Any) -> Iterator[None]:
+    """Shut the connection down at the deadline.
+
+    Nothing else ends a reply of pings, which reset the timeout of a read and are no events. To close the socket would
+    not do: that does not wake the thread that reads from it.
+    """
+    sock: socket.socket = response.extensions["network_stream"].get_extra_info("socket")
+
+    def shut_down() -> None:
+        with suppress(OSError):  # it is closed already
+            socket.socket.shutdown(sock, socket.SHUT_RDWR)  # not SSLSocket's own, which is not for two threads
+
+    watchdog = Timer(min(deadline - time.monotonic(), TIMEOUT_MAX), shut_down)
+    watchdog.daemon = True
+    watchdog.start()
+    try:
+        yield
+    finally:
+        watchdog.cancel()
 
 
-def cut(tokens: Tokens | None) -> CallError:
+def _late(tokens: Tokens | None = None) -> CallError:
+    return CallError("network", "the reply took longer than there was time", retry=True, tokens=tokens)
+
+
+def cut() -> CallError:
     """The stream ended before the reply did."""
-    return CallError("network", "the stream of the reply ended in the middle", retry=True, tokens=tokens)
+    return CallError("network", "the stream of the reply ended in the middle", retry=True, tokens=Tokens())
