@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -15,6 +16,7 @@ if TYPE_CHECKING:
     from omniperf.sandbox.spec import Spec
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
+_PACKAGES = tuple(f"lib{bits}/python3*/{kind}-packages" for bits in ("", "64") for kind in ("site", "dist"))
 _GPU_NODES = ("nvidia*", "nvidia-caps", "nvidia-uvm*")
 
 
@@ -77,11 +79,12 @@ class Bubblewrap:
         scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
         line = [program, *_namespaces(), "--new-session", "--hostname", "omniperf"]
         line += [] if spec.network else ["--unshare-net"]
-        for path in _SYSTEM if spec.network else _SYSTEM[:-1]:
+        system = _SYSTEM if spec.network else _SYSTEM[:-1]
+        for path in system:
             line += _system(path)
         if spec.network and Path("/run/systemd/resolve").is_dir():
             line += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
-        line += _at_its_place(spec.interpreter)
+        line += _at_its_place(spec.interpreter, system)
         for packages in _packages_of_the_host(spec.interpreter):
             line += ["--tmpfs", packages]
         for shown in spec.host_packages:
@@ -109,18 +112,25 @@ def _system(path: str) -> list[str]:
     return ["--ro-bind", path, path] if place.is_dir() else []
 
 
-def _at_its_place(prefix: Path) -> list[str]:
+def _at_its_place(prefix: Path, system: tuple[str, ...]) -> list[str]:
     """Mount an interpreter where its own paths expect it."""
-    if any(prefix.is_relative_to(path) for path in _SYSTEM):
+    if any(prefix.is_relative_to(path) for path in system):
         return []
     return [*_folders_to(prefix), "--ro-bind", str(prefix), str(prefix)]
 
 
 def _packages_of_the_host(prefix: Path) -> list[str]:
-    """Folders of packages that the host has installed: a later release of the task's own library may be among them."""
-    globs = ("lib/python3*/site-packages", "lib/python3*/dist-packages", "local/lib/python3*/dist-packages")
-    found = {path for top in {prefix, Path("/usr")} for glob in globs for path in top.glob(glob) if path.is_dir()}
-    return sorted(str(path) for path in found if not path.is_symlink())
+    """Folders of packages that the host has installed: a later release of the task's own library may be among them.
+
+    Also those of the virtual environments that conda and pyenv keep below an interpreter, and conda's own store.
+    """
+    globs = (*(place + folder for place in ("", "local/", "envs/*/") for folder in _PACKAGES), "pkgs")
+    found = set()
+    for top in (prefix, Path("/usr"), Path("/usr/local")):
+        for path in (path for glob in globs for path in top.glob(glob) if path.is_dir()):
+            with contextlib.suppress(ValueError):  # a link that leads elsewhere, where nothing is mounted
+                found.add(str(top / path.resolve().relative_to(top.resolve())))
+    return sorted(found)
 
 
 def _folders_to(place: Path) -> list[str]:
