@@ -97,16 +97,8 @@ class Worker:
         }
         info, info_inside = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                backend.command(spec, confined(backend, spec, _WORKER, json.dumps(config)), info_inside),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=None if backend.isolated else workspace,
-                env=environment(backend, spec),
-                pass_fds=(info_inside,),
-                bufsize=0,
-            )
+            argv = confined(backend, spec, _WORKER)
+            self._process = backend.start(spec, argv, environment(backend, spec), info_fd=info_inside)
         finally:
             os.close(info_inside)
         with os.fdopen(info, "rb") as told:
@@ -122,6 +114,7 @@ class Worker:
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer = b""
         try:
+            self._send(json.dumps(config).encode() + b"\n")  # not in its argv, which code of the tree can read
             self._record(_READY_SECONDS, "importing the workload")
             self._pid = self._process.pid if self._first is None else _only_child(self._first)
         except BaseException:

@@ -11,6 +11,7 @@ import pytest
 
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bench import Bench, open_bench
+from omniperf.measure.checker import read
 from omniperf.measure.clock import Sample, Timing, Worker, WorkloadError, sample
 from omniperf.results.events import ignore
 from omniperf.settings import Settings
@@ -115,16 +116,12 @@ def test_a_timed_sample_leaves_nothing_behind(timed: Callable[..., Sample]) -> N
         "    except OSError: pass\n"
         "    return left if state == 1 else []\n"
     )
-    from omniperf.measure.checker import read
-
     assert read(timed(writes, (1, 2)).output) == [[]]
 
 
 def test_a_worker_has_the_environment_of_the_task_and_nothing_of_the_hosts(
     timed: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from omniperf.measure.checker import read
-
     monkeypatch.setenv("OF_THE_HOST", "secret")
     workload = (
         "import os, sys\nfrom toy.order import distinct\ndef setup(seed): return seed\n"
@@ -160,6 +157,25 @@ def test_a_script_is_timed_as_a_process_and_its_own_figure_is_only_shown(timed: 
 def test_a_script_that_fails_is_no_sample(timed: Callable[..., Sample]) -> None:
     with pytest.raises(WorkloadError, match="ended with status 3: bad"):
         timed("print('bad')\nraise SystemExit(3)\n", (7,))
+
+
+def test_a_worker_reads_nothing_of_its_arm_in_command_lines_and_environments(
+    timed: Callable[..., Sample], tmp_path: Path
+) -> None:
+    workload = (
+        "import glob\n"
+        "def setup(seed): return seed\n"
+        "def run(state):\n"
+        "    found = []\n"
+        "    for path in glob.glob('/proc/[0-9]*/cmdline') + glob.glob('/proc/[0-9]*/environ'):\n"
+        "        try: found.append(open(path).read())\n"
+        "        except PermissionError: pass\n"
+        "    return found\n"
+    )
+    (seen,) = read(timed(workload).output)
+    assert [text.split("\0")[0] for text in seen[:2]] == ["bwrap", "/env/bin/python"]
+    for secret in ("poison", "compiled-", "bind", str(tmp_path.parent), sys.base_prefix):
+        assert not any(secret in text for text in seen), secret
 
 
 def test_a_worker_that_never_ends_is_ended(bench: Bench, tmp_path: Path) -> None:

@@ -17,7 +17,7 @@ import pytest
 
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
-from omniperf.sandbox.bubblewrap import Bubblewrap
+from omniperf.sandbox.bubblewrap import Bubblewrap, _options
 from omniperf.sandbox.none import NoSandbox
 from omniperf.sandbox.spec import Allowance, Mount, Spec
 from omniperf.sandbox.standing import StandingSandbox
@@ -194,6 +194,14 @@ def test_no_installed_package_of_the_host_is_seen(bench: Bench, tmp_path: Path) 
         assert seen == [f"{prefix}/lib/python3.11/marker.py"]
     finally:
         shutil.rmtree(prefix)
+
+
+@pytest.mark.parametrize("network", [False, True], ids=["alone", "with a network"])
+def test_an_interpreter_under_opt_is_there_whether_or_not_opt_is(bench: Bench, tmp_path: Path, network: bool) -> None:
+    prefix = Path("/opt/python")
+    options = " ".join(_options(spec_of(bench, tmp_path, interpreter=prefix, network=network)))
+    assert ("--ro-bind /opt /opt" in options) == (network and prefix.parent.is_dir())
+    assert ("--ro-bind /opt/python /opt/python" in options) != network
 
 
 def test_writing_outside_the_workspace_fails(walled: StandingSandbox) -> None:
