@@ -30,6 +30,7 @@ if TYPE_CHECKING:
 
 _WORKER = Path(__file__).with_name("worker.py")
 _OUTPUT_LIMIT = 512 * 2**20
+_LOOK_SECONDS = 0.25  # between looks at the memory of everything inside: limits of the kernel bind single processes
 _READY_SECONDS = 300.0  # importing and compiling a large tree for the first time
 
 
@@ -189,10 +190,10 @@ class Worker:
             self._send(b"run\n")
             while True:
                 left = seconds - (time.perf_counter() - started)
-                ready = dict(waiting.poll(1000 * left)) if left > 0 else {}
-                elapsed = time.perf_counter() - started
-                if not ready:
+                if left <= 0:
                     raise WorkloadError(f"the script did not end within {seconds:.0f} s")
+                ready = dict(waiting.poll(1000 * min(self._until_look("the script"), left)))
+                elapsed = time.perf_counter() - started
                 if self._replies in ready:
                     data = os.read(self._replies, 1 << 16)
                     printed = (printed + data)[-_OUTPUT_LIMIT:]
@@ -254,6 +255,7 @@ class Worker:
             return f"{doing} was answered by something that is not a record"
 
     def _send(self, data: bytes) -> None:
+        self._next_look = time.monotonic() + _LOOK_SECONDS  # never before a quick answer, whose time it would add to
         try:
             os.write(self._requests, data)
         except BrokenPipeError:
@@ -273,16 +275,22 @@ class Worker:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise WorkloadError(f"{doing} did not finish in time")
-            # Once a second a look at the memory of everything inside: limits of the kernel bind single processes.
-            ready, _, _ = select.select([self._replies], [], [], min(1.0, left))
+            ready, _, _ = select.select([self._replies], [], [], min(self._until_look(doing), left))
             if ready:
                 break
-            if self._first is not None and resident_mib(self._first) > self._memory_mib:
-                raise WorkloadError(f"{doing} took more than the task's {self._memory_mib / 1024:g} GiB of memory")
         data = os.read(self._replies, 1 << 20)
         if not data:
             raise WorkloadError(self._ending(f"during {doing}"))
         return data
+
+    def _until_look(self, doing: str) -> float:
+        """The seconds until memory is to be looked at again, after a look where it is time for one."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _LOOK_SECONDS
+            if self._first is not None and resident_mib(self._first) > self._memory_mib:
+                raise WorkloadError(f"{doing} took more than the task's {self._memory_mib / 1024:g} GiB of memory")
+        return self._next_look - now
 
     def _ending(self, when: str) -> str:
         try:

@@ -23,9 +23,13 @@ def timed(
     make_task: Callable[..., Task], settings: Settings, tmp_path: Path, bubblewrap: None
 ) -> Callable[..., Sample]:
     def run(
-        workload: str, seeds: tuple[int, ...] = (1, 2), seconds: float = 60.0, env: dict[str, str] | None = None
+        workload: str,
+        seeds: tuple[int, ...] = (1, 2),
+        seconds: float = 60.0,
+        env: dict[str, str] | None = None,
+        extra: str = "",
     ) -> Sample:
-        task = make_task(workload=workload)
+        task = make_task(extra, workload)
         described = task.environment.model_copy(update={"env": env or {}})
         bench = open_bench(task.model_copy(update={"environment": described}), settings, ignore)
         with bench.tree("base") as tree:
@@ -157,6 +161,40 @@ def test_a_script_is_timed_as_a_process_and_its_own_figure_is_only_shown(timed: 
 def test_a_script_that_fails_is_no_sample(timed: Callable[..., Sample]) -> None:
     with pytest.raises(WorkloadError, match="ended with status 3: bad"):
         timed("print('bad')\nraise SystemExit(3)\n", (7,))
+
+
+HOG = """\
+import os, time
+def hog():
+    for _ in range(4):
+        if os.fork() == 0:
+            held = bytearray(100 * 2**20)
+            time.sleep(60)
+            os._exit(0)
+"""
+
+
+def test_bytes_that_trickle_do_not_put_off_the_look_at_memory(timed: Callable[..., Sample]) -> None:
+    body = (
+        "def setup(seed): return seed\n"
+        "def run(state):\n"
+        "    hog()\n"
+        "    while True:\n"
+        "        for fd in range(3, 64):\n"
+        "            try: os.write(fd, b' ')\n"
+        "            except OSError: pass\n"
+        "        time.sleep(0.1)\n"
+    )
+    started = time.monotonic()
+    with pytest.raises(WorkloadError, match=r"run took more than the task's 0\.25 GiB of memory"):
+        timed(HOG + body, seconds=20, extra="resources: {memory_gib: 0.25}")
+    assert time.monotonic() - started < 15
+
+
+def test_a_script_is_held_to_the_tasks_memory(timed: Callable[..., Sample]) -> None:
+    body = "hog()\nwhile True:\n    print('.', flush=True)\n    time.sleep(0.1)\n"
+    with pytest.raises(WorkloadError, match=r"the script took more than the task's 0\.25 GiB of memory"):
+        timed(HOG + body, (7,), seconds=10, extra="resources: {memory_gib: 0.25}")
 
 
 def test_a_worker_reads_nothing_of_its_arm_in_command_lines_and_environments(
