@@ -1,6 +1,7 @@
 """The clock is outside: what a workload does in its own process cannot make it look faster."""
 
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -9,11 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from omniperf.measure.arms import make_arm
+from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.measure.checker import read
 from omniperf.measure.clock import Sample, Timing, Worker, WorkloadError, sample
+from omniperf.measure.lanes import Lane
 from omniperf.results.events import ignore
+from omniperf.sandbox import confined
 from omniperf.settings import Settings
 from omniperf.tasks.schema import Task
 
@@ -28,12 +31,13 @@ def timed(
         seconds: float = 60.0,
         env: dict[str, str] | None = None,
         extra: str = "",
+        cores: tuple[int, ...] = (),
     ) -> Sample:
         task = make_task(extra, workload)
         described = task.environment.model_copy(update={"env": env or {}})
         bench = open_bench(task.model_copy(update={"environment": described}), settings, ignore)
         with bench.tree("base") as tree:
-            arm = make_arm("base", bench.task, bench.environment, bench.backend, tree, tmp_path)
+            arm = on_lane(make_arm("base", bench.task, bench.environment, bench.backend, tree, tmp_path), Lane(cores))
             return sample(bench.backend, arm, bench.task, bench.kind, list(seeds), Timing(len(seeds) - 1, seconds))
 
     return run
@@ -195,6 +199,53 @@ def test_a_script_is_held_to_the_tasks_memory(timed: Callable[..., Sample]) -> N
     body = "hog()\nwhile True:\n    print('.', flush=True)\n    time.sleep(0.1)\n"
     with pytest.raises(WorkloadError, match=r"the script took more than the task's 0\.25 GiB of memory"):
         timed(HOG + body, (7,), seconds=10, extra="resources: {memory_gib: 0.25}")
+
+
+def test_a_worker_cannot_leave_the_cores_of_its_lane(timed: Callable[..., Sample]) -> None:
+    """Nor can its threads and children. It is told that it could: libraries that bind threads abort on an error."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) == 1:
+        pytest.skip("there is no other core to go to")
+    workload = (
+        "import os, subprocess, sys, threading\n"
+        "def setup(seed): return seed\n"
+        "def leave(found):\n"
+        f"    os.sched_setaffinity(0, {set(cores[:-1])})\n"
+        "    found.append(sorted(os.sched_getaffinity(0)))\n"
+        "def run(state):\n"
+        "    found = []\n"
+        "    leave(found)\n"
+        "    thread = threading.Thread(target=leave, args=(found,))\n"
+        "    thread.start(); thread.join()\n"
+        f"    program = 'import os; os.sched_setaffinity(0, {set(cores[:-1])}); print(*os.sched_getaffinity(0))'\n"
+        "    found.append([int(core) for core in subprocess.check_output([sys.executable, '-c', program]).split()])\n"
+        "    return found\n"
+    )
+    assert read(timed(workload, cores=(cores[-1],)).output) == [[[cores[-1]]] * 3]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_stops_changes_of_affinity_and_nothing_else(machine: str) -> None:
+    code = confined.affinity_filter(machine)
+    instructions = list(struct.iter_unpack("HBBI", code))
+
+    def answer(arch: int, number: int) -> int:
+        at, value = 0, 0
+        while True:
+            operation, if_so, if_not, operand = instructions[at]
+            at += 1
+            if operation == confined.BPF_LD_W_ABS:
+                value = {confined.NUMBER: number, confined.ARCH: arch}[operand]
+            elif operation == confined.BPF_JEQ_K:
+                at += if_so if value == operand else if_not
+            else:
+                assert operation == confined.BPF_RET_K
+                return operand
+
+    every = {number for _, numbers in confined.SET_AFFINITY[machine] for number in numbers}
+    for arch, numbers in (*confined.SET_AFFINITY[machine], (0x16, ())):
+        stopped = {number for number in every | set(range(500)) if answer(arch, number) != confined.SECCOMP_RET_ALLOW}
+        assert stopped == set(numbers)
 
 
 def test_a_worker_reads_nothing_of_its_arm_in_command_lines_and_environments(
