@@ -3,8 +3,8 @@
 No code of a candidate ever runs here. The outputs arrive as bytes and are read by the reader below, which makes
 nothing but plain data; numpy is used where the task's environment has it.
 
-Request: a JSON line {"candidate": length, "reference": length, "seeds": count}, then the bytes of both. Reply: a JSON
-line {"equal": bool, "detail": str}.
+The first line of its input is its configuration. Request: a JSON line {"candidate": length, "reference": length,
+"seeds": count}, then the bytes of both. Reply: a JSON line {"equal": bool, "detail": str}.
 """
 
 import array
@@ -253,8 +253,8 @@ def compare(candidate, reference, seeds, check=None, export=None):
 
 def main():
     """Serve comparisons until the input closes."""
-    config = json.loads(sys.argv[1])
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
+    config = json.loads(requests.readline())
     null = os.open(os.devnull, os.O_RDWR)
     os.dup2(null, 0)
     os.dup2(null, 1)

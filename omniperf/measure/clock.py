@@ -32,7 +32,8 @@ if TYPE_CHECKING:
 
 _WORKER = Path(__file__).with_name("worker.py")
 _OUTPUT_LIMIT = 512 * 2**20
-_LOOK_SECONDS = 0.003  # between two looks at the memory taken: to touch 10 MiB takes about as long
+_GUARD_SECONDS = 0.25  # between looks at the memory of everything inside: limits of the kernel bind single processes
+_PEAK_SECONDS = 0.003  # between looks where memory is what is measured: to touch 10 MiB takes about as long
 _READY_SECONDS = 300.0  # importing and compiling a large tree for the first time
 
 
@@ -100,16 +101,8 @@ class Worker:
         }
         info, info_inside = os.pipe()
         try:
-            self._process = subprocess.Popen(
-                backend.command(spec, confined(backend, spec, _WORKER, json.dumps(config)), info_inside),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=subprocess.PIPE,
-                cwd=None if backend.isolated else workspace,
-                env=environment(backend, spec),
-                pass_fds=(info_inside,),
-                bufsize=0,
-            )
+            argv = confined(backend, spec, _WORKER)
+            self._process = backend.start(spec, argv, environment(backend, spec), info_fd=info_inside)
         finally:
             os.close(info_inside)
         with os.fdopen(info, "rb") as told:
@@ -125,6 +118,7 @@ class Worker:
         self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer = b""
         try:
+            self._send(json.dumps(config).encode() + b"\n")  # not in its argv, which code of the tree can read
             self._record(_READY_SECONDS, "importing the workload")
             self._pid = self._process.pid if self._first is None else _only_child(self._first)
         except BaseException:
@@ -199,10 +193,10 @@ class Worker:
             self._send(b"run\n")
             while True:
                 left = seconds - (time.perf_counter() - started)
-                ready = dict(waiting.poll(1000 * left)) if left > 0 else {}
-                elapsed = time.perf_counter() - started
-                if not ready:
+                if left <= 0:
                     raise WorkloadError(f"the script did not end within {seconds:.0f} s")
+                ready = dict(waiting.poll(1000 * min(self._until_look("the script"), left)))
+                elapsed = time.perf_counter() - started
                 if self._replies in ready:
                     data = os.read(self._replies, 1 << 16)
                     printed = (printed + data)[-_OUTPUT_LIMIT:]
@@ -271,6 +265,7 @@ class Worker:
             return f"{doing} was answered by something that is not a record"
 
     def _send(self, data: bytes) -> None:
+        self._next_look = time.monotonic() + _GUARD_SECONDS  # never before a quick answer, whose time it would add to
         try:
             os.write(self._requests, data)
         except BrokenPipeError:
@@ -290,16 +285,22 @@ class Worker:
             left = deadline - time.monotonic()
             if left <= 0:
                 raise WorkloadError(f"{doing} did not finish in time")
-            # Once a second a look at the memory of everything inside: limits of the kernel bind single processes.
-            ready, _, _ = select.select([self._replies], [], [], min(1.0, left))
+            ready, _, _ = select.select([self._replies], [], [], min(self._until_look(doing), left))
             if ready:
                 break
-            if self._first is not None and resident_mib(self._first) > self._memory_mib:
-                raise WorkloadError(f"{doing} took more than the task's {self._memory_mib / 1024:g} GiB of memory")
         data = os.read(self._replies, 1 << 20)
         if not data:
             raise WorkloadError(self._ending(f"during {doing}"))
         return data
+
+    def _until_look(self, doing: str) -> float:
+        """The seconds until memory is to be looked at again, after a look where it is time for one."""
+        now = time.monotonic()
+        if now >= self._next_look:
+            self._next_look = now + _GUARD_SECONDS
+            if self._first is not None and resident_mib(self._first) > self._memory_mib:
+                raise WorkloadError(f"{doing} took more than the task's {self._memory_mib / 1024:g} GiB of memory")
+        return self._next_look - now
 
     def _ending(self, when: str) -> str:
         try:
@@ -382,7 +383,7 @@ class _Most(threading.Thread):
         self._look, self._over = look, threading.Event()
 
     def run(self) -> None:
-        while not self._over.wait(_LOOK_SECONDS):
+        while not self._over.wait(_PEAK_SECONDS):
             self.seen = max(self.seen, self._look())
 
     def __enter__(self) -> _Most:

@@ -69,14 +69,16 @@ class Comparer:
                 "export": self._own_export,
                 "pythonpath": [str(workspace / path) for path in self._task.environment.pythonpath],
             }
-            self._process = subprocess.Popen(
-                self._backend.command(spec, confined(self._backend, spec, _CHECKER, json.dumps(config)), own_init=True),
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
+            self._process = self._backend.start(
+                spec,
+                confined(self._backend, spec, _CHECKER),
+                environment(self._backend, spec),
                 stderr=subprocess.DEVNULL,
-                cwd=None if self._backend.isolated else workspace,
-                env=environment(self._backend, spec),
+                bufsize=-1,
+                own_init=True,
             )
+            assert self._process.stdin is not None
+            self._process.stdin.write(json.dumps(config).encode() + b"\n")
         return self._process
 
     def close(self) -> None:

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import fcntl
 import os
-import tempfile
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
@@ -20,8 +19,8 @@ if TYPE_CHECKING:
     from omniperf.measure.nvml import Gpu
     from omniperf.tasks.schema import Resources
 
-# Beside every user's processes, so not under anyone's home: a lane must exclude the whole host.
-_LOCKS = Path(tempfile.gettempdir()) / "omniperf-lanes"
+# Beside every user's processes, so under nobody's home or TMPDIR: a lane must exclude the whole host.
+_LOCKS = Path("/tmp/omniperf-lanes")  # noqa: S108 - every user of the host has to find it
 
 
 @dataclass(frozen=True)
@@ -68,7 +67,8 @@ def gpu_lanes(wanted: Resources, present: Sequence[Gpu], on_cores: tuple[Lane, .
 
     Raises InfraError (device) where too few GPUs have the memory that the task needs free.
     """
-    if visible := os.environ.get("CUDA_VISIBLE_DEVICES"):
+    visible = os.environ.get("CUDA_VISIBLE_DEVICES")
+    if visible is not None:  # "" hides every GPU
         named = {name.strip() for name in visible.split(",")}
         present = [gpu for gpu in present if {gpu.uuid, str(gpu.index)} & named]
     # By all of its memory: what is free this moment says whether another attempt is measuring there.

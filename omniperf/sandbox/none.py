@@ -6,9 +6,12 @@ namespaces.
 
 from __future__ import annotations
 
+import subprocess
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from omniperf.sandbox.spec import Spec
 
 
@@ -22,7 +25,25 @@ class NoSandbox:
         """Nothing is mounted, so a target is found at its source."""
         return str(spec.source(target))
 
-    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None, *, own_init: bool = False) -> list[str]:
-        """Argv itself."""
-        del spec, info_fd, own_init
-        return argv
+    def start(
+        self,
+        spec: Spec,
+        argv: list[str],
+        env: Mapping[str, str],
+        *,
+        stderr: int = subprocess.PIPE,
+        bufsize: int = 0,
+        info_fd: int | None = None,
+        own_init: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """Start argv on the host."""
+        del info_fd, own_init
+        return subprocess.Popen(
+            argv,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=stderr,
+            cwd=spec.source("/workspace"),
+            env=env,
+            bufsize=bufsize,
+        )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import os
+import subprocess
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
@@ -78,10 +79,20 @@ class Backend(Protocol):
         """The path by which a command inside finds a mount's target."""
         ...
 
-    def command(self, spec: Spec, argv: list[str], info_fd: int | None = None, *, own_init: bool = False) -> list[str]:
-        """The command line that runs argv inside; with `info_fd`, the pid of its parent is written there as JSON.
+    def start(
+        self,
+        spec: Spec,
+        argv: list[str],
+        env: Mapping[str, str],
+        *,
+        stderr: int = subprocess.PIPE,
+        bufsize: int = 0,
+        info_fd: int | None = None,
+        own_init: bool = False,
+    ) -> subprocess.Popen[bytes]:
+        """Start argv inside, in the workspace, with pipes; `info_fd` is told its parent's pid as JSON.
 
-        With either option killing the process that this command line starts ends everything inside.
+        With `info_fd` or `own_init`, killing the process ends everything inside.
         """
         ...
 

@@ -57,15 +57,7 @@ class StandingSandbox:
         self.env = environment(backend, self.spec)
         self._workspace = backend.where(self.spec, "/workspace")
         argv = confined(backend, self.spec, _SUPERVISOR, "isolated" if backend.isolated else "host")
-        self._process = subprocess.Popen(
-            backend.command(self.spec, argv),
-            stdin=subprocess.PIPE,
-            stdout=subprocess.PIPE,
-            stderr=subprocess.PIPE,
-            cwd=None if backend.isolated else self._workspace,
-            env={"LANG": "C.UTF-8"},
-            bufsize=0,
-        )
+        self._process = backend.start(self.spec, argv, {"LANG": "C.UTF-8"})
         self._buffer = b""
         self._receive(30.0)
 

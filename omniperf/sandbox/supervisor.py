@@ -9,6 +9,7 @@ Request: {"command": str, "cwd": str, "env": {..}, "seconds": float, "output_byt
 """
 
 import contextlib
+import ctypes
 import json
 import os
 import select
@@ -17,7 +18,7 @@ import subprocess
 import sys
 import time
 
-PR_SET_CHILD_SUBREAPER = 36
+PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 SCRATCH = ("/tmp", "/dev/shm", "/home/agent")  # noqa: S108 - folders in memory, which are an isolated sandbox's own
 SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
@@ -179,10 +180,11 @@ def read(pipe):
 def main():
     """Serve requests until the input closes."""
     isolated = sys.argv[1] == "isolated"
+    prctl = ctypes.CDLL(None).prctl
+    # A command of the same user could open the channel through /proc otherwise, or trace this process.
+    prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
     if not isolated:
-        import ctypes
-
-        ctypes.CDLL(None).prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+        prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     # Commands must not be able to reach the channel: it moves off the standard descriptors and is not inherited.
     requests, replies = os.fdopen(os.dup(0), "rb"), os.fdopen(os.dup(1), "wb")
     null = os.open(os.devnull, os.O_RDWR)

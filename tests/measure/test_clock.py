@@ -1,6 +1,7 @@
 """The clock is outside: what a workload does in its own process cannot make it look faster."""
 
 import os
+import struct
 import subprocess
 import sys
 import time
@@ -9,10 +10,13 @@ from pathlib import Path
 
 import pytest
 
-from omniperf.measure.arms import make_arm
+from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import Bench, open_bench
+from omniperf.measure.checker import read
 from omniperf.measure.clock import Sample, Timing, Worker, WorkloadError, sample
+from omniperf.measure.lanes import Lane
 from omniperf.results.events import ignore
+from omniperf.sandbox import confined
 from omniperf.settings import Settings
 from omniperf.tasks.schema import Task
 
@@ -22,13 +26,18 @@ def timed(
     make_task: Callable[..., Task], settings: Settings, tmp_path: Path, bubblewrap: None
 ) -> Callable[..., Sample]:
     def run(
-        workload: str, seeds: tuple[int, ...] = (1, 2), seconds: float = 60.0, env: dict[str, str] | None = None
+        workload: str,
+        seeds: tuple[int, ...] = (1, 2),
+        seconds: float = 60.0,
+        env: dict[str, str] | None = None,
+        extra: str = "",
+        cores: tuple[int, ...] = (),
     ) -> Sample:
-        task = make_task(workload=workload)
+        task = make_task(extra, workload)
         described = task.environment.model_copy(update={"env": env or {}})
         bench = open_bench(task.model_copy(update={"environment": described}), settings, ignore)
         with bench.tree("base") as tree:
-            arm = make_arm("base", bench.task, bench.environment, bench.backend, tree, tmp_path)
+            arm = on_lane(make_arm("base", bench.task, bench.environment, bench.backend, tree, tmp_path), Lane(cores))
             return sample(bench.backend, arm, bench.task, bench.kind, list(seeds), Timing(len(seeds) - 1, seconds))
 
     return run
@@ -125,16 +134,12 @@ def test_a_timed_sample_leaves_nothing_behind(timed: Callable[..., Sample]) -> N
         "    except OSError: pass\n"
         "    return left if state == 1 else []\n"
     )
-    from omniperf.measure.checker import read
-
     assert read(timed(writes, (1, 2)).output) == [[]]
 
 
 def test_a_worker_has_the_environment_of_the_task_and_nothing_of_the_hosts(
     timed: Callable[..., Sample], monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    from omniperf.measure.checker import read
-
     monkeypatch.setenv("OF_THE_HOST", "secret")
     workload = (
         "import os, sys\nfrom toy.order import distinct\ndef setup(seed): return seed\n"
@@ -170,6 +175,106 @@ def test_a_script_is_timed_as_a_process_and_its_own_figure_is_only_shown(timed: 
 def test_a_script_that_fails_is_no_sample(timed: Callable[..., Sample]) -> None:
     with pytest.raises(WorkloadError, match="ended with status 3: bad"):
         timed("print('bad')\nraise SystemExit(3)\n", (7,))
+
+
+HOG = """\
+import os, time
+def hog():
+    for _ in range(4):
+        if os.fork() == 0:
+            held = bytearray(100 * 2**20)
+            time.sleep(60)
+            os._exit(0)
+"""
+
+
+def test_bytes_that_trickle_do_not_put_off_the_look_at_memory(timed: Callable[..., Sample]) -> None:
+    body = (
+        "def setup(seed): return seed\n"
+        "def run(state):\n"
+        "    hog()\n"
+        "    while True:\n"
+        "        for fd in range(3, 64):\n"
+        "            try: os.write(fd, b' ')\n"
+        "            except OSError: pass\n"
+        "        time.sleep(0.1)\n"
+    )
+    started = time.monotonic()
+    with pytest.raises(WorkloadError, match=r"run took more than the task's 0\.25 GiB of memory"):
+        timed(HOG + body, seconds=20, extra="resources: {memory_gib: 0.25}")
+    assert time.monotonic() - started < 15
+
+
+def test_a_script_is_held_to_the_tasks_memory(timed: Callable[..., Sample]) -> None:
+    body = "hog()\nwhile True:\n    print('.', flush=True)\n    time.sleep(0.1)\n"
+    with pytest.raises(WorkloadError, match=r"the script took more than the task's 0\.25 GiB of memory"):
+        timed(HOG + body, (7,), seconds=10, extra="resources: {memory_gib: 0.25}")
+
+
+def test_a_worker_cannot_leave_the_cores_of_its_lane(timed: Callable[..., Sample]) -> None:
+    """Nor can its threads and children. It is told that it could: libraries that bind threads abort on an error."""
+    cores = sorted(os.sched_getaffinity(0))
+    if len(cores) == 1:
+        pytest.skip("there is no other core to go to")
+    workload = (
+        "import os, subprocess, sys, threading\n"
+        "def setup(seed): return seed\n"
+        "def leave(found):\n"
+        f"    os.sched_setaffinity(0, {set(cores[:-1])})\n"
+        "    found.append(sorted(os.sched_getaffinity(0)))\n"
+        "def run(state):\n"
+        "    found = []\n"
+        "    leave(found)\n"
+        "    thread = threading.Thread(target=leave, args=(found,))\n"
+        "    thread.start(); thread.join()\n"
+        f"    program = 'import os; os.sched_setaffinity(0, {set(cores[:-1])}); print(*os.sched_getaffinity(0))'\n"
+        "    found.append([int(core) for core in subprocess.check_output([sys.executable, '-c', program]).split()])\n"
+        "    return found\n"
+    )
+    assert read(timed(workload, cores=(cores[-1],)).output) == [[[cores[-1]]] * 3]
+
+
+@pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
+def test_the_filter_stops_changes_of_affinity_and_nothing_else(machine: str) -> None:
+    code = confined.affinity_filter(machine)
+    instructions = list(struct.iter_unpack("HBBI", code))
+
+    def answer(arch: int, number: int) -> int:
+        at, value = 0, 0
+        while True:
+            operation, if_so, if_not, operand = instructions[at]
+            at += 1
+            if operation == confined.BPF_LD_W_ABS:
+                value = {confined.NUMBER: number, confined.ARCH: arch}[operand]
+            elif operation == confined.BPF_JEQ_K:
+                at += if_so if value == operand else if_not
+            else:
+                assert operation == confined.BPF_RET_K
+                return operand
+
+    every = {number for _, numbers in confined.SET_AFFINITY[machine] for number in numbers}
+    for arch, numbers in (*confined.SET_AFFINITY[machine], (0x16, ())):
+        stopped = {number for number in every | set(range(500)) if answer(arch, number) != confined.SECCOMP_RET_ALLOW}
+        assert stopped == set(numbers)
+
+
+def test_a_worker_reads_nothing_of_its_arm_in_command_lines_and_environments(
+    timed: Callable[..., Sample], tmp_path: Path
+) -> None:
+    workload = (
+        "import glob\n"
+        "def setup(seed): return seed\n"
+        "def run(state):\n"
+        "    found = []\n"
+        "    for path in glob.glob('/proc/[0-9]*/cmdline') + glob.glob('/proc/[0-9]*/environ'):\n"
+        "        try: found.append(open(path).read())\n"
+        "        except PermissionError: pass\n"
+        "    return found\n"
+    )
+    (seen,) = read(timed(workload).output)
+    assert [text.split("\0")[0] for text in seen[:2]] == ["bwrap", "/env/bin/python"]
+    for secret in ("poison", "compiled-", "bind", str(tmp_path.parent), sys.base_prefix):
+        assert not any(secret in text for text in seen), secret
 
 
 def test_a_worker_that_never_ends_is_ended(bench: Bench, tmp_path: Path) -> None:

@@ -2,6 +2,8 @@
 
 import multiprocessing
 import os
+import subprocess
+import sys
 import time
 from itertools import pairwise
 from multiprocessing.connection import Connection
@@ -103,6 +105,21 @@ def test_only_visible_gpus_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-2")
     lanes = gpu_lanes(Resources(gpus=1), [gpu(n, 80) for n in range(4)], cpu_lanes(1))
     assert [lane.gpus for lane in lanes] == [("GPU-1",), ("GPU-2",)]
+
+
+def test_an_empty_list_of_visible_gpus_hides_them_all(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "")
+    with pytest.raises(InfraError, match=r"needs 1 NVIDIA GPU"):
+        gpu_lanes(Resources(gpus=1), [gpu(0, 80)], cpu_lanes(1))
+
+
+def test_locks_are_in_one_place_whatever_a_users_tmpdir_is(tmp_path: Path) -> None:
+    program = (sys.executable, "-c", "from omniperf.measure import lanes; print(lanes._LOCKS)")
+    places = {
+        subprocess.run(program, env={**os.environ, "TMPDIR": tmpdir}, capture_output=True, check=True).stdout
+        for tmpdir in (str(tmp_path), "/var/tmp")
+    }
+    assert len(places) == 1
 
 
 @pytest.mark.parametrize("present", [[], [gpu(0, 8)]], ids=["none", "too small"])

@@ -39,9 +39,9 @@ def outputs(folder: Path, workload: str, *, poison: bool) -> tuple[list[Any], li
     file.write_text(dedent(workload))
     config = {"kind": "module", "export": False, "poison": poison, "gpu": False, "flush": False}
     config |= {"workload": str(file), "args": [], "pythonpath": []}
-    requests = [b'{"do": "setup", "seeds": [7]}', b"run", b'{"do": "export"}']
+    requests = [json.dumps(config).encode(), b'{"do": "setup", "seeds": [7]}', b"run", b'{"do": "export"}']
     done = subprocess.run(
-        (sys.executable, "-I", "-S", worker.__file__, json.dumps(config)),
+        (sys.executable, "-I", "-S", worker.__file__),
         input=b"\n".join((*requests, *([b'{"do": "poisoned"}'] if poison else []), b"")), capture_output=True,
     )  # fmt: skip
     ready, made, _digest, length, rest = done.stdout.split(b"\n", 4)

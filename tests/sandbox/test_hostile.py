@@ -81,12 +81,16 @@ def test_wiping_and_poisoning_git_from_inside_neither_breaks_the_patch_nor_runs_
         assert (clean.tree / "toy/order.py").read_text() == SLOW
 
 
-def test_no_sandbox_names_a_folder_of_the_host(bench: Bench) -> None:
-    """Neither the agent's, nor the ones in which tests and workloads of a tree run."""
+def test_no_command_line_no_environment_and_no_mount_point_names_a_folder_of_the_host(bench: Bench) -> None:
+    """Neither the agent's, nor the ones in which tests of a tree run.
+
+    Of mountinfo only the mount points: the kernel shows what part of its file system is mounted, too.
+    """
     workspace = bench.workspace("agent")
     for agent in (True, False):
         with StandingSandbox(bench.backend, bench.spec(workspace, agent=agent)) as sandbox:
-            seen = sandbox.run("cat .git; env; pwd; cat /proc/self/mountinfo | cut -d' ' -f5", 30).output
+            look = "cat .git; pwd; cat /proc/[0-9]*/cmdline /proc/[0-9]*/environ; cut -d' ' -f5 /proc/self/mountinfo"
+            seen = sandbox.run(look, 30).output
         assert str(bench.settings.worktrees) not in seen
         assert str(bench.settings.cache) not in seen
         assert seen.startswith("gitdir: /git\n")

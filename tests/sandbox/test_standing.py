@@ -3,9 +3,11 @@
 import contextlib
 import os
 import pickle
+import shutil
 import socket
 import subprocess
 import sys
+import tempfile
 import time
 from collections.abc import Iterator
 from dataclasses import replace
@@ -15,7 +17,7 @@ import pytest
 
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
-from omniperf.sandbox.bubblewrap import Bubblewrap
+from omniperf.sandbox.bubblewrap import Bubblewrap, _options
 from omniperf.sandbox.none import NoSandbox
 from omniperf.sandbox.spec import Allowance, Mount, Spec
 from omniperf.sandbox.standing import StandingSandbox
@@ -159,6 +161,53 @@ def test_no_key_of_the_harness_is_in_any_environment(
     with StandingSandbox(Bubblewrap(), spec_of(bench, tree)) as sandbox:
         seen = sandbox.run("env; cat /proc/*/environ /proc/*/cmdline | tr '\\0' '\\n'", 10).output
     assert "planted-key" not in seen
+
+
+def test_no_installed_package_of_the_host_is_seen(bench: Bench, tmp_path: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    prefix = Path(tempfile.mkdtemp(dir="/var/tmp"))
+    places = (
+        "lib/python3.11/site-packages",
+        "lib/python3/dist-packages",
+        "lib64/python3.11/site-packages",
+        "local/lib/python3.11/site-packages",
+        "local/lib/python3.11/dist-packages",
+        "local/lib64/python3.11/site-packages",
+        "envs/other/lib/python3.11/site-packages",
+        "envs/other/lib64/python3.11/site-packages",
+        "pkgs/library-2.0",
+    )
+    try:
+        prefix.chmod(0o755)
+        for place in (*places, "lib/python3.11"):
+            (prefix / place).mkdir(parents=True, exist_ok=True)
+            (prefix / place / "marker.py").touch()
+        (prefix / "envs/linked/lib/python3.11").mkdir(parents=True)
+        (prefix / "envs/linked/lib64").symlink_to("lib")
+        (prefix / "envs/linked/lib/python3.11/site-packages").symlink_to("/nowhere")
+        python = bench.environment.interpreter.prefix
+        spec = spec_of(bench, tree)
+        spec = replace(spec, interpreter=prefix, mounts=(*spec.mounts, Mount(python, str(python))))
+        with StandingSandbox(Bubblewrap(), spec) as sandbox:
+            seen = sandbox.run(f"find {prefix} -name marker.py", 10).output.split()
+        assert seen == [f"{prefix}/lib/python3.11/marker.py"]
+    finally:
+        shutil.rmtree(prefix)
+
+
+@pytest.mark.parametrize("network", [False, True], ids=["alone", "with a network"])
+def test_an_interpreter_under_opt_is_there_whether_or_not_opt_is(bench: Bench, tmp_path: Path, network: bool) -> None:
+    prefix = Path("/opt/python")
+    options = " ".join(_options(spec_of(bench, tmp_path, interpreter=prefix, network=network)))
+    assert ("--ro-bind /opt /opt" in options) == (network and prefix.parent.is_dir())
+    assert ("--ro-bind /opt/python /opt/python" in options) != network
+
+
+def test_commands_may_choose_among_the_cores(walled: StandingSandbox) -> None:
+    """Only what is measured is held to its lane."""
+    choose = "import os; core = max(os.sched_getaffinity(0)); os.sched_setaffinity(0, {core})"
+    assert walled.run(f"python -c '{choose}; assert os.sched_getaffinity(0) == {{core}}'", 10).ok
 
 
 def test_writing_outside_the_workspace_fails(walled: StandingSandbox) -> None:
