@@ -179,8 +179,8 @@ class Agent(Protocol):
 
     It may also have `options`, the names of the options it takes (none, where it has no such attribute);
     `needs_reference`; `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`,
-    called once host, task and prompt have passed, which may spend a little and raises InfraError where the agent cannot
-    work.
+    called once host, task, prompt and base have passed, which may spend a little and raises InfraError where the agent
+    cannot work.
     """
 
     version: str

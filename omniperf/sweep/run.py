@@ -55,9 +55,9 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     if not spec.allow_leak:
         refuse(task, prompt, checked)
     spec = replace(spec, prompt_check=checked)
-    if (ready := getattr(agent, "ready", None)) is not None:
-        ready(spec.options, emit)
     proved = preflight(bench, emit)
+    if (ready := getattr(agent, "ready", None)) is not None:  # may spend a little, so it comes last
+        ready(spec.options, emit)
     run_id = new_run_id()
     folder = settings.results / run_id
     folder.mkdir(parents=True)

@@ -70,6 +70,17 @@ def test_nothing_is_asked_where_the_host_cannot_measure(
     assert (server.calls, server.probes) == ([], [])
 
 
+def test_nothing_is_asked_before_base_is_proved(
+    omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], bubblewrap: None
+) -> None:
+    task = make_task(workload="def setup(seed): return seed\ndef run(state): return state\n")
+    flags = ("--agent", "anthropic", "--model", "m", "--base-url", server.url)
+    done = omniperf("run", str(task.folder), *flags, ANTHROPIC_API_KEY=KEY)
+    assert done.returncode == 2
+    assert "executes no function of its targets" in done.stderr
+    assert (server.calls, server.probes) == ([], [])
+
+
 def test_a_whole_run_says_which_model_it_was_and_what_it_cost(
     omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], bubblewrap: None, tmp_path: Path
 ) -> None:
