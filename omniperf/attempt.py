@@ -15,7 +15,6 @@ from typing import TYPE_CHECKING
 from omniperf.agents.discover import load_agent
 from omniperf.agents.work import Work
 from omniperf.errors import InfraError, OmniPerfError
-from omniperf.prompt.render import render
 from omniperf.record import make_result, now
 from omniperf.results import schema
 from omniperf.results.events import Event
@@ -33,16 +32,18 @@ if TYPE_CHECKING:
     from omniperf.record import AttemptSpec
     from omniperf.results.events import Emit
     from omniperf.results.schema import Phase
-    from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
 
 
-def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path, emit: Emit) -> schema.Result:
+def run_attempt(
+    bench: Bench, proved: Preflight, spec: AttemptSpec, prompt: Prompt, folder: Path, emit: Emit
+) -> schema.Result:
     """Run one attempt and leave everything it was in `folder`. Never raises for what the agent or its patch does."""
     started, clock = now(), time.monotonic()
     task, agent = bench.task, load_agent(spec.agent)
+    workspace: Workspace | None = None
     patch: Patch | None = None
     source: Literal["final", "best"] = "final"
     cancelled: KeyboardInterrupt | None = None
@@ -50,12 +51,12 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
     verdict = schema.Verdict()
     with Journal(folder / "journal.jsonl") as journal:
         journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
-        prompt = render(task, spec.template, hints=spec.hints, workspace=bench.tree_seen)
-        _write_inputs(folder, task, prompt)
-        emit(Event("workspace", "making a sealed workspace", {}))
-        workspace = bench.workspace(f"{spec.agent}-{spec.n}")
         work = Work(bench, proved, journal, emit)
         try:
+            write_whole(folder / "prompt.md", prompt.data)
+            write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())
+            emit(Event("workspace", "making a sealed workspace", {}))
+            workspace = bench.workspace(f"{spec.agent}-{spec.n}")
             phase = "agent"
             emit(Event("agent", spec.agent, {}))
             outcome = work.run(agent, workspace, prompt.text, spec.options)
@@ -78,13 +79,13 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
             journal.write("cancelled", phase=phase)
         except Exception as error:
             outcome = _failure(error, phase, folder)
-            if patch is None:  # what the agent had done by then is kept, unmeasured
+            if patch is None and workspace is not None:  # what the agent had done by then is kept, unmeasured
                 with suppress(OmniPerfError, OSError):
                     patch = collect(workspace)
                     write_whole(folder / "model_patch.diff", patch.data)
             journal.write("failed", phase=phase, outcome=outcome.kind, detail=outcome.detail)
         finally:
-            if not spec.keep_workspace:
+            if workspace is not None and not spec.keep_workspace:
                 _remove(workspace, journal)
         usage = work.usage(time.monotonic() - clock, verdict)
         result = make_result(
@@ -116,8 +117,3 @@ def _remove(workspace: Workspace, journal: Journal) -> None:
         workspace.remove()
     except OSError as error:
         journal.write("left-behind", detail=str(error))
-
-
-def _write_inputs(folder: Path, task: Task, prompt: Prompt) -> None:
-    write_whole(folder / "prompt.md", prompt.data)
-    write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
+from omniperf import attempt
 from omniperf.agents import discover
 from omniperf.agents.protocol import Outcome, Session
 from omniperf.errors import InfraError, UsageError
+from omniperf.measure import bench
 from omniperf.record import AttemptSpec
 from omniperf.results.events import ignore
 from omniperf.results.schema import Result
@@ -18,6 +20,7 @@ from omniperf.results.store import load_result, read_lines
 from omniperf.settings import Settings
 from omniperf.sweep.run import run_task
 from omniperf.tasks.schema import Task
+from omniperf.workspace import worktree
 from tests.conftest import FAST, git
 
 FILES = {
@@ -271,6 +274,44 @@ def test_an_interrupt_leaves_no_worktree_behind(
         run(task, settings, "scripted")
     assert not settings.worktrees.exists()
     assert "cancelled" in next(settings.results.rglob("journal.jsonl")).read_text()
+
+
+def test_an_interrupted_attempt_is_in_the_summary_and_its_patch_in_the_predictions(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted_in_the_verdict(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    install(monkeypatch, lambda session: session.tools.create("toy/order.py", FAST))
+    monkeypatch.setattr(attempt, "verify_patch", interrupted_in_the_verdict)
+    with pytest.raises(KeyboardInterrupt):
+        run(task, settings, "scripted")
+    folder = next(settings.results.iterdir())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["run_id"] == folder.name
+    assert [(row["n"], row["outcome"]) for row in summary["attempts"]] == [(1, "cancelled")]
+    predictions = list(read_lines(folder / "predictions.jsonl"))
+    assert [(row["instance_id"], "dict.fromkeys" in row["model_patch"]) for row in predictions] == [("toy", True)]
+
+
+def test_a_workspace_that_cannot_be_made_ends_one_attempt_and_not_those_after_it(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, lambda session: None)
+    make, full = worktree.provide, [False, True]
+
+    def provide(*args: object, **options: object) -> object:
+        if options.get("agent") and full.pop():
+            raise InfraError("disk", "The disk is full.")
+        return make(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench, "provide", provide)
+    folder, results = run_task(task, AttemptSpec(run_id="", agent="scripted", n=0), 2, settings, ignore)
+    first, second = (result.outcome for result in results)
+    assert (first.kind, first.infra_kind, first.phase) == ("infra_error", "disk", "workspace")
+    assert second.kind == "finished"
+    assert load_result(folder / task.id / "scripted.1") == results[0]
+    assert results[0].patch is None
 
 
 def test_the_quickstart_needs_no_sandbox(settings: Settings, tmp_path: Path) -> None:

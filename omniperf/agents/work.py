@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from contextlib import suppress
 from typing import TYPE_CHECKING, Literal
@@ -37,6 +38,7 @@ class Work:
     def run(self, agent: Agent, workspace: Workspace, prompt: str, options: Mapping[str, str]) -> schema.Outcome:
         """Let the agent work. Its own failures are an outcome; the host's are raised."""
         bench, journal = self._bench, self._journal
+        self._budget.started = time.monotonic()  # making the workspace was not the agent's time
         with SessionTools(bench, workspace, self._proved, self._budget, journal, self._emit) as tools:
             self._tools = tools
             reference = bench.human_patch() if getattr(agent, "needs_reference", False) else None
