@@ -206,16 +206,16 @@ def test_the_tools_of_a_session(scripted: Callable[..., Result]) -> None:
     assert result.verdict.class_ == "improved"
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", ".git/config", "link/x", "toy/../../x", ""])
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", ".git/config", "link/x", "toy/../../x", "", "git"])
 def test_no_tool_leaves_the_workspace(scripted: Callable[..., Result], path: str) -> None:
     from omniperf.agents.protocol import ToolError
 
     def body(session: Session) -> None:
-        session.tools.bash("ln -s /etc link")
+        session.tools.bash("ln -s /etc link; ln -s .git git")
         for use in (lambda: session.tools.view(path), lambda: session.tools.create(path, "x")):
             with pytest.raises(ToolError):
                 use()
-        session.tools.bash("rm link")
+        session.tools.bash("rm link git")
 
     assert scripted(body).outcome.kind == "finished"
 
