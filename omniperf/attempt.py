@@ -21,7 +21,7 @@ from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 from omniperf.results.store import append_line, write_whole
 from omniperf.verify.verdict import verify_patch
-from omniperf.workspace.patch import collect
+from omniperf.workspace.patch import NotCollectableError, collect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -61,10 +61,11 @@ def run_attempt(
             emit(Event("agent", spec.agent, {}))
             outcome = work.run(agent, workspace, prompt.text, spec.options)
             phase = "collect"
-            patch, other, source = work.choose(collect(workspace))
+            chosen = work.choose(workspace)
+            patch, source = chosen.patch, chosen.source
             write_whole(folder / "model_patch.diff", patch.data)
-            if other is not None:
-                write_whole(folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff", other.data)
+            if chosen.other is not None:
+                write_whole(folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff", chosen.other.data)
             journal.write("collected", sha256=patch.sha256, files=len(patch.files), source=source)
             phase = "verify"
             measurements = folder / "measurements.jsonl"
@@ -72,7 +73,11 @@ def run_attempt(
                 bench, patch.data, proved, lambda line: append_line(measurements, dict(line)), emit,
                 versus_human=spec.versus_human,
             )  # fmt: skip
+            verdict = verdict.model_copy(update={"findings": (*verdict.findings, *chosen.findings)})
             journal.write("verified", verdict=verdict.class_)
+        except NotCollectableError as error:  # the agent's doing, and no reason to lose what else is known
+            verdict = schema.Verdict(class_="invalid", reason=str(error))
+            journal.write("not-collected", detail=str(error))
         except KeyboardInterrupt as interrupt:
             cancelled = interrupt
             outcome = schema.Outcome(kind="cancelled", detail="interrupted", phase=phase)

@@ -9,7 +9,7 @@ from types import SimpleNamespace
 import pytest
 
 from omniperf import attempt
-from omniperf.agents import discover
+from omniperf.agents import discover, work
 from omniperf.agents.protocol import Outcome, Session
 from omniperf.errors import InfraError, UsageError
 from omniperf.measure import bench
@@ -21,6 +21,7 @@ from omniperf.settings import Settings
 from omniperf.sweep.run import run_task
 from omniperf.tasks.schema import Task
 from omniperf.workspace import worktree
+from omniperf.workspace.patch import NotCollectableError
 from tests.conftest import FAST, git
 
 FILES = {
@@ -204,6 +205,78 @@ def test_the_tools_of_a_session(scripted: Callable[..., Result]) -> None:
     assert seen["since"].decision == "faster"  # type: ignore[attr-defined]
     assert result.outcome.finish_called
     assert result.verdict.class_ == "improved"
+
+
+BETTER = FAST.replace("    return", "    import time\n\n    time.sleep(0.002)\n    return")
+
+
+def screenings(settings: Settings) -> list[str]:
+    """Which states were screened, and as what."""
+    lines = read_lines(next(settings.results.rglob("journal.jsonl")))
+    return [f"{line.get('of', 'asked for')}: {line['decision']}" for line in lines if line["kind"] == "screening"]
+
+
+def test_a_final_state_that_was_not_screened_is_screened_before_the_best_is_chosen(
+    scripted: Callable[..., Result], settings: Settings
+) -> None:
+    def body(session: Session) -> None:
+        session.tools.create("toy/order.py", BETTER)
+        session.tools.benchmark()
+        session.tools.commit("better")
+        session.tools.create("toy/order.py", FAST)
+        session.tools.finish("much better")
+
+    result = scripted(body)
+    assert screenings(settings) == ["asked for: faster", "the final state: faster"]
+    assert result.patch is not None
+    assert (result.patch.source, result.verdict.class_) == ("final", "improved")
+    assert result.usage.steps == 4
+    assert "sleep" not in next(settings.results.rglob("model_patch.diff")).read_text()
+    assert "sleep" in next(settings.results.rglob("model_patch.best.diff")).read_text()
+
+
+def test_what_a_final_state_touched_is_said_though_an_earlier_one_is_confirmed(
+    scripted: Callable[..., Result], settings: Settings
+) -> None:
+    def body(session: Session) -> None:
+        session.tools.create("toy/order.py", FAST)
+        session.tools.benchmark()
+        session.tools.commit("fast")
+        session.tools.create("tests/test_order.py", "")
+        session.tools.commit("tests pass")
+
+    result = scripted(body)
+    assert result.patch is not None
+    assert (result.patch.source, result.verdict.class_) == ("best", "improved")
+    (finding,) = result.verdict.findings
+    assert (finding.id, finding.severity) == ("protected-file", "warn")
+    assert "tests/test_order.py" in finding.message
+    assert finding.evidence.startswith("in the final state, which is not what was measured")
+    assert screenings(settings) == ["asked for: faster"]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_final_state_that_cannot_be_collected_is_the_agents_doing(
+    scripted: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    def body(session: Session) -> None:
+        session.tools.create("toy/order.py", FAST)
+        if committed:
+            session.tools.benchmark()
+            session.tools.commit("fast")
+
+    def refuse(workspace: object) -> None:
+        raise NotCollectableError("The tree that was left cannot be collected: no.")
+
+    monkeypatch.setattr(work, "collect", refuse)
+    result = scripted(body)
+    assert (result.outcome.kind, result.patch is None) == ("finished", not committed)
+    if committed:
+        assert result.verdict.class_ == "improved"
+        assert [(finding.id, finding.severity) for finding in result.verdict.findings] == [("not-collected", "warn")]
+    else:
+        assert result.verdict.class_ == "invalid"
+        assert result.verdict.reason == "The tree that was left cannot be collected: no."
 
 
 @pytest.mark.parametrize("path", ["/etc/passwd", "../x", ".git/config", "link/x", "toy/../../x", "", "git"])

@@ -27,7 +27,7 @@ from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.verify import scope
-from omniperf.workspace.patch import collect
+from omniperf.workspace.patch import NotCollectableError, collect
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -194,7 +194,11 @@ class SessionTools:
         sha = done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
         self._journal.write("commit", sha=sha, message=message)
         if self._follows_commits and sha:
-            self._committed = self._stack.enter_context(self._built(collect(self._workspace).data))
+            try:
+                committed = collect(self._workspace)
+            except NotCollectableError as error:
+                raise ToolError(str(error)) from None
+            self._committed = self._stack.enter_context(self._built(committed.data))
         return sha
 
     def finish(self, summary: str) -> None:
@@ -209,11 +213,24 @@ class SessionTools:
         done = self._sandbox.run("git log --all --reflog --format=%T; git log --format=%T", _GIT_SECONDS)
         return self.ratchet.best(set(done.output.split()))
 
+    def screen_final(self, best: Patch) -> None:
+        """Screen the tree as it was left, where it may be better than the best and was never screened.
+
+        The harness asks, so it is no step of the agent's, and costs none of its minutes.
+        """
+        final = self._state()
+        if final is None or not final.files or final.tree == best.tree or self.ratchet.knows(final):
+            return
+        self._emit(Event("agent", "screening the final state", {"transient": True}))
+        screening = self._screen(self._base)
+        self.ratchet.saw(final, screening)
+        self._journal.write("screening", of="the final state", **screening.__dict__)
+
     def _state(self) -> Patch | None:
         """The tree as a patch; None where it cannot be one, or not one that could count."""
         try:
             patch = collect(self._workspace)
-        except (OmniPerfError, OSError):
+        except OmniPerfError:
             return None
         return None if scope.findings(scope.mark(patch.files, self._bench.task), self._bench.task) else patch
 
