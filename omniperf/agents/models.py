@@ -25,7 +25,7 @@ _PATIENCE = 30.0  # seconds that the first, smallest call may take, waits includ
 
 
 class _ModelAgent:
-    """An agent with a model. The key stays in this process: it comes from the environment and goes into no file."""
+    """An agent with a model. The key comes from the environment, stays in this process, and goes into no file."""
 
     version = "1"
     summary = ""
@@ -37,6 +37,7 @@ class _ModelAgent:
     def solve(self, session: Session) -> Outcome:
         """Let the model work until it finishes or a limit is reached."""
         options, prices = session.options, load_prices(session.options.get("prices", ""))
+        session.hide(self._key())
         with Loop(self._provider(options), session, prices, _max_output(options), self.key_variable) as loop:
             return loop.run()
 
@@ -74,11 +75,14 @@ class _ModelAgent:
         parts = urlsplit(base_url or "https://localhost")
         if parts.scheme not in ("http", "https") or not parts.hostname or parts.username or parts.password:
             raise UsageError("--base-url must be an http(s) URL without a user or password.", "Keys go into variables.")
-        if not (key := os.environ.get(self.key_variable, "").strip()):
+        if not (key := self._key()):
             raise UsageError(f"The agent {name!r} needs a key in {self.key_variable}.", "Set that variable.")
         if not key.isascii() or not key.isprintable():
             raise UsageError(f"{self.key_variable} holds characters that no key has.", "Set it again.")
         return self._open(api, model, key, base_url)
+
+    def _key(self) -> str:
+        return os.environ.get(self.key_variable, "").strip()
 
     def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:
         raise NotImplementedError
