@@ -83,7 +83,8 @@ def collect(workspace: Workspace) -> Patch:
     except (OSError, GitError, PatchDoesNotApplyError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise InfraError("disk", f"The patch could not be collected: {error}.", "Make room.") from error
-        raise NotCollectableError(f"The tree that was left cannot be collected: {error}") from error
+        said = str(error).replace(f"{workspace.tree}/", "")
+        raise NotCollectableError(f"The tree that was left cannot be collected: {said}") from error
 
 
 def _collect(workspace: Workspace, ignores: str) -> Patch:
