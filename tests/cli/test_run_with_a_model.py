@@ -97,21 +97,18 @@ def test_a_whole_run_says_which_model_it_was_and_what_it_cost(
 
 
 def test_without_walls_a_key_that_a_command_finds_is_blotted_out(
-    omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], tmp_path: Path
+    omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], folder: Path
 ) -> None:
     task = make_task("measure: {max_minutes: 0.2}")
     spy = "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep API_KEY"
-    calls = (("bash", {"command": spy}), ("edit", {"command": "view", "path": f"{KEY}.py"}))
-    server.play([Say("", calls), Say("", (("finish", {"summary": KEY}),))])
+    server.play([Say("", (("bash", {"command": spy}),)), Say("", (("finish", {"summary": "no"}),))])
     flags = ("--model", "gpt-6.2-sol", "--base-url", f"{server.url}/v1", "--api", "chat", "--sandbox", "none")
-    done = omniperf("run", str(task.folder), "--agent", "openai", *flags, "--json", OPENAI_API_KEY=KEY)
+    done = omniperf("run", str(task.folder), "--agent", "openai", *flags, OPENAI_API_KEY=KEY)
     assert done.returncode == 0, done.stderr
-    found, missing = (message["content"] for message in server.calls[1].body["messages"] if message["role"] == "tool")
+    (found,) = (message["content"] for message in server.calls[1].body["messages"] if message["role"] == "tool")
     assert "OPENAI_API_KEY=***\n" in found
-    assert missing == "***.py does not exist in the workspace."
-    journal = next((tmp_path / "work" / "results").rglob("journal.jsonl")).read_text()
-    assert "***.py" in journal
-    assert KEY not in journal
+    assert KEY not in json.dumps([call.body for call in server.calls])
     assert KEY not in done.stdout + done.stderr
-    sent = [message for message in server.calls[1].body["messages"] if message["role"] != "assistant"]
-    assert KEY not in json.dumps(sent)
+    made = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"trajectory.jsonl", "journal.jsonl"} <= {path.name for path in made}
+    assert [path for path in made if KEY.encode() in path.read_bytes()] == []
