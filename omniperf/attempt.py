@@ -15,14 +15,13 @@ from typing import TYPE_CHECKING
 from omniperf.agents.discover import load_agent
 from omniperf.agents.work import Work
 from omniperf.errors import InfraError, OmniPerfError
-from omniperf.prompt.render import render
 from omniperf.record import make_result, now
 from omniperf.results import schema
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 from omniperf.results.store import append_line, write_whole
 from omniperf.verify.verdict import verify_patch
-from omniperf.workspace.patch import collect
+from omniperf.workspace.patch import NotCollectableError, collect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -33,16 +32,18 @@ if TYPE_CHECKING:
     from omniperf.record import AttemptSpec
     from omniperf.results.events import Emit
     from omniperf.results.schema import Phase
-    from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
 
 
-def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path, emit: Emit) -> schema.Result:
+def run_attempt(
+    bench: Bench, proved: Preflight, spec: AttemptSpec, prompt: Prompt, folder: Path, emit: Emit
+) -> schema.Result:
     """Run one attempt and leave everything it was in `folder`. Never raises for what the agent or its patch does."""
     started, clock = now(), time.monotonic()
     task, agent = bench.task, load_agent(spec.agent)
+    workspace: Workspace | None = None
     patch: Patch | None = None
     source: Literal["final", "best"] = "final"
     cancelled: KeyboardInterrupt | None = None
@@ -50,20 +51,21 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
     verdict = schema.Verdict()
     with Journal(folder / "journal.jsonl") as journal:
         journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
-        prompt = render(task, spec.template, hints=spec.hints, workspace=bench.tree_seen)
-        _write_inputs(folder, task, prompt)
-        emit(Event("workspace", "making a sealed workspace", {}))
-        workspace = bench.workspace(f"{spec.agent}-{spec.n}")
         work = Work(bench, proved, journal, emit)
         try:
+            write_whole(folder / "prompt.md", prompt.data)
+            write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())
+            emit(Event("workspace", "making a sealed workspace", {}))
+            workspace = bench.workspace(f"{spec.agent}-{spec.n}")
             phase = "agent"
             emit(Event("agent", spec.agent, {}))
             outcome = work.run(agent, workspace, prompt.text, spec.options)
             phase = "collect"
-            patch, other, source = work.choose(collect(workspace))
+            chosen = work.choose(workspace)
+            patch, source = chosen.patch, chosen.source
             write_whole(folder / "model_patch.diff", patch.data)
-            if other is not None:
-                write_whole(folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff", other.data)
+            if chosen.other is not None:
+                write_whole(folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff", chosen.other.data)
             journal.write("collected", sha256=patch.sha256, files=len(patch.files), source=source)
             phase = "verify"
             measurements = folder / "measurements.jsonl"
@@ -71,20 +73,24 @@ def run_attempt(bench: Bench, proved: Preflight, spec: AttemptSpec, folder: Path
                 bench, patch.data, proved, lambda line: append_line(measurements, dict(line)), emit,
                 versus_human=spec.versus_human,
             )  # fmt: skip
+            verdict = verdict.model_copy(update={"findings": (*verdict.findings, *chosen.findings)})
             journal.write("verified", verdict=verdict.class_)
+        except NotCollectableError as error:  # the agent's doing, and no reason to lose what else is known
+            verdict = schema.Verdict(class_="invalid", reason=str(error))
+            journal.write("not-collected", detail=str(error))
         except KeyboardInterrupt as interrupt:
             cancelled = interrupt
             outcome = schema.Outcome(kind="cancelled", detail="interrupted", phase=phase)
             journal.write("cancelled", phase=phase)
         except Exception as error:
             outcome = _failure(error, phase, folder)
-            if patch is None:  # what the agent had done by then is kept, unmeasured
+            if patch is None and workspace is not None:  # what the agent had done by then is kept, unmeasured
                 with suppress(OmniPerfError, OSError):
                     patch = collect(workspace)
                     write_whole(folder / "model_patch.diff", patch.data)
             journal.write("failed", phase=phase, outcome=outcome.kind, detail=outcome.detail)
         finally:
-            if not spec.keep_workspace:
+            if workspace is not None and not spec.keep_workspace:
                 _remove(workspace, journal)
         usage = work.usage(time.monotonic() - clock, verdict)
         result = make_result(
@@ -116,8 +122,3 @@ def _remove(workspace: Workspace, journal: Journal) -> None:
         workspace.remove()
     except OSError as error:
         journal.write("left-behind", detail=str(error))
-
-
-def _write_inputs(folder: Path, task: Task, prompt: Prompt) -> None:
-    write_whole(folder / "prompt.md", prompt.data)
-    write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())

@@ -8,9 +8,11 @@ from types import SimpleNamespace
 
 import pytest
 
-from omniperf.agents import discover
+from omniperf import attempt
+from omniperf.agents import discover, work
 from omniperf.agents.protocol import Outcome, Session
 from omniperf.errors import InfraError, UsageError
+from omniperf.measure import bench
 from omniperf.record import AttemptSpec
 from omniperf.results.events import ignore
 from omniperf.results.schema import Result
@@ -19,6 +21,8 @@ from omniperf.settings import Settings
 from omniperf.sweep.run import run_task
 from omniperf.tasks.load import load_task
 from omniperf.tasks.schema import Task
+from omniperf.workspace import worktree
+from omniperf.workspace.patch import NotCollectableError
 from tests.conftest import FAST, WORKLOAD, git
 
 FILES = {
@@ -204,16 +208,88 @@ def test_the_tools_of_a_session(scripted: Callable[..., Result]) -> None:
     assert result.verdict.class_ == "improved"
 
 
-@pytest.mark.parametrize("path", ["/etc/passwd", "../x", ".git/config", "link/x", "toy/../../x", ""])
+BETTER = FAST.replace("    return", "    import time\n\n    time.sleep(0.002)\n    return")
+
+
+def screenings(settings: Settings) -> list[str]:
+    """Which states were screened, and as what."""
+    lines = read_lines(next(settings.results.rglob("journal.jsonl")))
+    return [f"{line.get('of', 'asked for')}: {line['decision']}" for line in lines if line["kind"] == "screening"]
+
+
+def test_a_final_state_that_was_not_screened_is_screened_before_the_best_is_chosen(
+    scripted: Callable[..., Result], settings: Settings
+) -> None:
+    def body(session: Session) -> None:
+        session.tools.create("toy/order.py", BETTER)
+        session.tools.benchmark()
+        session.tools.commit("better")
+        session.tools.create("toy/order.py", FAST)
+        session.tools.finish("much better")
+
+    result = scripted(body)
+    assert screenings(settings) == ["asked for: faster", "the final state: faster"]
+    assert result.patch is not None
+    assert (result.patch.source, result.verdict.class_) == ("final", "improved")
+    assert result.usage.steps == 4
+    assert "sleep" not in next(settings.results.rglob("model_patch.diff")).read_text()
+    assert "sleep" in next(settings.results.rglob("model_patch.best.diff")).read_text()
+
+
+def test_what_a_final_state_touched_is_said_though_an_earlier_one_is_confirmed(
+    scripted: Callable[..., Result], settings: Settings
+) -> None:
+    def body(session: Session) -> None:
+        session.tools.create("toy/order.py", FAST)
+        session.tools.benchmark()
+        session.tools.commit("fast")
+        session.tools.create("tests/test_order.py", "")
+        session.tools.commit("tests pass")
+
+    result = scripted(body)
+    assert result.patch is not None
+    assert (result.patch.source, result.verdict.class_) == ("best", "improved")
+    (finding,) = result.verdict.findings
+    assert (finding.id, finding.severity) == ("protected-file", "warn")
+    assert "tests/test_order.py" in finding.message
+    assert finding.evidence.startswith("in the final state, which is not what was measured")
+    assert screenings(settings) == ["asked for: faster"]
+
+
+@pytest.mark.parametrize("committed", [True, False])
+def test_a_final_state_that_cannot_be_collected_is_the_agents_doing(
+    scripted: Callable[..., Result], monkeypatch: pytest.MonkeyPatch, committed: bool
+) -> None:
+    def body(session: Session) -> None:
+        session.tools.create("toy/order.py", FAST)
+        if committed:
+            session.tools.benchmark()
+            session.tools.commit("fast")
+
+    def refuse(workspace: object) -> None:
+        raise NotCollectableError("The tree that was left cannot be collected: no.")
+
+    monkeypatch.setattr(work, "collect", refuse)
+    result = scripted(body)
+    assert (result.outcome.kind, result.patch is None) == ("finished", not committed)
+    if committed:
+        assert result.verdict.class_ == "improved"
+        assert [(finding.id, finding.severity) for finding in result.verdict.findings] == [("not-collected", "warn")]
+    else:
+        assert result.verdict.class_ == "invalid"
+        assert result.verdict.reason == "The tree that was left cannot be collected: no."
+
+
+@pytest.mark.parametrize("path", ["/etc/passwd", "../x", ".git/config", "link/x", "toy/../../x", "", "git"])
 def test_no_tool_leaves_the_workspace(scripted: Callable[..., Result], path: str) -> None:
     from omniperf.agents.protocol import ToolError
 
     def body(session: Session) -> None:
-        session.tools.bash("ln -s /etc link")
+        session.tools.bash("ln -s /etc link; ln -s .git git")
         for use in (lambda: session.tools.view(path), lambda: session.tools.create(path, "x")):
             with pytest.raises(ToolError):
                 use()
-        session.tools.bash("rm link")
+        session.tools.bash("rm link git")
 
     assert scripted(body).outcome.kind == "finished"
 
@@ -272,6 +348,44 @@ def test_an_interrupt_leaves_no_worktree_behind(
         run(task, settings, "scripted")
     assert not settings.worktrees.exists()
     assert "cancelled" in next(settings.results.rglob("journal.jsonl")).read_text()
+
+
+def test_an_interrupted_attempt_is_in_the_summary_and_its_patch_in_the_predictions(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted_in_the_verdict(*args: object, **options: object) -> None:
+        raise KeyboardInterrupt
+
+    install(monkeypatch, lambda session: session.tools.create("toy/order.py", FAST))
+    monkeypatch.setattr(attempt, "verify_patch", interrupted_in_the_verdict)
+    with pytest.raises(KeyboardInterrupt):
+        run(task, settings, "scripted")
+    folder = next(settings.results.iterdir())
+    summary = json.loads((folder / "summary.json").read_text())
+    assert summary["run_id"] == folder.name
+    assert [(row["n"], row["outcome"]) for row in summary["attempts"]] == [(1, "cancelled")]
+    predictions = list(read_lines(folder / "predictions.jsonl"))
+    assert [(row["instance_id"], "dict.fromkeys" in row["model_patch"]) for row in predictions] == [("toy", True)]
+
+
+def test_a_workspace_that_cannot_be_made_ends_one_attempt_and_not_those_after_it(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, lambda session: None)
+    make, full = worktree.provide, [False, True]
+
+    def provide(*args: object, **options: object) -> object:
+        if options.get("agent") and full.pop():
+            raise InfraError("disk", "The disk is full.")
+        return make(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench, "provide", provide)
+    folder, results = run_task(task, AttemptSpec(run_id="", agent="scripted", n=0), 2, settings, ignore)
+    first, second = (result.outcome for result in results)
+    assert (first.kind, first.infra_kind, first.phase) == ("infra_error", "disk", "workspace")
+    assert second.kind == "finished"
+    assert load_result(folder / task.id / "scripted.1") == results[0]
+    assert results[0].patch is None
 
 
 def test_the_quickstart_needs_no_sandbox(settings: Settings, tmp_path: Path) -> None:

@@ -28,7 +28,7 @@ _NO_ROOM = "model output limit was reached"
 
 
 class _ModelAgent:
-    """An agent with a model. The key stays in this process: it comes from the environment and goes into no file."""
+    """An agent with a model. The key comes from the environment, stays in this process, and goes into no file."""
 
     version = "1"
     summary = ""
@@ -40,6 +40,7 @@ class _ModelAgent:
     def solve(self, session: Session) -> Outcome:
         """Let the model work until it finishes or a limit is reached."""
         options, prices = session.options, load_prices(session.options.get("prices", ""))
+        session.hide(self._key())
         with Loop(self._provider(options), session, prices, _max_output(options), self.key_variable) as loop:
             return loop.run()
 
@@ -82,11 +83,14 @@ class _ModelAgent:
         base_url = options.get("base_url") or None
         if base_url is not None:
             _check_url(base_url)
-        if not (key := os.environ.get(self.key_variable, "").strip()):
+        if not (key := self._key()):
             raise UsageError(f"The agent {name!r} needs a key in {self.key_variable}.", "Set that variable.")
         if not key.isascii() or not key.isprintable():
             raise UsageError(f"{self.key_variable} holds characters that no key has.", "Set it again.")
         return self._open(api, model, key, base_url)
+
+    def _key(self) -> str:
+        return os.environ.get(self.key_variable, "").strip()
 
     def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:
         raise NotImplementedError

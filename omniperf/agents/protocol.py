@@ -144,7 +144,7 @@ class Tools(Protocol):
 class Session:
     """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone.
 
-    An agent with a model adds to `models` each one that says it has answered.
+    An agent with a model adds to `models` each one that says it has answered, and hides its key.
     """
 
     task: Task
@@ -157,6 +157,12 @@ class Session:
     reference: bytes | None = None
     emit: Emit = ignore
     models: list[str] = field(default_factory=list)
+    secret: str = field(default="", repr=False)
+
+    def hide(self, secret: str) -> None:
+        """Keep a text out of the journal and out of what tools tell a model: without walls a command can find it."""
+        self.secret = secret
+        self.journal.hide(secret)
 
     @property
     def folder(self) -> Path:
@@ -179,8 +185,8 @@ class Agent(Protocol):
 
     It may also have `options`, the names of the options it takes (none, where it has no such attribute);
     `needs_reference`; `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`,
-    called once host, task and prompt have passed, which may spend a little and raises InfraError where the agent cannot
-    work.
+    called once host, task, prompt and base have passed, which may spend a little and raises InfraError where the agent
+    cannot work.
     """
 
     version: str

@@ -27,6 +27,10 @@ class Ratchet:
         """Remember that a state passes or fails the tests: one that fails is not the best of anything."""
         (self._failed.discard if passed else self._failed.add)(patch.tree)
 
+    def knows(self, patch: Patch) -> bool:
+        """Whether a state was screened, or fails the tests: nothing is left to ask."""
+        return patch.tree in self._screened or patch.tree in self._failed
+
     @property
     def candidates(self) -> dict[str, Patch]:
         """What could be the best: screened faster, its outputs base's, its tests not failing."""
@@ -42,7 +46,7 @@ class Ratchet:
         return max(found, key=lambda patch: self._screened[patch.tree][1].low) if found else None
 
     def prefers(self, best: Patch, final: Patch) -> bool:
-        """Whether to confirm the best instead of the final state, which is worse, failed, or was not screened."""
+        """Whether to confirm the best instead of the final state, which is worse, failed, or could not be screened."""
         if best.tree == final.tree:
             return False
         if final.tree not in self._screened or final.tree in self._failed:

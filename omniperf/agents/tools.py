@@ -7,12 +7,13 @@ import secrets
 import shlex
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager, suppress
+from contextlib import ExitStack, contextmanager
 from dataclasses import replace
-from pathlib import Path, PurePosixPath
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.agents.budget import BudgetExhaustedError
+from omniperf.agents.files import Files
 from omniperf.agents.protocol import CommandResult, Hotspot, Kernel, Profile, Screening, TestReport, ToolError
 from omniperf.agents.ratchet import Ratchet
 from omniperf.errors import OmniPerfError
@@ -29,7 +30,6 @@ from omniperf.sandbox.standing import StandingSandbox
 from omniperf.verify import scope
 from omniperf.verify.task_tests import run_tests
 from omniperf.workspace.patch import collect
-from omniperf.workspace.worktree import writable_inside
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -69,7 +69,7 @@ class SessionTools:
         self._base: Workspace | None = None  # made when the first screening asks for it
         self._committed: Workspace | None = None  # a tree as of the last commit, once a screening asked for one
         self._follows_commits = False
-        self._before: dict[Path, list[bytes | None]] = {}  # what each edit of a file replaced; None: there was none
+        self._files = Files(workspace.tree)
         self.ratchet = Ratchet()
         self.finished: str | None = None
         self.device_seconds = 0.0
@@ -95,51 +95,35 @@ class SessionTools:
     def view(self, path: str) -> str:
         """Return a file's text."""
         self._step("view", path=path)
-        return self._read(self._inside(path), path)
+        return self._files.read(path)
 
     def create(self, path: str, text: str) -> None:
         """Write a whole file, making its folders."""
         self._step("create", path=path)
-        target = self._inside(path)
-        try:
-            with writable_inside():
-                target.parent.mkdir(parents=True, exist_ok=True)
-        except OSError as error:
-            raise ToolError(f"{path} could not be written: {error.strerror}.") from None
-        self._write(target, text)
+        self._write(path, text)
 
     def str_replace(self, path: str, old: str, new: str) -> None:
         """Replace the one occurrence of `old`."""
         self._step("str_replace", path=path)
-        target = self._inside(path)
-        text = self._read(target, path)
+        text = self._files.read(path)
         count = text.count(old)
         if count != 1:
             raise ToolError(f"{path} holds the text {count} times; give a text that occurs exactly once.")
-        self._write(target, text.replace(old, new))
+        self._write(path, text.replace(old, new))
 
     def insert(self, path: str, line: int, text: str) -> None:
         """Insert text after that line (0: at the top)."""
         self._step("insert", path=path, line=line)
-        target = self._inside(path)
-        lines = self._read(target, path).splitlines(keepends=True)
+        lines = self._files.read(path).splitlines(keepends=True)
         if not 0 <= line <= len(lines):
             raise ToolError(f"{path} has {len(lines)} lines; line {line} is not among them.")
         lines[line:line] = [text if text.endswith("\n") else text + "\n"]
-        self._write(target, "".join(lines))
+        self._write(path, "".join(lines))
 
     def undo(self, path: str) -> None:
         """Take back the last edit of that file."""
         self._step("undo", path=path)
-        target = self._inside(path)
-        if not self._before.get(target):
-            raise ToolError(f"There is no edit of {path} left to take back.")
-        data = self._before[target].pop()
-        if data is not None:
-            self._put(target, data)
-        else:
-            with suppress(FileNotFoundError):
-                target.unlink()
+        self._files.undo(path)
 
     def benchmark(self, against: Literal["base", "commit"] = "base") -> Screening:
         """Screen the current tree against base or the last commit: fewer pairs, a weaker claim than a verdict's."""
@@ -215,11 +199,24 @@ class SessionTools:
         done = self._sandbox.run("git log --all --reflog --format=%T; git log --format=%T", _GIT_SECONDS)
         return self.ratchet.best(set(done.output.split()))
 
+    def screen_final(self, best: Patch) -> None:
+        """Screen the tree as it was left, where it may be better than the best and was never screened.
+
+        The harness asks, so it is no step of the agent's, and costs none of its minutes.
+        """
+        final = self._state()
+        if final is None or not final.files or final.tree == best.tree or self.ratchet.knows(final):
+            return
+        self._emit(Event("agent", "screening the final state", {"transient": True}))
+        screening = self._screen(self._reference("base"))
+        self.ratchet.saw(final, screening)
+        self._journal.write("screening", of="the final state", **screening.__dict__)
+
     def _state(self) -> Patch | None:
         """The tree as a patch; None where it cannot be one, or not one that could count."""
         try:
             patch = collect(self._workspace)
-        except (OmniPerfError, OSError):
+        except OmniPerfError:
             return None
         return None if scope.findings(scope.mark(patch.files, self._bench.task), self._bench.task) else patch
 
@@ -327,48 +324,10 @@ class SessionTools:
     def _quiet(self, event: Event) -> None:
         self._emit(replace(event, data={**event.data, "transient": True}))
 
-    def _inside(self, path: str) -> Path:
-        """The host path of a workspace path; a ToolError for anything that leads out, links included."""
-        pure = PurePosixPath(path.removeprefix("/workspace/"))
-        if pure.is_absolute() or ".." in pure.parts or "\0" in path or not pure.parts or pure.parts[0] == ".git":
-            raise ToolError(f"{path} is not a path inside the workspace.")
-        tree = self._workspace.tree.resolve()
-        target = tree / pure
-        try:
-            inside = target.resolve().is_relative_to(tree)
-        except (OSError, RuntimeError, UnicodeError):  # too long, a loop of links, no bytes
-            inside = False
-        if not inside:
-            raise ToolError(f"{path} leads out of the workspace.")
-        return target
-
-    def _read(self, target: Path, path: str) -> str:
-        try:
-            if not target.is_file():
-                raise ToolError(f"{path} does not exist in the workspace.")
-            return target.read_bytes().decode("utf-8", "surrogateescape")
-        except OSError as error:
-            raise ToolError(f"{path} could not be read: {error.strerror}.") from None
-
-    def _write(self, target: Path, text: str) -> None:
-        try:
-            if target.exists() and not target.is_file():
-                raise ToolError(f"{target.name} is not a regular file.")
-            data = text.encode("utf-8", "surrogateescape")  # before the file is opened, so that nothing is lost
-            before = target.read_bytes() if target.exists() else None
-        except (OSError, UnicodeError) as error:
-            raise ToolError(f"{target.name} could not be written: {error}.") from None
-        self._put(target, data)
-        self._before.setdefault(target, []).append(before)
+    def _write(self, path: str, text: str) -> None:
+        self._files.write(path, text)
         if self.first_edit is None:
             self.first_edit = time.monotonic() - self._budget.started
-
-    def _put(self, target: Path, data: bytes) -> None:
-        try:
-            with writable_inside():
-                target.write_bytes(data)
-        except OSError as error:
-            raise ToolError(f"{target.name} could not be written: {error.strerror}.") from None
 
     def __enter__(self) -> SessionTools:
         return self

@@ -2,15 +2,19 @@
 
 from __future__ import annotations
 
+import time
 import traceback
 from contextlib import suppress
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.agents.budget import Budget, BudgetExhaustedError
-from omniperf.agents.protocol import Session
+from omniperf.agents.protocol import Session, ToolError
 from omniperf.agents.tools import SessionTools
 from omniperf.errors import OmniPerfError
 from omniperf.results import schema
+from omniperf.verify import scope
+from omniperf.workspace.patch import NotCollectableError, collect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -22,6 +26,16 @@ if TYPE_CHECKING:
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
+
+
+@dataclass(frozen=True)
+class Choice:
+    """The patch to confirm, the other one where there are two, which of them is confirmed, and what to say of it."""
+
+    patch: Patch
+    other: Patch | None
+    source: Literal["final", "best"]
+    findings: tuple[schema.Finding, ...] = ()
 
 
 class Work:
@@ -37,6 +51,7 @@ class Work:
     def run(self, agent: Agent, workspace: Workspace, prompt: str, options: Mapping[str, str]) -> schema.Outcome:
         """Let the agent work. Its own failures are an outcome; the host's are raised."""
         bench, journal = self._bench, self._journal
+        self._budget.started = time.monotonic()  # making the workspace was not the agent's time
         with SessionTools(bench, workspace, self._proved, self._budget, journal, self._emit) as tools:
             self._tools = tools
             reference = bench.human_patch() if getattr(agent, "needs_reference", False) else None
@@ -55,8 +70,10 @@ class Work:
             except Exception as error:
                 journal.write("agent-traceback", text=traceback.format_exc())
                 kind, detail = "agent_error", f"{type(error).__name__}: {error}"
-            with suppress(OmniPerfError):  # a sandbox that has died takes only this with it
+            with suppress(OmniPerfError, ToolError, BudgetExhaustedError):  # what cannot be asked takes only this away
                 self._best = tools.best()
+                if self._best is not None:
+                    tools.screen_final(self._best)
         return schema.Outcome(kind=kind, detail=detail, finish_called=tools.finished is not None)
 
     @property
@@ -64,14 +81,25 @@ class Work:
         """The model that said it answered; several where it changed under way."""
         return ", ".join(self._models) or None
 
-    def choose(self, final: Patch) -> tuple[Patch, Patch | None, Literal["final", "best"]]:
-        """The patch to confirm, the other one where there are two, and which of them is confirmed."""
+    def choose(self, workspace: Workspace) -> Choice:
+        """Collect the final state, and choose between it and the best.
+
+        Raises NotCollectableError where there is neither, InfraError where the disk is full.
+        """
         best = self._best
+        try:
+            final = collect(workspace)
+        except NotCollectableError as error:
+            if best is None:
+                raise
+            return Choice(best, None, "best", (_of_the_final("not-collected", str(error)),))
         if self._tools is None or best is None or best.tree == final.tree:
-            return final, None, "final"
-        if self._tools.ratchet.prefers(best, final):
-            return best, final, "best"
-        return final, best, "final"
+            return Choice(final, None, "final")
+        if not self._tools.ratchet.prefers(best, final):
+            return Choice(final, best, "final")
+        found = scope.findings(scope.mark(final.files, self._bench.task), self._bench.task)
+        said = tuple(_of_the_final(finding.id, finding.message, finding.evidence) for finding in found)
+        return Choice(best, final, "best", said)
 
     def usage(self, wall_seconds: float, verdict: schema.Verdict) -> schema.Usage:
         """What was used, the verdict's own device time included."""
@@ -88,3 +116,15 @@ class Work:
             seconds_to_first_edit=tools.first_edit if tools else None,
             seconds_to_first_gain=tools.first_gain if tools else None,
         )
+
+
+def _of_the_final(id_: str, message: str, evidence: str = "") -> schema.Finding:
+    """A finding about the final state where the best is confirmed: it decides nothing, and is not lost."""
+    where = "in the final state, which is not what was measured"
+    return schema.Finding(
+        id=id_,
+        severity="warn",
+        message=message,
+        evidence=f"{where}: {evidence}" if evidence else where,
+        remedy="Read model_patch.final.diff." if evidence else "",
+    )

@@ -25,6 +25,7 @@ _HUNK = re.compile(r"@@ -\d+(?:,(\d+))? \+\d+(?:,(\d+))? @@")
 _TOKEN = re.compile(r"\w+|[^\w\s]")
 _HEX = re.compile(r"(?<![0-9a-f])[0-9a-f]{7,40}(?![0-9a-f])", re.IGNORECASE)
 _LABELS = re.compile(r"^(\s*\[[^\]]*\])*\s*(\w+(\([^)]*\))?!?:)?|\(#\d+\)\s*$")  # [Kernel] perf(moe): ... (#12)
+_PULL_REQUEST = r"(?:#|\bpull/|\bpull request\s*|\bPR\s*){}\b"
 _ROW = re.compile(r"\s*(\S.*?)\s+\|\s+(\d+)\s*[-+]*\s*")
 _TOTAL = re.compile(r"(\d+) files? changed(?:, (\d+) insertions?\(\+\))?(?:, (\d+) deletions?\(-\))?")
 
@@ -128,7 +129,7 @@ def _message(prompt: str, message: str | None) -> PromptPart:
         return _unchecked(name, f"the message is too short to tell: {_folded(subject)!r}")
     said = [(word, number) for number, line in enumerate(prompt.split("\n"), 1) for word in _words(line)]
     evidence = [f"line {at}: {_folded(line)}" for line, phrase in phrases if (at := _position(said, phrase))]
-    if pull_request and (found := re.search(rf"#{pull_request[1]}\b", prompt)):
+    if pull_request and (found := re.search(_PULL_REQUEST.format(pull_request[1]), prompt, re.IGNORECASE)):
         evidence.append(f"line {_line_at(prompt, found.start())}: the pull request #{pull_request[1]}")
     return _part(name, "subject, sentences and pull request", evidence)
 

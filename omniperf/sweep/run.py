@@ -16,7 +16,7 @@ from omniperf.prompt.render import render
 from omniperf.record import AttemptSpec, now
 from omniperf.results.events import Event
 from omniperf.results.predictions import prediction
-from omniperf.results.store import append_line, check_folders, new_run_id, write_whole
+from omniperf.results.store import append_line, check_folders, load_result, new_run_id, write_whole
 from omniperf.verify.leaks import check_of, refuse
 from omniperf.verify.preflight import preflight
 
@@ -55,9 +55,9 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     if not spec.allow_leak:
         refuse(task, prompt, checked)
     spec = replace(spec, prompt_check=checked)
-    if (ready := getattr(agent, "ready", None)) is not None:
-        ready(spec.options, emit)
     proved = preflight(bench, emit)
+    if (ready := getattr(agent, "ready", None)) is not None:  # may spend a little, so it comes last
+        ready(spec.options, emit)
     run_id = new_run_id()
     folder = settings.results / run_id
     folder.mkdir(parents=True)
@@ -67,17 +67,25 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
         "template": prompt.template, "hints": spec.hints,
     }  # fmt: skip
     write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
-    results = []
+    results: list[Result] = []
     for n in range(1, attempts + 1):
         place = folder / task.id / f"{spec.agent}.{n}"
         place.mkdir(parents=True)
-        result = run_attempt(bench, proved, replace(spec, run_id=run_id, n=n), place, emit)
-        results.append(result)
-        diff = place / "model_patch.diff"
-        if diff.is_file():
-            append_line(folder / "predictions.jsonl", prediction(task.id, spec.agent, diff.read_bytes()))
-        write_whole(folder / "summary.json", json.dumps(_summary(run_id, results), indent=1).encode())
+        try:
+            run_attempt(bench, proved, replace(spec, run_id=run_id, n=n), prompt, place, emit)
+        finally:  # an attempt that was interrupted has a result too
+            if (place / "result.json").is_file():
+                results.append(load_result(place))
+                _sum_up(folder, place, results)
     return folder, results
+
+
+def _sum_up(folder: Path, place: Path, results: list[Result]) -> None:
+    """Add an attempt that has ended to what is kept beside the attempts."""
+    identity, diff = results[-1].identity, place / "model_patch.diff"
+    if diff.is_file():
+        append_line(folder / "predictions.jsonl", prediction(identity.task_id, identity.label, diff.read_bytes()))
+    write_whole(folder / "summary.json", json.dumps(_summary(folder.name, results), indent=1).encode())
 
 
 def _summary(run_id: str, results: list[Result]) -> dict[str, object]:

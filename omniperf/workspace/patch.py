@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
+import re
 import stat
 import tempfile
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from omniperf.errors import OmniPerfError
+from omniperf.errors import InfraError, OmniPerfError
 from omniperf.results.schema import PatchFile
 from omniperf.tasks.globs import matches
 from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git, text
@@ -30,7 +33,11 @@ _CONFIG = """\
 \tautocrlf = false
 """
 
-_DEEPEST = 100  # folders
+_DEEPEST, _LONGEST = 100, 3500  # folders, and bytes of a folder's path
+
+# Names that git refuses because some file system takes them for `.git`, and code points that such a one passes over.
+_GIT_ITSELF = re.compile(r"(?:\.git|git~1)[. ]*(?::.*)?", re.IGNORECASE | re.DOTALL)
+_PASSED_OVER = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 _Status = Literal["added", "modified", "deleted", "renamed", "copied", "type_changed"]
 _STATUS: dict[str, _Status] = {
@@ -40,6 +47,10 @@ _STATUS: dict[str, _Status] = {
 
 class PatchDoesNotApplyError(OmniPerfError):
     """The diff does not apply to base."""
+
+
+class NotCollectableError(OmniPerfError):
+    """What the agent left in the tree cannot be made into a patch."""
 
 
 @dataclass(frozen=True)
@@ -59,17 +70,66 @@ class Patch:
 def collect(workspace: Workspace) -> Patch:
     """Collect everything between base and the tree's final state, committed or not.
 
-    Left out: scratch, ignored and generated files, and what set-up installed. The tree is changed only in that nested
-    `.git` entries and special files (sockets, fifos) are deleted: git would stop at them, and a workspace is never
-    used again. Nothing that the agent did to its own git takes part.
+    Left out: scratch and generated files, what set-up installed, new files that base's own ignore files cover, and
+    names that git treats as `.git`. The agent's ignore files decide nothing: they are part of the patch. The tree is
+    changed only in that nested `.git` entries and special files (sockets, fifos) are deleted, at which git would stop,
+    and that what was closed is opened. Nothing that the agent did to its own git takes part.
+
+    Raises NotCollectableError where the tree is such that git cannot take it, InfraError where the disk is full.
     """
-    _make_collectable(workspace.tree)
+    ignores = _base_ignores(workspace.seal)
+    try:
+        return _collect(workspace, ignores)
+    except (OSError, GitError, PatchDoesNotApplyError) as error:
+        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+            raise InfraError("disk", f"The patch could not be collected: {error}.", "Make room.") from error
+        said = str(error).replace(f"{workspace.tree}/", "")
+        raise NotCollectableError(f"The tree that was left cannot be collected: {said}") from error
+
+
+def _collect(workspace: Workspace, ignores: str) -> Patch:
+    tree, seal = workspace.tree, workspace.seal
+    _make_collectable(tree)
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="collect-") as scratch:
-        git_dir = _fresh_git(Path(scratch), workspace.seal, NOT_COLLECTED + _rooted(workspace.installed))
+        git_dir = _fresh_git(Path(scratch), seal, NOT_COLLECTED + _rooted(workspace.installed) + ignores)
         (git_dir / "index").write_bytes(workspace.index.read_bytes())
-        git("add", "-A", ".", git_dir=git_dir, work_tree=workspace.tree)
-        tree = text(git("write-tree", git_dir=git_dir))
-        return _between(workspace.seal, tree, git_dir)
+        git("add", "-u", git_dir=git_dir, work_tree=tree)
+        # `git add` would read the ignore files of the tree, which are the agent's by now; `ls-files` need not.
+        listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
+        new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not _is_git(path)]
+        if new:
+            stdin = "".join(path + "\0" for path in new).encode("utf-8", "surrogateescape")
+            git("update-index", "--add", "-z", "--stdin", git_dir=git_dir, work_tree=tree, stdin=stdin)
+        return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
+
+
+def _is_git(path: str) -> bool:
+    """Whether git refuses a path because a part of it is `.git` by another name."""
+    return any(_GIT_ITSELF.fullmatch(_PASSED_OVER.sub("", part)) for part in re.split(r"[/\\]", path))
+
+
+@lru_cache(maxsize=16)
+def _base_ignores(seal: Seal) -> str:
+    """The rules of all of base's ignore files as one file, those of inner folders last: there they win."""
+    listing = _fields(git("ls-tree", "-r", "-z", seal.commit, git_dir=seal.git_dir))
+    entries = [line.split("\t", 1) for line in listing if line.endswith(("\t.gitignore", "/.gitignore"))]
+    files = [(path.removesuffix(".gitignore"), about.split()[2]) for about, path in entries if about.startswith("100")]
+    rules: list[str] = []
+    for folder, blob in sorted(files, key=lambda file: file[0].count("/")):
+        content = git("cat-file", "blob", blob, git_dir=seal.git_dir).decode("utf-8-sig", "surrogateescape")
+        rules += [rule for line in content.split("\n") if (rule := _from_the_root(line.removesuffix("\r"), folder))]
+    return "".join(rule + "\n" for rule in rules)
+
+
+def _from_the_root(rule: str, folder: str) -> str:
+    """A rule of a folder's ignore file (the folder ends in a slash, the root is "") as one of the root's."""
+    pattern = rule.removeprefix("!")
+    if rule.startswith("#") or not pattern.strip(" /"):
+        return ""
+    if not folder:
+        return rule
+    anywhere = "" if "/" in pattern.rstrip(" ").removesuffix("/") else "**/"
+    return ("!" if rule != pattern else "") + _rooted([folder]).rstrip("\n") + anywhere + pattern.removeprefix("/")
 
 
 def parse(seal: Seal, data: bytes) -> Patch:
@@ -116,7 +176,7 @@ def _fresh_git(folder: Path, seal: Seal, exclude: str) -> Path:
     (git_dir / "config").write_text(_CONFIG)
     (git_dir / "objects" / "info" / "alternates").write_text(f"{(seal.git_dir / 'objects').resolve()}\n")
     (git_dir / "info" / "attributes").write_text(EXACT_BYTES)
-    (git_dir / "info" / "exclude").write_text(exclude)
+    (git_dir / "info" / "exclude").write_bytes(exclude.encode("utf-8", "surrogateescape"))
     shallow = seal.git_dir / "shallow"
     if shallow.is_file():
         (git_dir / "shallow").write_bytes(shallow.read_bytes())
@@ -171,19 +231,15 @@ def _shown(path: str) -> str:
 
 
 def _make_collectable(tree: Path) -> None:
-    """Delete nested `.git` entries, special files and bottomless folders, and open folders that were closed."""
+    """Delete nested `.git` entries, special files and folders beyond what paths can name, and open what was closed."""
     pending = [tree]
     while pending:
         folder = pending.pop()
-        if len(folder.parts) - len(tree.parts) > _DEEPEST:  # beyond what paths can name, and git add
+        if len(folder.parts) - len(tree.parts) > _DEEPEST or len(os.fsencode(folder)) > _LONGEST:
             remove_tree(folder)
             continue
-        try:
-            entries = list(os.scandir(folder))
-        except PermissionError:
-            folder.chmod(0o755)
-            entries = list(os.scandir(folder))
-        for entry in entries:
+        _open(folder, os.R_OK | os.W_OK | os.X_OK)
+        for entry in list(os.scandir(folder)):
             path = Path(entry.path)
             if entry.name == ".git":
                 if folder == tree:
@@ -194,7 +250,15 @@ def _make_collectable(tree: Path) -> None:
                     path.unlink()
             elif entry.is_dir(follow_symlinks=False):
                 pending.append(path)
-            elif not entry.is_symlink() and not stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+            elif entry.is_symlink():
+                continue
+            elif stat.S_ISREG(entry.stat(follow_symlinks=False).st_mode):
+                _open(path, os.R_OK)
+            else:
                 path.unlink()
-            elif not entry.is_symlink() and not os.access(path, os.R_OK):
-                path.chmod(0o644)
+
+
+def _open(path: Path, wanted: int) -> None:
+    """Give the owner, who is us or the sandbox's uid, a permission that an agent took away."""
+    if not os.access(path, wanted):
+        path.chmod(stat.S_IMODE(path.stat().st_mode) | wanted << 6)

@@ -125,12 +125,12 @@ STATES = {
     [
         ("x2 x3", "x3", "x3"),
         ("x2 x3", "x2", "x3"),
-        ("x2 x3", "not screened", "x3"),
+        ("x2 x3", "cannot be screened", "x3"),
         ("x2 x3", "broken", "x3"),
         ("x2 x3", "same", "x3"),
         ("x2 x3", "x2.9", "x2.9"),  # no worse than noise
         ("x2", "x3", "x3"),
-        ("wrong same", "not screened", "not screened"),
+        ("wrong same", "cannot be screened", "cannot be screened"),
         ("", "same", "same"),
         ("x2 fails-tests", "same", "x2"),
     ],

@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pytest
 
 from omniperf.agents.arms.pattern import PatternAgent
-from omniperf.agents.arms.pattern.restore import write_inside
 from omniperf.agents.budget import Budget
 from omniperf.agents.protocol import CommandResult, Hotspot, Outcome, Profile, Screening, Session, TestReport, ToolError
 from omniperf.tasks.schema import Limits, Task
@@ -342,16 +341,3 @@ def test_a_workload_that_cannot_be_profiled_is_said(tmp_path: Path) -> None:
 
     tools.profile = fail  # type: ignore[method-assign]
     assert PatternAgent().solve(given) == Outcome("agent_error", "the workload raised")
-
-
-def test_restoring_follows_no_link_out_of_the_tree(tmp_path: Path) -> None:
-    tree, outside = tmp_path / "tree", tmp_path / "outside"
-    for folder in (tree, outside):
-        folder.mkdir()
-    (outside / "a.py").write_text("kept")
-    (tree / "a.py").symlink_to(outside / "a.py")
-    (tree / "sub").symlink_to(outside)
-    for path in ("a.py", "sub/a.py"):
-        with pytest.raises(OSError):
-            write_inside(tree, path, "overwritten")
-    assert (outside / "a.py").read_text() == "kept"

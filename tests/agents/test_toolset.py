@@ -12,7 +12,7 @@ from omniperf.tasks.schema import Limits
 
 def profiled(profile: Profile) -> str:
     tools = SimpleNamespace(profile=lambda: profile)
-    session = SimpleNamespace(tools=tools, budget=Budget(Limits(steps=40, minutes=5)))
+    session = SimpleNamespace(tools=tools, budget=Budget(Limits(steps=40, minutes=5)), secret="")
     return Toolset(cast("Any", session)).use(ToolCall("1", "profile", "{}")).text
 
 

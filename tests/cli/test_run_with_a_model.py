@@ -70,6 +70,17 @@ def test_nothing_is_asked_where_the_host_cannot_measure(
     assert (server.calls, server.probes) == ([], [])
 
 
+def test_nothing_is_asked_before_base_is_proved(
+    omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], bubblewrap: None
+) -> None:
+    task = make_task(workload="def setup(seed): return seed\ndef run(state): return state\n")
+    flags = ("--agent", "anthropic", "--model", "m", "--base-url", server.url)
+    done = omniperf("run", str(task.folder), *flags, ANTHROPIC_API_KEY=KEY)
+    assert done.returncode == 2
+    assert "executes no function of its targets" in done.stderr
+    assert (server.calls, server.probes) == ([], [])
+
+
 def test_a_whole_run_says_which_model_it_was_and_what_it_cost(
     omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], bubblewrap: None, tmp_path: Path
 ) -> None:
@@ -83,3 +94,21 @@ def test_a_whole_run_says_which_model_it_was_and_what_it_cost(
     assert attempt["usage"]["usd"] == pytest.approx((100 * 2 + 40 * 0.1 + 10 * 2.5 + 20 * 10) / 1e6)
     assert attempt["verdict"]["class"] == "no_patch"
     assert KEY not in done.stdout + done.stderr
+
+
+def test_without_walls_a_key_that_a_command_finds_is_blotted_out(
+    omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], folder: Path
+) -> None:
+    task = make_task("measure: {max_minutes: 0.2}")
+    spy = "cat /proc/*/environ 2>/dev/null | tr '\\0' '\\n' | grep API_KEY"
+    server.play([Say("", (("bash", {"command": spy}),)), Say("", (("finish", {"summary": "no"}),))])
+    flags = ("--model", "gpt-6.2-sol", "--base-url", f"{server.url}/v1", "--api", "chat", "--sandbox", "none")
+    done = omniperf("run", str(task.folder), "--agent", "openai", *flags, OPENAI_API_KEY=KEY)
+    assert done.returncode == 0, done.stderr
+    (found,) = (message["content"] for message in server.calls[1].body["messages"] if message["role"] == "tool")
+    assert "OPENAI_API_KEY=***\n" in found
+    assert KEY not in json.dumps([call.body for call in server.calls])
+    assert KEY not in done.stdout + done.stderr
+    made = [path for path in folder.rglob("*") if path.is_file()]
+    assert {"trajectory.jsonl", "journal.jsonl"} <= {path.name for path in made}
+    assert [path for path in made if KEY.encode() in path.read_bytes()] == []

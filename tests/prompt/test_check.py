@@ -102,6 +102,10 @@ LEAKS = {
     ),
     "the author": ("Signed-off-by: Ada <ada@example.org>", "commit message", "Signed-off-by: Ada"),
     "the pull request": ("as in #4321", "commit message", "the pull request #4321"),
+    "its address": ("https://example.org/a/b/pull/4321/files", "commit message", "the pull request #4321"),
+    "its name": ("as Pull Request 4321 does", "commit message", "the pull request #4321"),
+    "its short name": ("as in PR 4321", "commit message", "the pull request #4321"),
+    "its short name with a sign": ("as in pr #4321", "commit message", "the pull request #4321"),
     "a row of the statistics": ("src/deep/folder/toy/order.py | 10 +++---", "statistics", "toy/order.py | 10"),
     "a row made short": (".../toy/order.py   | 10 ++++++++++----------", "statistics", ".../toy/order.py | 10"),
     "the total": ("1 file changed, 5 insertions(+), 5 deletions(-)", "statistics", "5 insertions(+)"),
@@ -191,6 +195,7 @@ def test_a_short_subject_still_has_its_pull_request() -> None:
     short = Reference(message="Speed up (#4321)")
     assert statuses("Speed up", short)["commit message"] == "clean"
     assert statuses("see #4321", short)["commit message"] == "leaks"
+    assert statuses("see #43210, PR 43210, 4321 items and /pull/14321", short)["commit message"] == "clean"
 
 
 @pytest.mark.parametrize(

@@ -1,6 +1,7 @@
 """The patch is everything between base and the tree's final state, whatever the agent did to get there."""
 
 import os
+import shutil
 import subprocess
 import sys
 from collections.abc import Callable
@@ -9,7 +10,7 @@ from pathlib import Path
 import pytest
 
 from omniperf.measure.bench import Bench
-from omniperf.workspace.patch import Patch, PatchDoesNotApplyError, collect, parse
+from omniperf.workspace.patch import NotCollectableError, Patch, PatchDoesNotApplyError, collect, parse
 from omniperf.workspace.worktree import Workspace
 from tests.conftest import git
 
@@ -181,10 +182,109 @@ def test_special_files_and_closed_folders_do_not_stop_the_collection(workspace: 
     assert sorted(file.path for file in collect(workspace).files) == ["closed/c.py", "toy/order.py"]
 
 
+GIT_BY_OTHER_NAMES = (".GIT", "git~1", "Git~1", ".git.", ".git ", ".git::$INDEX_ALLOCATION", "x\\.git", ".g\u200cit")
+
+
+@pytest.mark.parametrize("name", GIT_BY_OTHER_NAMES)
+def test_names_that_some_file_system_takes_for_git_are_left_out(
+    workspace: Workspace, tmp_path: Path, name: str
+) -> None:
+    for place in (workspace.tree / name, workspace.tree / "toy" / name):
+        place.mkdir()
+        (place / "config").write_text("x\n")
+    (workspace.tree / ".github").mkdir()
+    (workspace.tree / ".github" / "git~10").write_text("x\n")
+    edit(workspace.tree)
+    patch = collect(workspace)
+    assert [file.path for file in patch.files] == [".github/git~10", "toy/order.py"]
+    by_hand(workspace, patch, tmp_path)
+
+
+def test_a_tree_of_which_nothing_can_be_made_says_so(workspace: Workspace) -> None:
+    shutil.rmtree(workspace.tree)
+    with pytest.raises(NotCollectableError, match=r"cannot be collected: .*No such file"):
+        collect(workspace)
+
+
+def test_only_the_ignore_files_of_base_hide_files(workspace: Workspace) -> None:
+    tree = workspace.tree
+    (tree / "noise.log").write_text("base ignores it\n")
+    (tree / "toy/.gitignore").write_text("*\n")
+    (tree / "toy/hidden.py").write_text("x = 1\n")
+    assert [file.path for file in collect(workspace).files] == ["toy/.gitignore", "toy/hidden.py"]
+    (tree / ".gitignore").write_text("*\n")
+    assert [file.path for file in collect(workspace).files] == [".gitignore", "toy/.gitignore", "toy/hidden.py"]
+    (tree / ".gitignore").unlink()
+    assert [file.path for file in collect(workspace).files] == [".gitignore", "toy/.gitignore", "toy/hidden.py"]
+
+
+IGNORES = {
+    ".gitignore": "# all\n*.o\n!keep.o\n/out\nbuild/\r\na/*/skip\n\\#odd\nend\\ \n \n/\n",
+    "a/.gitignore": "\ufeff*.tmp\n/only\n!main.o\nb/deep\nlogs/\n!\n/\n//\n#no\n\\!bang\n**/far\nx[!y]z",
+    "a/b/.gitignore": "*\n!.gitignore\n!*.py\n",
+    "odd *[x]/.gitignore": "secret\n/in/\n",
+    "caf\u00e9/.gitignore": "secret \n!*.o\n",
+}
+NAMES = (
+    "x.o", "keep.o", "main.o", "out", "build", "skip", "#odd", "end ", "x.tmp", "only", "deep", "logs", "!bang", "far",
+    "xaz", "xyz", "secret", "in", "x.py", "plain",
+)  # fmt: skip
+
+
+def test_ignore_files_of_base_mean_what_they_mean_to_git(
+    make_task: Callable[..., object], settings: object, bubblewrap: None
+) -> None:
+    from omniperf.measure.bench import open_bench
+    from omniperf.results.events import ignore
+
+    bench = open_bench(make_task(files=IGNORES), settings, ignore)  # type: ignore[arg-type]
+    workspace = bench.workspace("agent")
+    folders = ("", "a", "a/b", "a/c", "a/c/d", "a/logs", "odd *[x]", "odd *[x]/in", "odd xx", "caf\u00e9")
+    for folder in folders:
+        (workspace.tree / folder).mkdir(exist_ok=True)
+    for folder in folders:
+        for name in NAMES:
+            if not (path := workspace.tree / folder / name).is_dir():
+                path.write_text("x\n")
+    listed = git(workspace.tree, "ls-files", "-z", "--others", "--exclude-per-directory=.gitignore")
+    wanted = set(listed.split("\0")[:-1])
+    assert {"a/main.o", "a/b/x.py", "odd *[x]/plain", "odd xx/secret"} <= wanted
+    assert not {"a/x.o", "a/b/plain", "odd *[x]/secret", "a/only"} & wanted
+    assert {file.path for file in collect(workspace).files} == wanted
+
+
+COLLECT = """\
+import sys
+from pathlib import Path
+from omniperf.workspace.patch import collect
+from omniperf.workspace.seal import Seal
+from omniperf.workspace.worktree import Workspace
+root, git_dir, commit, tree = sys.argv[1:]
+print(*(file.path for file in collect(Workspace(Path(root), Seal(Path(git_dir), commit, tree))).files))
+"""
+
+
+@pytest.mark.skipif(os.getuid() == 0 and not shutil.which("setpriv"), reason="root cannot give up its powers here")
+@pytest.mark.parametrize("mode", [0o000, 0o200, 0o400, 0o600])
+def test_what_an_agent_closed_is_opened_where_we_are_not_almighty(workspace: Workspace, mode: int) -> None:
+    inner = workspace.tree / "toy/closed/inner"
+    inner.mkdir(parents=True)
+    (inner / "c.py").write_text("c = 1\n")
+    for path in (inner / "c.py", inner, inner.parent):
+        path.chmod(mode)
+    powerless = ("setpriv", "--bounding-set=-all", "--inh-caps=-all") if os.getuid() == 0 else ()
+    seal = (str(workspace.seal.git_dir), workspace.seal.commit, workspace.seal.tree)
+    done = subprocess.run(
+        (*powerless, sys.executable, "-c", COLLECT, str(workspace.root), *seal), capture_output=True, text=True
+    )
+    assert done.stdout == "toy/closed/inner/c.py\n", done.stderr
+
+
 def test_folders_too_deep_to_be_named_are_dropped(workspace: Workspace) -> None:
     edit(workspace.tree)
-    dig = "import os\nfor _ in range(3000): os.mkdir('d' * 10); os.chdir('d' * 10)\nopen('x', 'w').close()"
-    subprocess.run((sys.executable, "-c", dig), cwd=workspace.tree, check=True)
+    for length in (10, 250):
+        dig = f"import os\nfor _ in range(3000): os.mkdir('d' * {length}); os.chdir('d' * {length})\nopen('x', 'w')"
+        subprocess.run((sys.executable, "-c", dig), cwd=workspace.tree, check=True)
     assert [file.path for file in collect(workspace).files] == ["toy/order.py"]
     workspace.remove()
     assert not workspace.tree.exists()
@@ -210,8 +310,6 @@ def test_nothing_planted_in_the_tree_or_the_agents_git_runs_on_the_host(workspac
 def test_a_wiped_git_changes_nothing(workspace: Workspace) -> None:
     edit(workspace.tree)
     expected = collect(workspace)
-    import shutil
-
     shutil.rmtree(workspace.git_dir)
     (workspace.tree / ".git").unlink()
     assert collect(workspace) == expected
@@ -271,8 +369,6 @@ def test_changes_to_some_paths_can_be_left_out(workspace: Workspace) -> None:
 
 
 def test_a_folder_made_a_link_is_left_out_too(workspace: Workspace) -> None:
-    import shutil
-
     from omniperf.workspace.patch import without
 
     shutil.rmtree(workspace.tree / "tests")

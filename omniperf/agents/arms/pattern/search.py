@@ -16,10 +16,10 @@ from omniperf.agents.arms.pattern.candidates import (
     parts,
     proposals,
 )
-from omniperf.agents.arms.pattern.restore import write_inside
 from omniperf.agents.arms.pattern.rules import all_rules, flagged
 from omniperf.agents.arms.pattern.source import Source
 from omniperf.agents.budget import BudgetExhaustedError
+from omniperf.agents.files import write_inside
 from omniperf.agents.protocol import ToolError
 from omniperf.tasks.globs import matches
 
@@ -186,7 +186,8 @@ class Search:
     def undo_pending(self) -> None:
         """Put the last kept text back by hand where the tools no longer do: nothing undecided may be collected."""
         if self.pending is not None:
-            write_inside(self.session.workspace.tree, *self.pending)
+            path, text = self.pending
+            write_inside(self.session.workspace.tree, path, text.encode("utf-8", "surrogateescape"))
 
     def report(self) -> str:
         """Say in a few lines what was tried and kept."""
