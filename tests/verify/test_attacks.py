@@ -239,7 +239,7 @@ def test_a_sandbox_that_does_not_start_is_no_fault_of_the_patch(
     broken = tmp_path / "bwrap"
     broken.write_text(
         "#!/bin/sh\n"
-        'case "$*" in *candidate*--info-fd*) echo "bwrap: Creating new namespace failed" >&2; exit 1;; esac\n'
+        'case "$*" in *worker.py*) echo "bwrap: Creating new namespace failed" >&2; exit 1;; esac\n'
         f'exec {real} "$@"\n'
     )
     broken.chmod(0o755)
