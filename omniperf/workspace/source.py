@@ -14,8 +14,9 @@ import tempfile
 import urllib.parse
 import urllib.request
 from dataclasses import dataclass, replace
+from html.parser import HTMLParser
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
 from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist_filename
@@ -31,6 +32,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
 
 _GENERATED = "__pycache__/\n*.py[cod]\n.pytest_cache/\n.mypy_cache/\n.ruff_cache/\n"
+_LISTINGS = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 _SDIST_FILES, _SDIST_BYTES = 20_000, 512 * 2**20
 
 
@@ -214,9 +216,9 @@ def _download_sdist(requirement: str, folder: Path) -> None:
     name, _, version = requirement.partition("==")
     index = f"{_index_url().rstrip('/')}/{canonicalize_name(name)}/"
     try:
-        request = urllib.request.Request(index, headers={"Accept": "application/vnd.pypi.simple.v1+json"})  # noqa: S310
+        request = urllib.request.Request(index, headers={"Accept": _LISTINGS})  # noqa: S310
         with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
-            files = json.load(reply)["files"]
+            files = listed_files(reply.read().decode(), reply.headers.get_content_type())
         found = next((file for file in files if _is_sdist(file["filename"], name, version)), None)
         if found is None:
             raise UsageError(
@@ -233,6 +235,37 @@ def _download_sdist(requirement: str, folder: Path) -> None:
     if hashlib.sha256(data).hexdigest() != found["hashes"].get("sha256"):
         raise InfraError("network", f"The sdist of {requirement} does not have the index's hash.", "Try again.")
     (folder / found["filename"]).write_bytes(data)
+
+
+def listed_files(listing: str, content_type: str) -> list[dict[str, Any]]:
+    """The files on an index's page of a project: their `filename`, `url` and `hashes`.
+
+    A page is JSON (PEP 691), or HTML whose links carry the hash as fragment (PEP 503): many mirrors have only that.
+    """
+    if content_type.endswith("json"):
+        files: list[dict[str, Any]] = json.loads(listing)["files"]
+        return files
+    links = _Links()
+    links.feed(listing)
+    found = []
+    for link in links.found:
+        url, _, fragment = link.partition("#")
+        kind, _, digest = fragment.partition("=")
+        filename = urllib.parse.unquote(url.rpartition("/")[2])
+        found.append({"filename": filename, "url": url, "hashes": {kind: digest}})
+    return found
+
+
+class _Links(HTMLParser):
+    """Collects where a page's links lead."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.found: list[str] = []
+
+    def handle_starttag(self, tag: str, attrs: list[tuple[str, str | None]]) -> None:
+        if tag == "a":
+            self.found += [value for name, value in attrs if name == "href" and value]
 
 
 def _is_sdist(filename: str, name: str, version: str) -> bool:

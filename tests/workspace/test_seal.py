@@ -1,5 +1,6 @@
 """A seal holds base and nothing else."""
 
+import json
 import subprocess
 from dataclasses import replace
 from pathlib import Path
@@ -9,6 +10,7 @@ import pytest
 from omniperf.errors import UsageError
 from omniperf.measure.bench import Bench
 from omniperf.workspace.seal import seal
+from omniperf.workspace.source import listed_files
 from tests.conftest import git
 
 
@@ -75,3 +77,10 @@ def test_two_processes_may_make_one_seal_at_once(bench: Bench, tmp_path: Path) -
         for _ in range(4)
     ]
     assert {process.communicate()[0].strip() for process in started} == {bench.seal.tree}
+
+
+def test_an_index_is_read_as_json_and_as_html() -> None:
+    sdist = {"filename": "a b-1.tar.gz", "url": "../../packages/a%20b-1.tar.gz", "hashes": {"sha256": "00ff"}}
+    html = '<html><body><a href="../../packages/a%20b-1.tar.gz#sha256=00ff" data-requires-python="&gt;=3">a</a></body>'
+    assert listed_files(html, "text/html") == [sdist]
+    assert listed_files(json.dumps({"files": [sdist]}), "application/vnd.pypi.simple.v1+json") == [sdist]
