@@ -15,7 +15,7 @@ import urllib.parse
 import urllib.request
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 from urllib.parse import urlsplit
 
@@ -294,17 +294,25 @@ def _index_url() -> str:
 
 
 def _unpack(archive: Path, folder: Path) -> None:
-    """Unpack an untrusted sdist: one top folder, bounded, no links or paths that leave it."""
+    """Unpack an untrusted sdist: one top folder, bounded, regular files and folders alone, no path that leaves it."""
+    inside = folder.with_name("unpacked")
     with tarfile.open(archive) as tar:
-        members: list[tarfile.TarInfo] = []
         total = 0
-        for member in tar:
+        for count, member in enumerate(tar):
             total += member.size
-            if len(members) >= _SDIST_FILES or total > _SDIST_BYTES:
+            if count >= _SDIST_FILES or total > _SDIST_BYTES:
                 raise UsageError(f"{archive.name} is too large to be a task's repo.", "Use a git repository.")
-            members.append(member)
-        inside = folder.with_name("unpacked")
-        tar.extractall(inside, members, filter="data")
+            path = PurePosixPath(member.name)
+            if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
+                raise UsageError(f"{archive.name} holds {member.name!r}, no plain file in it.", "Use a git repository.")
+            target = inside / path
+            if member.isdir():
+                target.mkdir(parents=True, exist_ok=True)
+                continue
+            target.parent.mkdir(parents=True, exist_ok=True)
+            with tar.extractfile(member) as source, target.open("wb") as file:  # type: ignore[union-attr]
+                shutil.copyfileobj(source, file)
+            target.chmod(0o755 if member.mode & 0o100 else 0o644)
     tops = list(inside.iterdir())
     if len(tops) != 1 or not tops[0].is_dir():
         raise UsageError(f"{archive.name} is not an sdist: it must hold one folder.", "Use a git repository.")
