@@ -2,6 +2,7 @@
 
 import json
 import subprocess
+import tarfile
 from dataclasses import replace
 from pathlib import Path
 
@@ -10,7 +11,7 @@ import pytest
 from omniperf.errors import UsageError
 from omniperf.measure.bench import Bench
 from omniperf.workspace.seal import seal
-from omniperf.workspace.source import listed_files
+from omniperf.workspace.source import _unpack, listed_files
 from tests.conftest import git
 
 
@@ -84,3 +85,17 @@ def test_an_index_is_read_as_json_and_as_html() -> None:
     html = '<html><body><a href="../../packages/a%20b-1.tar.gz#sha256=00ff" data-requires-python="&gt;=3">a</a></body>'
     assert listed_files(html, "text/html") == [sdist]
     assert listed_files(json.dumps({"files": [sdist]}), "application/vnd.pypi.simple.v1+json") == [sdist]
+
+
+@pytest.mark.parametrize("name", ["../out", "/out", "a/link"])
+def test_an_sdist_leaves_nothing_outside_and_no_link(tmp_path: Path, name: str) -> None:
+    archive = tmp_path / "in" / "a-1.tar.gz"
+    archive.parent.mkdir()
+    with tarfile.open(archive, "w:gz") as tar:
+        member = tarfile.TarInfo(name)
+        if name.endswith("link"):
+            member.type, member.linkname = tarfile.SYMTYPE, "/etc"
+        tar.addfile(member)
+    with pytest.raises(UsageError, match="no plain file"):
+        _unpack(archive, tmp_path / "in" / "tree")
+    assert [path.name for path in tmp_path.iterdir()] == ["in"]
