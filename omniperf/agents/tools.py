@@ -276,7 +276,16 @@ class SessionTools:
         )
         measure = task.measure.model_copy(update={"confidence": 0.95})
         label = f"screening-{self._screens}"
-        plan = Plan(measure, secrets.token_bytes(32), label, _SCREENING_LOOKS, "agent", warm_states=1, give_up=True)
+        plan = Plan(
+            measure,
+            secrets.token_bytes(32),
+            label,
+            _SCREENING_LOOKS,
+            "agent",
+            warm_states=1,
+            give_up=True,
+            preload=self._proved.forkable,
+        )
         comparable = self._proved.outputs_comparable
         with self._proved.comparer(bench, arms[0]) as comparer:
             try:
