@@ -6,9 +6,9 @@ every right, and only then becomes the worker. Standard library only.
 
 Standard input is a sequenced-packet socket. The first message is the configuration {"preload": [module], "folders":
 [path], "cores": [int], "worker": path, "confined": path, "scratch": bytes}; the answer is {"ready": true} or {"error":
-str}. Then every message is {"arm": {target: source}, "confine": {...}} with three descriptors (requests, replies,
-errors) and is answered by a pidfd of the first process of the child's namespace, which ends by writing the worker's
-wait status to `errors` as the last line.
+str, "module": str}. Then every message is {"arm": {target: source}, "confine": {...}} with three descriptors
+(requests, replies, errors) and is answered by a pidfd of the first process of the child's namespace, which ends by
+writing the worker's exit status to `errors` as the last line.
 """
 
 import ctypes
@@ -103,22 +103,26 @@ def reseed():
 
 
 def preload(config):
-    """Import the packages as a worker would find them, without its site's start-up files. Raises RuntimeError."""
+    """Import the packages as a worker would find them, without its site's start-up files; why that failed, or None.
+
+    What an import that failed has left behind is in every child, so the caller must try again without it.
+    """
     before = list(sys.path)
     sys.path += config["folders"]
     for name in config["preload"]:
         try:
             importlib.import_module(name)
-        except Exception:  # noqa: S112 - a worker that needs it will say so itself
-            continue
+        except Exception as error:
+            return {"error": f"{name}: {type(error).__name__}: {error}", "module": name}
+        torch = sys.modules.get("torch")
+        if threading.active_count() > 1:
+            return {"error": f"importing {name} starts a thread", "module": name}
+        if hasattr(torch, "cuda") and getattr(torch.cuda, "_initialized", False):
+            return {"error": f"importing {name} initialises CUDA", "module": name}
     sys.path[:] = before
     sys.path_importer_cache.clear()
-    if threading.active_count() > 1:
-        raise RuntimeError("importing them starts a thread")
-    torch = sys.modules.get("torch")
-    if torch is not None and torch.cuda.is_initialized():
-        raise RuntimeError("importing them initialises CUDA")
     gc.collect()
+    return None
 
 
 def loaded(path, name):
@@ -136,10 +140,9 @@ def main():
     config = json.loads(channel.recv(1 << 20))
     confined, worker = loaded(config["confined"], "confined"), loaded(config["worker"], "worker")
     os.sched_setaffinity(0, config["cores"])
-    try:
-        preload(config)
-    except RuntimeError as error:
-        channel.send(json.dumps({"error": str(error)}).encode())
+    failed = preload(config)
+    if failed:
+        channel.send(json.dumps(failed).encode())
         return
     channel.send(b'{"ready": true}')
     while True:

@@ -31,10 +31,15 @@ if TYPE_CHECKING:
 _FORKER = Path(__file__).with_name("forker.py")
 _READY_SECONDS = 120.0
 _CHILD_SECONDS = 30.0
+_TRIES = 6
 
 
 class ZygoteError(Exception):
-    """There can be no zygote here; fresh interpreters serve."""
+    """There can be no zygote here; fresh interpreters serve. `module` is the one that cannot be preloaded, if any."""
+
+    def __init__(self, said: str, module: str = "") -> None:
+        super().__init__(said)
+        self.module = module
 
 
 class Zygotes:
@@ -55,20 +60,38 @@ class Zygotes:
         return bool(self._preload)
 
     def of_block(self, arms: Sequence[Arm]) -> Zygote | None:
-        """The zygote for a block of those arms, or None for fresh interpreters."""
+        """The zygote for a block of those arms, or None for fresh interpreters. Raises ZygoteError."""
         if not self._preload:
             return None
         if self._current is not None:
             self._current.close()
+            self._current = None
         cores = arms[0].spec.cores
         spare = sorted(os.sched_getaffinity(0) - set(cores), reverse=True)
         if self._next is not None and self._next.arms != tuple(arms):
             self._next.close()
             self._next = None
-        self._current = self._next or Zygote(self._backend, arms, self._preload, cores)
+        self._current, self._next = self._next or self._ready(arms, cores), None
         beside = spare[: len(cores)] if len(spare) > len(cores) else None  # one more is the harness's own
         self._next = Zygote(self._backend, arms, self._preload, beside) if beside else None
         return self._current
+
+    def _ready(self, arms: Sequence[Arm], cores: Sequence[int]) -> Zygote:
+        """A zygote that has imported all that can be imported before a fork."""
+        for _ in range(_TRIES):
+            zygote = Zygote(self._backend, arms, self._preload, cores)
+            try:
+                zygote.wait()
+            except ZygoteError as error:
+                zygote.close()
+                within = (error.module, f"{error.module}.")
+                left = tuple(name for name in self._preload if name != within[0] and not name.startswith(within[1]))
+                if not error.module or not left:
+                    raise
+                self._preload = left
+            else:
+                return zygote
+        raise ZygoteError(f"{_TRIES} of the modules cannot be imported before a fork")
 
     def give_up(self) -> None:
         """From now on, fresh interpreters."""
@@ -93,10 +116,13 @@ class Zygote:
         first, *others = (arm.spec for arm in arms)
         own = [mount.target for mount in first.mounts if any(mount not in other.mounts for other in others)]
         self._places = {arm.name: {target: f"/arms/{arm.name}{target}" for target in _tops(own)} for arm in arms}
+        # Where children see their arm's folders it has empty ones: packages make their caches when they are imported.
         self._empty = tempfile.TemporaryDirectory(prefix="omniperf-")
-        Path(self._empty.name).chmod(0o755)
         mounts = [mount for mount in first.mounts if mount.target not in own]
-        mounts += [Mount(Path(self._empty.name), target) for target in _tops(own)]
+        for target in _tops(own):
+            empty = Path(self._empty.name, target.replace("/", "-"))
+            empty.mkdir()
+            mounts.append(Mount(empty, target, writable=True))
         mounts += [
             replace(mount, target=f"/arms/{arm.name}{mount.target}")
             for arm in arms
@@ -125,8 +151,7 @@ class Zygote:
 
     def child(self, arm: Arm) -> ZygoteChild:
         """A worker's process for one of the arms. Raises ZygoteError."""
-        if not self._ready:
-            self._await()
+        self.wait()
         requests_inside, requests = os.pipe()
         replies, replies_inside = os.pipe()
         errors, errors_inside = os.pipe()
@@ -149,13 +174,16 @@ class Zygote:
         (pidfd,) = received
         return ZygoteChild(requests, replies, errors, pidfd)
 
-    def _await(self) -> None:
+    def wait(self) -> None:
+        """Return when it has imported everything. Raises ZygoteError."""
+        if self._ready:
+            return
         try:
             said = json.loads(self._channel.recv(1 << 16) or b"{}")
         except (OSError, ValueError):
             said = {}
         if "error" in said:
-            raise ZygoteError(said["error"])
+            raise ZygoteError(said["error"], said["module"])
         if not said:
             self._fail()
         self._ready = True
