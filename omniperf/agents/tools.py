@@ -274,7 +274,7 @@ class SessionTools:
             make_arm("base", *common, reference, caches, export=export),
             make_arm("candidate", *common, tree, caches, export=export),
         )
-        measure = task.measure.model_copy(update={"confidence": 0.95})
+        measure = task.measure.model_copy(update={"confidence": 0.95, "rule": "looks"})
         label = f"screening-{self._screens}"
         plan = Plan(measure, secrets.token_bytes(32), label, _SCREENING_LOOKS, "agent", warm_states=1, give_up=True)
         comparable = self._proved.outputs_comparable

@@ -278,7 +278,8 @@ def _judge(bench: Bench, pairs: Pairs, verdict: Verdict) -> tuple[str, str]:
             return "no_change", f"{figure}; the 90 % interval lies within {rule.min_effect:.0%} of no change."
         case _:
             detectable = f"{estimate.minimum_detectable_effect:.1%}"
-            return "inconclusive", f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
+            said = f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
+            return "inconclusive", said + " More pairs would hardly have decided it." * pairs.decision.futile
 
 
 def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
