@@ -508,6 +508,24 @@ def heavy(rng, n):
     return one - other
 
 
+@pytest.mark.parametrize("confidence", BOUNDARIES)
+def test_each_family_of_calibrated_looks_spends_at_most_half_of_alpha_and_little_less(confidence):
+    """Normal pairs at the null: t at 4 and 6 pairs; at 9, 12, 16 and 24 the sum of negative ranks, which fixes p."""
+    at, half, trials = BOUNDARIES[confidence], (1 - confidence) / 2, 100_000
+    d = np.random.default_rng(11).normal(size=(trials, 24)).astype(np.float32)
+    t4, t6 = (d[:, :n].mean(1) / (d[:, :n].std(1, ddof=1) / math.sqrt(n)) for n in (4, 6))
+    rejected = np.zeros(trials, bool)
+    for n, level in zip(LOOKS[2:], at.signed_rank, strict=True):
+        ranks = np.abs(d[:, :n]).argsort(1).argsort(1) + 1
+        ways = np.ones(1)  # of making each sum of some of the ranks 1 to n
+        for rank in range(1, n + 1):
+            ways = np.pad(ways, (0, rank)) + np.pad(ways, (rank, 0))
+        rejected |= (np.cumsum(ways) / 2**n)[(ranks * (d[:, :n] < 0)).sum(1)] <= level
+    slack = 4 * math.sqrt(half / trials)
+    for spent in (np.mean((t4 >= at.t4) | (t6 >= at.t6)), np.mean(rejected)):
+        assert 0.9 * half - slack < spent < half + slack
+
+
 @pytest.mark.parametrize("noise", [normal, heavy])
 @pytest.mark.parametrize(
     ("confidence", "claims", "rule"),
