@@ -18,7 +18,7 @@ from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
 from omniperf.measure.device import disturbance, host_disturbance, host_state, settled
 from omniperf.measure.lanes import LaneClock, find_lanes
 from omniperf.measure.order import arm_order, seeds
-from omniperf.measure.statistics import LOOKS, Decision, decide
+from omniperf.measure.statistics import Decision, decide, looks_of
 from omniperf.measure.zygote import ZygoteError, Zygotes
 from omniperf.results.events import Event
 
@@ -60,15 +60,17 @@ class BaseError(Exception):
 class Plan:
     """What decides order, seeds and length of one measurement.
 
-    `warm_states` fresh seeds are compared before anything is timed. `preload` names the modules that a zygote imports
-    for the samples; nothing means fresh interpreters. With `give_up` the measurement ends after the first block where
-    neither of its pairs shows `min_effect`: right for screening, where no claim is made.
+    `looks` is None for those of `measure`; `claims` is how many share its alpha. `warm_states` fresh seeds are compared
+    before anything is timed. `preload` names the modules that a zygote imports for the samples; nothing means fresh
+    interpreters. With `give_up` the measurement ends after the first block where neither of its pairs shows
+    `min_effect`: right for screening, where no claim is made.
     """
 
     measure: Measure
     secret: bytes
     label: str
-    looks: tuple[int, ...] = LOOKS
+    looks: tuple[int, ...] | None = None
+    claims: int = 1
     phase: str = "verify"
     warm_states: int = 3
     give_up: bool = False
@@ -216,7 +218,8 @@ def measure_pairs(
             if kind == "module" and metric == "latency":
                 pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
-        last, rested = max(plan.looks), time.monotonic()
+        looks = looks_of(plan.measure) if plan.looks is None else plan.looks
+        last, rested = max(looks), time.monotonic()
         zygotes = stack.enter_context(Zygotes(backend, plan.preload))
         while pairs.decision is None:
             block = len(pairs.base) // 2
@@ -238,10 +241,11 @@ def measure_pairs(
                     compare(taken["B"], taken["A"], pairs.states)
                     counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
                     emit(Event(plan.phase, "measuring base and candidate in turn", counted))
-                    if number + 1 in plan.looks:
+                    if number + 1 in looks:
                         found = decide(
-                            pairs.log_ratios(metric), plan.measure, plan.looks, counter=metric == "peak_memory"
-                        )
+                            pairs.log_ratios(metric), plan.measure, looks,
+                            counter=metric == "peak_memory", claims=plan.claims,
+                        )  # fmt: skip
                         pairs.last_look = found
                         _say(plan, number + 1, last, found, emit)
                         if found.state != "continue":

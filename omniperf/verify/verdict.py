@@ -60,15 +60,17 @@ def verify_patch(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
     *,
+    claims: int = 1,
     versus_human: bool = False,
 ) -> Verdict:
     """Measure what a diff against base is worth. Trusts nothing but what it does itself.
 
+    `claims` is how many verdicts share the confidence that the task asks for: the attempts of a run on it.
     Precedence: no_patch, invalid, rejected, incorrect, then what the measurement says. Raises OmniPerfError only where
     base itself or the host fails; whatever the patch does ends in a verdict.
     """
     started = time.monotonic()
-    verdict = _verify(bench, data, proved, record, emit, versus_human=versus_human)
+    verdict = _verify(bench, data, proved, record, emit, claims=claims, versus_human=versus_human)
     cost = verdict.cost.model_copy(update={"wall_seconds": time.monotonic() - started})
     verdict = verdict.model_copy(update={"cost": cost})
     emit(Event("verify", f"{verdict.class_}: {verdict.reason}", {}))
@@ -82,6 +84,7 @@ def _verify(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
     *,
+    claims: int,
     versus_human: bool,
 ) -> Verdict:
     if not data.strip():
@@ -125,7 +128,7 @@ def _verify(
                 reason="With the memory of new arrays spoilt, the outputs are not base's: some is read unwritten.",
                 correctness=Correctness(tests_passed=tests_passed, memory_written=False, detail=detail),
             )
-        verdict = _measured(bench, proved, arms, record, emit, tests_passed=tests_passed)
+        verdict = _measured(bench, proved, arms, record, emit, claims=claims, tests_passed=tests_passed)
         unchecked = _unchecked_memory(patch, proved)
         correctness = verdict.correctness.model_copy(update={"memory_written": None if unchecked else memory_written})
         findings = (*verdict.findings, *unchecked)
@@ -208,12 +211,13 @@ def _measured(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
     *,
+    claims: int,
     tests_passed: bool | None,
 ) -> Verdict:
     """Compare outputs, measure pairs, and say what they say."""
     task, base = bench.task, arms[0]
     secret = secrets.token_bytes(32)
-    plan = Plan(task.measure, secret, "verify", preload=proved.forkable)
+    plan = Plan(task.measure, secret, "verify", claims=claims, preload=proved.forkable)
     emit(Event("verify", "measuring base and candidate in pairs", {}))
     sworn = {"seed_commitment": hashlib.sha256(secret).hexdigest(), "seed_secret": secret.hex()}
     record({"phase": "verify", "seed_commitment": sworn["seed_commitment"], "started": time.time()})
@@ -272,15 +276,16 @@ def _judge(bench: Bench, pairs: Pairs, verdict: Verdict) -> tuple[str, str]:
     match pairs.decision.state:
         case "improved":
             low = estimate.claim.low
-            return "improved", f"{figure}; at {rule.confidence:.2%} confidence at least {low:.3f}x."
+            return "improved", f"{figure}; at {estimate.claim.confidence:.2%} confidence at least {low:.3f}x."
         case "regressed":
             high = estimate.claim.high
-            return "regressed", f"{figure}; at {rule.confidence:.2%} confidence at most {high:.3f}x."
+            return "regressed", f"{figure}; at {estimate.claim.confidence:.2%} confidence at most {high:.3f}x."
         case "no_change":
             return "no_change", f"{figure}; the 90 % interval lies within {rule.min_effect:.0%} of no change."
         case _:
             detectable = f"{estimate.minimum_detectable_effect:.1%}"
-            return "inconclusive", f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
+            said = f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
+            return "inconclusive", said + " More pairs would hardly have decided it." * pairs.decision.futile
 
 
 def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
