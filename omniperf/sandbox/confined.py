@@ -2,12 +2,13 @@
 
 usage: python -S -s confined.py CONFINEMENT SCRIPT [ARGUMENT ...]
 
-CONFINEMENT is JSON: {"uid": int | null, "rlimits": {NAME: value}, "cores": [int]}. It runs under `-S`, so that no
+CONFINEMENT is JSON: {"uid": int | null, "rlimits": {NAME: value}, "cores": [int], "keep_out": bool}. It runs under `-S`, so that no
 start-up file of the task's environment (.pth, sitecustomize) runs before root is given up.
 """
 
 import contextlib
 import ctypes
+import errno
 import json
 import os
 import resource
@@ -16,15 +17,18 @@ import sys
 
 PR_SET_NO_NEW_PRIVS = 38
 SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW = 1, 4
-SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO_0 = 0x7FFF0000, 0x50000
+SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x50000
 BPF_LD_W_ABS, BPF_JEQ_K, BPF_RET_K = 0x20, 0x15, 0x06
 NUMBER, ARCH = 0, 4  # where struct seccomp_data has them
 SECCOMP = {"x86_64": 317, "aarch64": 277}
-# Every way into sched_setaffinity: (AUDIT_ARCH, numbers) of a machine and of the 32-bit programs that it runs.
-SET_AFFINITY = {
-    "x86_64": ((0xC000003E, (203, 0x40000000 | 203)), (0x40000003, (241,))),
-    "aarch64": ((0xC00000B7, (122,)), (0x40000028, (241,))),
-}
+# (AUDIT_ARCH, sched_setaffinity, the three calls of the kernel's key store) of a machine and of the 32-bit programs that
+# it runs; X32 is a bit of the number there.
+X32 = 0x40000000
+CALLS = {
+    "x86_64": ((0xC000003E, (203, 203 | X32), (248, 249, 250, 248 | X32, 249 | X32, 250 | X32)),
+               (0x40000003, (241,), (286, 287, 288))),
+    "aarch64": ((0xC00000B7, (122,), (217, 218, 219)), (0x40000028, (241,), (309, 310, 311))),
+}  # fmt: skip
 
 
 def confine(config):
@@ -45,34 +49,38 @@ def confine(config):
     if config["cores"]:
         with contextlib.suppress(OSError):  # the host may have taken a core away since
             os.sched_setaffinity(0, config["cores"])
-        keep_cores(os.uname().machine)
+    refuse_calls(os.uname().machine, keep_cores=bool(config["cores"]), keep_out=config["keep_out"])
     os.umask(0o022)
 
 
-def keep_cores(machine):
-    """Make every later change of affinity do nothing, here and in all that this process starts.
+def refuse_calls(machine, keep_cores, keep_out):
+    """Make some system calls do nothing, here and in all that this process starts.
 
-    It is answered as if it had been done: Intel's OpenMP, which binds its threads even where nobody asks, aborts on an
-    error. Where the host refuses the filter, cores stay as changeable as they were. SPEC_ALLOW, because older kernels
-    would slow down what is measured by the mitigations that they tie to a filter.
+    The kernel's key store, from which `keep_out` keeps out, outlives every process of a user: what one sample leaves
+    there, the next would find. It is answered as on a kernel without one. A change of affinity, where cores are to be
+    kept, is answered as if it had been done: Intel's OpenMP, which binds its threads even where nobody asks, aborts on
+    an error. Where the host refuses the filter, all stays as it was. SPEC_ALLOW, because older kernels would slow down
+    what is measured by the mitigations that they tie to a filter.
     """
-    if machine not in SECCOMP:
+    if machine not in SECCOMP or not (keep_cores or keep_out):
         return
     libc = ctypes.CDLL(None)
-    code = affinity_filter(machine)
+    code = filter_code(machine, keep_cores, keep_out)
     kept = ctypes.create_string_buffer(code, len(code))
     program = ctypes.create_string_buffer(struct.pack("HP", len(code) // 8, ctypes.addressof(kept)))
     libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0)
     libc.syscall(SECCOMP[machine], SECCOMP_SET_MODE_FILTER, SECCOMP_FILTER_FLAG_SPEC_ALLOW, program)
 
 
-def affinity_filter(machine):
-    """The filter's code: sched_setaffinity is not run and answered with 0, anything else is allowed."""
+def filter_code(machine, keep_cores, keep_out):
+    """The filter's code: refused calls are not run and answered with their error number, 0 for none."""
     code = []
-    for arch, numbers in SET_AFFINITY[machine]:
+    for arch, affinity, keys in CALLS[machine]:
         inner = [(BPF_LD_W_ABS, 0, 0, NUMBER)]
-        for number in numbers:
-            inner += [(BPF_JEQ_K, 0, 1, number), (BPF_RET_K, 0, 0, SECCOMP_RET_ERRNO_0)]
+        refused = [(number, 0) for number in affinity if keep_cores]
+        refused += [(number, errno.ENOSYS) for number in keys if keep_out]
+        for number, error in refused:
+            inner += [(BPF_JEQ_K, 0, 1, number), (BPF_RET_K, 0, 0, SECCOMP_RET_ERRNO | error)]
         inner.append((BPF_RET_K, 0, 0, SECCOMP_RET_ALLOW))
         code += [(BPF_LD_W_ABS, 0, 0, ARCH), (BPF_JEQ_K, 0, len(inner), arch), *inner]
     code.append((BPF_RET_K, 0, 0, SECCOMP_RET_ALLOW))

@@ -123,7 +123,8 @@ def confinement(spec: Spec, *, isolated: bool) -> dict[str, object]:
     limits = spec.allowance.rlimits(gpu=spec.gpu)
     if not isolated:  # outside a user of its own, a limit on processes would count the whole host's
         limits.pop("RLIMIT_NPROC")
-    return {"uid": sandbox_uid() if isolated else None, "rlimits": limits, "cores": list(spec.cores)}
+    uid = sandbox_uid() if isolated else None
+    return {"uid": uid, "rlimits": limits, "cores": list(spec.cores), "keep_out": isolated}
 
 
 def environment(backend: Backend, spec: Spec) -> dict[str, str]:

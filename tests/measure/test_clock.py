@@ -1,5 +1,6 @@
 """The clock is outside: what a workload does in its own process cannot make it look faster."""
 
+import errno
 import os
 import struct
 import subprocess
@@ -235,8 +236,11 @@ def test_a_worker_cannot_leave_the_cores_of_its_lane(timed: Callable[..., Sample
 
 
 @pytest.mark.parametrize("machine", ["x86_64", "aarch64"])
-def test_the_filter_stops_changes_of_affinity_and_nothing_else(machine: str) -> None:
-    code = confined.affinity_filter(machine)
+@pytest.mark.parametrize(("keep_cores", "keep_out"), [(True, True), (True, False), (False, True)])
+def test_the_filter_stops_changes_of_affinity_and_the_key_store_and_nothing_else(
+    machine: str, keep_cores: bool, keep_out: bool
+) -> None:
+    code = confined.filter_code(machine, keep_cores, keep_out)
     instructions = list(struct.iter_unpack("HBBI", code))
 
     def answer(arch: int, number: int) -> int:
@@ -252,10 +256,25 @@ def test_the_filter_stops_changes_of_affinity_and_nothing_else(machine: str) -> 
                 assert operation == confined.BPF_RET_K
                 return operand
 
-    every = {number for _, numbers in confined.SET_AFFINITY[machine] for number in numbers}
-    for arch, numbers in (*confined.SET_AFFINITY[machine], (0x16, ())):
-        stopped = {number for number in every | set(range(500)) if answer(arch, number) != confined.SECCOMP_RET_ALLOW}
-        assert stopped == set(numbers)
+    calls = confined.CALLS[machine]
+    every = {number for _, affinity, keys in calls for number in (*affinity, *keys)} | set(range(500))
+    for arch, affinity, keys in (*calls, (0x16, (), ())):
+        refused = {number: confined.SECCOMP_RET_ERRNO for number in affinity if keep_cores}
+        refused |= {number: confined.SECCOMP_RET_ERRNO | errno.ENOSYS for number in keys if keep_out}
+        answers = {number: answer(arch, number) for number in every}
+        assert {number: said for number, said in answers.items() if said != confined.SECCOMP_RET_ALLOW} == refused
+
+
+def test_nothing_is_left_in_the_key_store_of_the_kernel(timed: Callable[..., Sample]) -> None:
+    workload = (
+        "import ctypes, platform\n"
+        "def setup(seed): return seed\n"
+        "def run(state):\n"
+        "    libc, number = ctypes.CDLL(None, use_errno=True), {'x86_64': 248, 'aarch64': 217}[platform.machine()]\n"
+        "    key = libc.syscall(number, b'user', b'left', b'behind', 6, ctypes.c_long(-4))  # of the user\n"
+        "    return [key, ctypes.get_errno()]\n"
+    )
+    assert read(timed(workload).output) == [[-1, errno.ENOSYS]]
 
 
 def test_a_worker_reads_nothing_of_its_arm_in_command_lines_and_environments(
