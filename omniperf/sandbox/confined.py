@@ -2,8 +2,8 @@
 
 usage: python -S -s confined.py CONFINEMENT SCRIPT [ARGUMENT ...]
 
-CONFINEMENT is JSON: {"uid": int | null, "rlimits": {NAME: value}, "cores": [int], "keep_out": bool}. It runs under `-S`, so that no
-start-up file of the task's environment (.pth, sitecustomize) runs before root is given up.
+CONFINEMENT is JSON: {"uid": int | null, "rlimits": {NAME: value}, "cores": [int], "keep_out": bool}. It runs under
+`-S`, so that no start-up file of the task's environment (.pth, sitecustomize) runs before root is given up.
 """
 
 import contextlib
@@ -21,8 +21,8 @@ SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x50000
 BPF_LD_W_ABS, BPF_JEQ_K, BPF_RET_K = 0x20, 0x15, 0x06
 NUMBER, ARCH = 0, 4  # where struct seccomp_data has them
 SECCOMP = {"x86_64": 317, "aarch64": 277}
-# (AUDIT_ARCH, sched_setaffinity, the three calls of the kernel's key store) of a machine and of the 32-bit programs that
-# it runs; X32 is a bit of the number there.
+# (AUDIT_ARCH, sched_setaffinity, the three calls of the key store) of a machine and of the 32-bit programs that it runs;
+# X32 is a bit of the number there.
 X32 = 0x40000000
 CALLS = {
     "x86_64": ((0xC000003E, (203, 203 | X32), (248, 249, 250, 248 | X32, 249 | X32, 250 | X32)),
