@@ -21,7 +21,7 @@ SECCOMP_RET_ALLOW, SECCOMP_RET_ERRNO = 0x7FFF0000, 0x50000
 BPF_LD_W_ABS, BPF_JEQ_K, BPF_RET_K = 0x20, 0x15, 0x06
 NUMBER, ARCH = 0, 4  # where struct seccomp_data has them
 SECCOMP = {"x86_64": 317, "aarch64": 277}
-# (AUDIT_ARCH, sched_setaffinity, the three calls of the key store) of a machine and of the 32-bit programs that it runs;
+# (AUDIT_ARCH, sched_setaffinity, the three calls of the key store) of a machine and of the 32-bit programs it runs;
 # X32 is a bit of the number there.
 X32 = 0x40000000
 CALLS = {
