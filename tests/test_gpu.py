@@ -1,5 +1,6 @@
 """A task on a real GPU, end to end: a Triton kernel with needlessly small blocks."""
 
+import shutil
 from collections.abc import Callable
 from textwrap import dedent
 
@@ -109,3 +110,36 @@ def test_the_profile_names_the_kernel(task: Task, settings: Settings, monkeypatc
     assert (profile.kernels[0].name, profile.kernels[0].launches) == ("scale_kernel", 16)
     assert 0 < profile.kernels[0].seconds < 1
     assert "scale" in {spot.function for spot in profile.functions}
+
+
+TOOLS_PATH = "/usr/local/cuda/bin:/usr/local/bin:/usr/bin:/bin"  # what a sandbox looks through
+
+
+@pytest.mark.skipif(
+    not any(shutil.which(tool, path=TOOLS_PATH) for tool in ("ncu", "compute-sanitizer")),
+    reason="neither ncu nor compute-sanitizer is installed",
+)
+def test_a_deep_profile_has_what_nvidias_tools_say(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    seen: dict[str, Profile] = {}
+
+    def body(session: Session) -> Outcome:
+        seen["profile"] = session.tools.profile(deep=True)
+        return Outcome("finished")
+
+    install(monkeypatch, body)
+    run(task, settings, "scripted")
+    profile = seen["profile"]
+    if shutil.which("ncu", path=TOOLS_PATH) is None:
+        assert (profile.counters, profile.no_counters) == ((), "")
+    elif profile.no_counters:  # most hosts keep counters from ordinary users
+        assert "PERM" in profile.no_counters, profile.no_counters
+    else:
+        counted = profile.counters[0]
+        assert counted.name == "scale_kernel"
+        assert 0 < counted.seconds < 0.1
+        assert 0 < counted.dram_percent <= 100
+        assert counted.registers > 0
+    sanitizer = shutil.which("compute-sanitizer", path=TOOLS_PATH) is not None
+    assert profile.memcheck == ("no errors" if sanitizer else "")

@@ -12,6 +12,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from omniperf.agents.budget import Budget
+    from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
     from omniperf.tasks.schema import Task
@@ -86,10 +87,17 @@ class Kernel:
 
 @dataclass(frozen=True)
 class Profile:
-    """Where the time of one run goes, hottest first: functions of the tree only, kernels whoever launched them."""
+    """Where the time of one run goes, hottest first: functions of the tree only, kernels whoever launched them.
+
+    `counters` are ncu's of the costliest kernels, `no_counters` why it has none, `memcheck` what compute-sanitizer says
+    of one run; empty where the tool is not installed or was not asked.
+    """
 
     functions: tuple[Hotspot, ...]
     kernels: tuple[Kernel, ...] = ()
+    counters: tuple[Counters, ...] = ()
+    no_counters: str = ""
+    memcheck: str = ""
 
 
 class Tools(Protocol):
@@ -127,8 +135,11 @@ class Tools(Protocol):
         """Run the task's tests on the current tree."""
         ...
 
-    def profile(self) -> Profile:
-        """Profile one run of the workload on the current tree: its functions, and its kernels on a GPU."""
+    def profile(self, *, deep: bool = False) -> Profile:
+        """Profile one run of the workload on the current tree: its functions, and its kernels on a GPU.
+
+        With `deep` and a GPU, NVIDIA's own tools look at a run each as well, where they are installed (three minutes).
+        """
         ...
 
     def commit(self, message: str) -> str:

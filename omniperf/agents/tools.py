@@ -21,6 +21,7 @@ from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
 from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.clock import Worker, WorkloadError
+from omniperf.measure.gpu_tools import kernel_counters, memory_check
 from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
 from omniperf.measure.poison import poisoned_difference
@@ -38,6 +39,7 @@ if TYPE_CHECKING:
     from omniperf.agents.budget import Budget
     from omniperf.measure.bench import Bench
     from omniperf.measure.clock import Arm
+    from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
     from omniperf.sandbox.standing import Completed
@@ -151,16 +153,20 @@ class SessionTools:
         self._journal.write("tests", passed=report.passed, seconds=report.seconds)
         return report
 
-    def profile(self) -> Profile:
+    def profile(self, *, deep: bool = False) -> Profile:
         """Profile one run of the workload on the current tree: its functions, and its kernels on a GPU."""
         self._step("profile")
         bench = self._bench
         try:
             with self._built(self._collected()) as tree, claimed(find_lanes(bench.task.resources)) as lane:
-                arm = make_arm("workspace", bench.task, bench.environment, bench.backend, tree, self._caches)
-                with Worker(bench.backend, on_lane(arm, lane), bench.task, bench.kind) as worker:
+                arm = on_lane(
+                    make_arm("workspace", bench.task, bench.environment, bench.backend, tree, self._caches), lane
+                )
+                with Worker(bench.backend, arm, bench.task, bench.kind) as worker:
                     seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
-                    rows, kernels = worker.profile(seeds, _PROFILE_SECONDS)
+                    rows, timed = worker.profile(seeds, _PROFILE_SECONDS)
+                kernels = tuple(sorted((Kernel(*row) for row in timed), key=lambda kernel: -kernel.seconds))
+                counters, no_counters, memcheck = self._looked_at(arm, kernels) if deep and kernels else ((), "", "")
         except WorkloadError as error:
             raise ToolError(f"The workload could not be profiled: {error}.") from None
         spots = [
@@ -170,8 +176,14 @@ class SessionTools:
         ]
         return Profile(
             tuple(sorted(spots, key=lambda spot: -spot.own_seconds)),
-            tuple(sorted((Kernel(*row) for row in kernels), key=lambda kernel: -kernel.seconds)),
-        )
+            kernels, counters, no_counters, memcheck,
+        )  # fmt: skip
+
+    def _looked_at(self, arm: Arm, kernels: tuple[Kernel, ...]) -> tuple[tuple[Counters, ...], str, str]:
+        """What NVIDIA's tools say of the current tree: counters, why there are none, and memcheck's line."""
+        seen = self._bench.backend, arm, self._bench.task
+        counters, no_counters = kernel_counters(*seen, [kernel.name for kernel in kernels], self._seconds_left())
+        return counters, no_counters, memory_check(*seen, self._seconds_left())
 
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""

@@ -67,7 +67,8 @@ TOOLS = (
     ToolSpec(
         "profile",
         "Profile one run of the workload: the hottest functions of the checkout by their own time, from cProfile, and "
-        "the kernels that ran on a GPU, from torch's profiler.",
+        "the kernels that ran on a GPU, from torch's profiler. Where they are installed, ncu's counters of the three "
+        "costliest kernels and compute-sanitizer's memcheck of a run follow; they may take some minutes.",
         _schema(),
     ),
     ToolSpec(
@@ -142,7 +143,7 @@ class Toolset:
         return f"{'passed' if report.passed else 'FAILED'} in {report.seconds:.1f} s\n{report.output}".rstrip()
 
     def _profile(self, given: Mapping[str, Any]) -> str:  # noqa: ARG002
-        profile = self._tools.profile()
+        profile = self._tools.profile(deep=True)
         rows = ["No function of the checkout was called."]
         if profile.functions:
             rows = [f"{'own s':>9} {'total s':>9} {'calls':>9}  function (one run, under the profiler)"]
@@ -155,6 +156,18 @@ class Toolset:
         for kernel in profile.kernels[:_HOTSPOTS]:
             figures = f"{1000 * kernel.seconds:9.4f} {kernel.seconds / whole:9.1%} {kernel.launches:9d}"
             rows.append(f"{figures}  {kernel.name[:_KERNEL_NAME]}")
+        if profile.counters:
+            rows += [
+                "",
+                f"{'ms':>9} {'SM':>9} {'DRAM':>9} {'occupancy':>9} {'registers':>9}  kernel (one launch, by ncu)",
+            ]
+        for one in profile.counters:
+            shares = " ".join(f"{share:8.1f}%" for share in (one.sm_percent, one.dram_percent, one.occupancy_percent))
+            rows.append(f"{1000 * one.seconds:9.4f} {shares} {one.registers:9.0f}  {one.name[:_KERNEL_NAME]}")
+        if profile.no_counters:
+            rows += ["", f"ncu: {profile.no_counters}"]
+        if profile.memcheck:
+            rows += ["", f"compute-sanitizer memcheck, one run: {profile.memcheck}"]
         return "\n".join(rows)
 
     def _commit(self, given: Mapping[str, Any]) -> str:

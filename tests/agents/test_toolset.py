@@ -7,11 +7,12 @@ from omniperf.agents.budget import Budget
 from omniperf.agents.protocol import Hotspot, Kernel, Profile
 from omniperf.agents.providers.protocol import ToolCall
 from omniperf.agents.toolset import Toolset
+from omniperf.measure.gpu_tools import Counters
 from omniperf.tasks.schema import Limits
 
 
 def profiled(profile: Profile) -> str:
-    tools = SimpleNamespace(profile=lambda: profile)
+    tools = SimpleNamespace(profile=lambda *, deep: profile)
     session = SimpleNamespace(tools=tools, budget=Budget(Limits(steps=40, minutes=5)), secret="")
     return Toolset(cast("Any", session)).use(ToolCall("1", "profile", "{}")).text
 
@@ -24,6 +25,16 @@ def test_a_profile_of_a_gpu_has_the_functions_and_below_them_the_kernels_with_th
     rows = below.splitlines()
     assert rows[1].split() == ["3.0000", "75.0%", "16", "scale_kernel"]
     assert len(rows[2]) < 160
+
+
+def test_what_nvidias_tools_say_stands_below_the_kernels() -> None:
+    kernels = (Kernel("scale_kernel", 16, 0.003),)
+    told = Profile((), kernels, (Counters("scale_kernel", 0.0002, 12.5, 87.25, 93.1, 32),), memcheck="no errors")
+    *_, table, memcheck = profiled(told).split("\n\n")
+    assert table.splitlines()[1].split() == ["0.2000", "12.5%", "87.2%", "93.1%", "32", "scale_kernel"]
+    assert memcheck == "compute-sanitizer memcheck, one run: no errors"
+    refused = profiled(Profile((), kernels, no_counters="not permitted"))
+    assert refused.endswith("\n\nncu: not permitted")
 
 
 def test_without_a_gpu_there_is_no_word_of_kernels() -> None:

@@ -26,9 +26,19 @@ BUNDLED = ["quickstart"]
 # What the reference commits say of themselves: nothing an agent may read.
 SUBJECTS = {
     "fla-cumsum-vector": "optimize local chunk vector cumsum",
+    "fla-l2norm-rstd": "Speedup by saving rstd",
     "fla-l2norm-small-dim": "optimize kernel speed for small-valued last dimension",
+    "fla-nsa-backward": "Speed up parallel backward: gather+batch bwd_dkv",
     "graphql-overlap": "Fix performance degradation on handling conflict fields",
+    "liger-cross-entropy-cast": "Optimize CE Loss by casting dtype to float32 inside kernel",
+    "liger-cross-entropy-single-shot": "single-shot dx_y gradient correction",
+    "liger-dyt-autotune": "enable triton.autotune for DyT forward and backward kernels",
+    "liger-dyt-elementwise": "element-wise-DyT faster than the origin LigerDyT",
     "liger-flce-memory": "optimize grad_weight accumulation with addmm",
+    "liger-fused-add-rms-backward": "Improve bwd kernel for fused_add_rms_norm",
+    "liger-layer-norm-backward": "Optimize LayerNorm Backward: Replace Atomics with Persistent Reduction",
+    "liger-poly-norm-pointers": "optimize poly_norm backward kernel pointer handling",
+    "liger-rms-norm-aggregation": "RMSNorm aggregation",
     "liger-rms-norm-qk": "add block rms_norm for qk norm",
     "markdown-it-fragments-join": "Fix quadratic complexity in `fragments_join` / `text_join`",
     "more-itertools-nth-permutation": "Simplify and speed up nth_permutation",
@@ -54,9 +64,11 @@ print(json.dumps([workload.run(workload.setup(int(seed))) for seed in seeds]))
 
 
 def functions(file: Path) -> dict[str, list[str]]:
-    """The functions at the top level of a module and the names of their arguments."""
-    body = ast.parse(file.read_text(encoding="utf-8")).body
-    return {node.name: [arg.arg for arg in node.args.args] for node in body if isinstance(node, ast.FunctionDef)}
+    """The functions at the top level of a module and the names of the arguments that they must be given."""
+    body = [node for node in ast.parse(file.read_text(encoding="utf-8")).body if isinstance(node, ast.FunctionDef)]
+    return {
+        node.name: [arg.arg for arg in node.args.args[: len(node.args.args) - len(node.args.defaults)]] for node in body
+    }
 
 
 def outputs(tree: Path, task: Task, seeds: list[int]) -> list[object]:
