@@ -33,12 +33,17 @@ def sketch(tensor, signs):
     return torch.addmv(torch.full_like(groups[:, 0], SHIFT), groups, signs)
 
 
+def patterned(rows, width, generator):
+    """Noise, and in every row one pattern under a sign of the row's own: sums over a row count in what comes of it."""
+    noise = torch.randn(rows, width, generator=generator, device="cuda", dtype=torch.bfloat16)
+    pattern = torch.arange(width, device="cuda").remainder(2).mul(2).to(noise.dtype)
+    signs = torch.randint(0, 2, (rows, 1), generator=generator, device="cuda").mul_(2).sub_(1).to(noise.dtype)
+    return noise.addcmul_(signs, pattern)
+
+
 def setup(seed, rows=524288, width=128):
     generator = torch.Generator("cuda").manual_seed(seed % 2**63)
-    x, dy = (
-        torch.randn(rows + CALLS * STEP, width, generator=generator, device="cuda", dtype=torch.bfloat16)
-        for _ in range(2)
-    )
+    x, dy = (patterned(rows + CALLS * STEP, width, generator) for _ in range(2))
     signs = torch.randint(0, 2, (GROUP,), generator=generator, device="cuda").mul_(2).sub_(1).to(torch.bfloat16)
     return x, dy, signs
 

@@ -27,7 +27,7 @@ from fla.ops.nsa.parallel import ParallelNSAFunction  # noqa: E402
 
 HEADS, SHARED, WIDTH = 64, 16, 64  # heads of queries, how many of them share keys and values, elements of a head
 BLOCK, SELECTED = 64, 16  # steps in a block, blocks that are selected for a step
-SHIFTS = 64.0, 64.0, 256.0, 256.0
+SHIFTS = 64.0, 64.0, 256.0, 384.0
 
 
 def sketch(tensor, signs, shift):
@@ -52,7 +52,11 @@ def setup(seed, steps=8192):
         torch.randn(1, steps, heads, WIDTH, generator=generator, device="cuda", dtype=torch.bfloat16)
         for heads in (HEADS, HEADS // SHARED, HEADS // SHARED, HEADS)
     )
-    signs = torch.randint(0, 2, (steps,), generator=generator, device="cuda").mul_(2).sub_(1).to(torch.bfloat16)
+    # What all values have in common: without it the softmax's own part of the gradients would hardly count.
+    v += 1
+    do += torch.randint(0, 2, (1, steps, HEADS, 1), generator=generator, device="cuda").mul_(2).sub_(1).to(do.dtype)
+    # As many of one sign as of the other: what values have in common drops out of the sums.
+    signs = torch.randperm(steps, generator=generator, device="cuda").remainder_(2).mul_(2).sub_(1).to(torch.bfloat16)
     return q, k, v, do, selection(steps, generator), signs
 
 

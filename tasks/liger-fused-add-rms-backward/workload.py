@@ -24,7 +24,7 @@ without_init("liger_kernel", "liger_kernel.ops")
 from liger_kernel.ops.fused_add_rms_norm import LigerFusedAddRMSNormFunction  # noqa: E402
 
 CALLS, STEP = 40, 16  # rows by which the window moves from call to call
-GROUP, SHIFT = 32768, 2048.0
+GROUP, SHIFT = 32768, 3072.0
 
 
 def sketch(tensor, signs):
@@ -33,12 +33,17 @@ def sketch(tensor, signs):
     return torch.addmv(torch.full_like(groups[:, 0], SHIFT), groups, signs)
 
 
+def patterned(rows, width, generator):
+    """Noise, and in every row one pattern under a sign of the row's own: sums over a row count in what comes of it."""
+    noise = torch.randn(rows, width, generator=generator, device="cuda", dtype=torch.bfloat16)
+    pattern = torch.arange(width, device="cuda").remainder(2).mul(2).to(noise.dtype)
+    signs = torch.randint(0, 2, (rows, 1), generator=generator, device="cuda").mul_(2).sub_(1).to(noise.dtype)
+    return noise.addcmul_(signs, pattern)
+
+
 def setup(seed, rows=4096, width=16384):
     generator = torch.Generator("cuda").manual_seed(seed % 2**63)
-    both, dy, dz = (
-        torch.randn(rows + CALLS * STEP, width, generator=generator, device="cuda", dtype=torch.bfloat16)
-        for _ in range(3)
-    )
+    both, dy, dz = (patterned(rows + CALLS * STEP, width, generator) for _ in range(3))
     weight = 1 + torch.randn(width, generator=generator, device="cuda", dtype=torch.bfloat16)
     signs = torch.randint(0, 2, (GROUP,), generator=generator, device="cuda").mul_(2).sub_(1).to(torch.bfloat16)
     return both, dy, dz, weight, signs
@@ -54,5 +59,5 @@ def run(state):
         window = slice(call * STEP, call * STEP + rows)
         dx, dr, dw = torch.autograd.grad((y, z), inputs, (dy[window], dz[window]), retain_graph=True)
         found.append(sketch(dr if call % 2 else dx, signs))
-        weights.append(dw + 8 * rows**0.5)
+        weights.append(dw + 16 * rows**0.5)
     return [torch.stack(found), torch.stack(weights)]

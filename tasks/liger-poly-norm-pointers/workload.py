@@ -24,7 +24,7 @@ without_init("liger_kernel", "liger_kernel.ops")
 from liger_kernel.ops.poly_norm import LigerPolyNormFunction  # noqa: E402
 
 CALLS, STEP = 24, 256  # rows by which the window moves from call to call
-GROUP, SHIFT = 16384, 1536.0
+GROUP, SHIFT = 16384, 2048.0
 
 
 def sketch(tensor, signs):
@@ -33,12 +33,17 @@ def sketch(tensor, signs):
     return torch.addmv(torch.full_like(groups[:, 0], SHIFT), groups, signs)
 
 
+def patterned(rows, width, generator):
+    """Noise, and in every row one pattern under a sign of the row's own: sums over a row count in what comes of it."""
+    noise = torch.randn(rows, width, generator=generator, device="cuda", dtype=torch.bfloat16)
+    pattern = torch.arange(width, device="cuda").remainder(2).mul(2).to(noise.dtype)
+    signs = torch.randint(0, 2, (rows, 1), generator=generator, device="cuda").mul_(2).sub_(1).to(noise.dtype)
+    return noise.addcmul_(signs, pattern)
+
+
 def setup(seed, rows=16384, width=4096):
     generator = torch.Generator("cuda").manual_seed(seed % 2**63)
-    x, dy = (
-        torch.randn(rows + CALLS * STEP, width, generator=generator, device="cuda", dtype=torch.bfloat16)
-        for _ in range(2)
-    )
+    x, dy = (patterned(rows + CALLS * STEP, width, generator) for _ in range(2))
     weight = torch.rand(3, generator=generator, device="cuda").add_(0.2).to(torch.bfloat16)
     bias = torch.randn((), generator=generator, device="cuda", dtype=torch.bfloat16)
     # As many of one sign as of the other: the outputs have a mean of their own.
@@ -57,5 +62,5 @@ def run(state):
         y = LigerPolyNormFunction.apply(part, weight, bias, 1e-6, False)
         dx, *rest = torch.autograd.grad(y, (part, weight, bias), dy[window])
         found += [sketch(y.detach(), signs), sketch(dx, signs)]
-        sums += [grad.flatten() + 8 * (rows * width) ** 0.5 for grad in rest]
+        sums += [grad.flatten() + 16 * rows**0.5 * width for grad in rest]
     return [torch.stack(found), torch.cat(sums)]
