@@ -57,7 +57,7 @@ def verify(
     tasks: TasksFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure what a patch is worth, or what finished attempts and predictions are worth on this host."""
+    """Measure what a patch is worth, or attempts and predictions again."""
     from collections.abc import Mapping
 
     from omniperf.cli.output import print_json, print_view

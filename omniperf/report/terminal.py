@@ -33,7 +33,7 @@ if TYPE_CHECKING:
         Verification,
     )  # fmt: skip
 
-_STYLES = {
+STYLES = {
     "improved": "bold green",
     "no_change": "bold yellow",
     "inconclusive": "bold yellow",
@@ -129,7 +129,7 @@ def verifications_table(found: Sequence[Verification]) -> RenderableType:
     rows = []
     for one in found:
         cells = _verdict_cells(one.verdict)
-        before = "" if one.before is None else Text(one.before, _STYLES[one.before])
+        before = "" if one.before is None else Text(one.before, STYLES[one.before])
         time = duration(one.verdict.cost.wall_seconds)
         rows.append([one.task_id, one.label, *(cells[name] for name in headers[2:5]), time, before])
     totals = Counter(one.verdict.class_ for one in found)
@@ -175,7 +175,7 @@ def _cells(result: Result) -> dict[str, str | Text]:
 def _verdict_cells(verdict: Verdict) -> dict[str, str | Text]:
     estimate = verdict.speedup
     return {
-        "verdict": Text(verdict.class_, _STYLES[verdict.class_]),
+        "verdict": Text(verdict.class_, STYLES[verdict.class_]),
         "speedup": ratio(estimate.speedup) if estimate else "",
         "interval": interval(estimate.interval) if estimate else "",
         "pairs": str(estimate.pairs) if estimate else "",
@@ -198,7 +198,7 @@ def checks_view(checks: Iterable[tuple[str, str, str, str]]) -> RenderableType:
 
 
 def _headline(verdict: Verdict, of: str) -> Text:
-    line = Text(verdict.class_, _STYLES[verdict.class_])
+    line = Text(verdict.class_, STYLES[verdict.class_])
     if verdict.class_ == "improved" and verdict.speedup:
         line.append(f"  {ratio(verdict.speedup.speedup)} as fast", "bold green")
     return line.append(f"  {one_line(of)}" if of else "")
