@@ -24,10 +24,10 @@ def comparison_view(compared: Comparison) -> RenderableType:
     agreeing = sum(pair.agree for pair in compared.pairs)
     parts: list[RenderableType] = [
         table(
-            ["task", "patch", "", "verdict", "speedup", "95 % interval"],
+            ["task, patch", "", "verdict", "speedup", "95 % interval"],
             [row for pair in compared.pairs for row in _rows(pair)],
             right=("speedup", "95 % interval"),
-            whole=("patch", "", "verdict"),
+            whole=("", "verdict"),
         ),
         Text(),
     ]
@@ -41,16 +41,15 @@ def comparison_view(compared: Comparison) -> RenderableType:
 
 
 def _rows(pair: Agreement) -> Iterator[Sequence[str | Text]]:
-    for side, one in (("A", pair.a), ("B", pair.b)):
+    for side, one, told in (("A", pair.a, pair.a.task_id), ("B", pair.b, pair.b.patch_sha256[:8])):
         name, estimate = one.verdict.class_, one.verdict.speedup
         numbers = (ratio(estimate.speedup), interval(estimate.interval)) if estimate else ("", "")
-        told = (one.task_id, one.patch_sha256[:8]) if side == "A" else ("", "")
-        yield (*told, side, Text(name, STYLES[name]), *numbers)
+        yield (told, side, Text(name, STYLES[name]), *numbers)
     said = Text("agree", "green") if pair.agree else Text("disagree", "bold red")
     if pair.ratio is None or pair.interval is None:
-        yield ("", "", "B/A", said, "", "")
+        yield ("", "B/A", said, "", "")
     else:
-        yield ("", "", "B/A", said, ratio(pair.ratio), interval(pair.interval))
+        yield ("", "B/A", said, ratio(pair.ratio), interval(pair.interval))
 
 
 def _alone(compared: Comparison) -> str:

@@ -208,7 +208,8 @@ def test_compare_says_of_each_patch_whether_two_hosts_agree(omniperf: Omniperf, 
         shown = omniperf("compare", here, there, COLUMNS=str(columns)).stdout
         assert max(map(len, shown.splitlines())) <= columns
         rows = [" ".join(line.split()) for line in shown.splitlines()]
-        assert "quickstart 11111111 A improved 1.840x 1.785 to 1.895" in rows
+        assert "quickstart A improved 1.840x 1.785 to 1.895" in rows
+        assert "11111111 B improved 1.860x 1.804 to 1.916" in rows
         assert "B/A agree 1.011x 0.969 to 1.055" in rows
         why = "quickstart 22222222: improved in A, no_change in B; the 95 % intervals do not overlap"
         assert why in " ".join(rows)
