@@ -125,16 +125,15 @@ def results_table(results: Sequence[Result]) -> RenderableType:
 
 def verifications_table(found: Sequence[Verification]) -> RenderableType:
     """Return a line for each patch that was measured again, and how many got each verdict."""
-    headers = ["task", "patch of", "verdict", "speedup", "interval", "time", "before"]
+    headers = ["task", "patch of", "verdict", "speedup", "interval", "before"]
     rows = []
     for one in found:
         cells = _verdict_cells(one.verdict)
         before = "" if one.before is None else Text(one.before, STYLES[one.before])
-        time = duration(one.verdict.cost.wall_seconds)
-        rows.append([one.task_id, one.label, *(cells[name] for name in headers[2:5]), time, before])
+        rows.append([one.task_id, one.label, *(cells[name] for name in headers[2:5]), before])
     totals = Counter(one.verdict.class_ for one in found)
     said = ", ".join(f"{number} {name}" for name, number in totals.items())
-    view = table(headers, rows, right=("speedup", "interval", "time"), whole=("verdict", "before"))
+    view = table(headers, rows, right=("speedup", "interval"), whole=("verdict", "before"))
     if not any(one.before for one in found):
         view.columns.pop()
     return Group(view, Text(), Text(f"{count(len(found), 'patch', 'patches')}: {said}"))
