@@ -71,7 +71,7 @@ def run_attempt(
             measurements = folder / "measurements.jsonl"
             verdict = verify_patch(
                 bench, patch.data, proved, lambda line: append_line(measurements, dict(line)), emit,
-                versus_human=spec.versus_human,
+                claims=spec.claims, versus_human=spec.versus_human,
             )  # fmt: skip
             verdict = verdict.model_copy(update={"findings": (*verdict.findings, *chosen.findings)})
             journal.write("verified", verdict=verdict.class_)

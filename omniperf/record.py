@@ -35,6 +35,7 @@ class AttemptSpec:
     options: Mapping[str, str] = field(default_factory=dict)
     template: str = "optimize"
     hints: bool = True
+    claims: int = 1  # attempts on the task that share the alpha of a claim
     versus_human: bool = False
     keep_workspace: bool = False
     allow_leak: bool = False

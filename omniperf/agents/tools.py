@@ -275,9 +275,12 @@ class SessionTools:
             make_arm("base", *common, reference, caches, export=export),
             make_arm("candidate", *common, tree, caches, export=export),
         )
-        measure = task.measure.model_copy(update={"confidence": 0.95})
+        measure = task.measure.model_copy(update={"confidence": 0.95, "rule": "looks"})
         label = f"screening-{self._screens}"
-        plan = Plan(measure, secrets.token_bytes(32), label, _SCREENING_LOOKS, "agent", warm_states=1, give_up=True)
+        plan = Plan(
+            measure, secrets.token_bytes(32), label, _SCREENING_LOOKS,
+            phase="agent", warm_states=1, give_up=True, preload=self._proved.forkable,
+        )  # fmt: skip
         comparable = self._proved.outputs_comparable
         with self._proved.comparer(bench, arms[0]) as comparer:
             try:

@@ -12,28 +12,28 @@ import hashlib
 import json
 import os
 import select
-import subprocess
 import threading
 import time
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
-from omniperf.errors import InfraError
 from omniperf.measure.device import memory_used
-from omniperf.sandbox.spec import confined, environment, with_script
+from omniperf.measure.spawn import FreshProcess
 
 if TYPE_CHECKING:
     from collections.abc import Callable
     from types import TracebackType
 
+    from omniperf.measure.spawn import Process
+    from omniperf.measure.zygote import Zygote
     from omniperf.sandbox.spec import Backend, Spec
     from omniperf.tasks.schema import Task
 
-_WORKER = Path(__file__).with_name("worker.py")
 _OUTPUT_LIMIT = 512 * 2**20
 _GUARD_SECONDS = 0.25  # between looks at the memory of everything inside: limits of the kernel bind single processes
 _PEAK_SECONDS = 0.003  # between looks where memory is what is measured: to touch 10 MiB takes about as long
+_STEADY_SHARE, _WARM_SECONDS = 0.05, 0.25  # two warm-up runs as long as each other, or so much time for them
 _READY_SECONDS = 300.0  # importing and compiling a large tree for the first time
 
 
@@ -67,6 +67,8 @@ class Sample:
     `overhead` is a second digest of the same outputs, without running anything: pipe, export and digest cost.
     `imported` is from the start of the process until the workload was imported, `setup` the making of the timed
     states, `total` everything up to the end of the timed region. `warm_output` is that of the warm-up run.
+    `device_seconds` is the batch by the GPU's own clock, None without one; `replaced` are the clocks of the process
+    that were no longer the originals after it. Both come from inside, so they can accuse but never acquit.
     """
 
     seconds: float
@@ -79,15 +81,17 @@ class Sample:
     output: bytes
     warm_output: bytes = b""
     printed: str = ""
+    device_seconds: float | None = None
+    replaced: tuple[str, ...] = ()
 
 
 class Worker:
     """A fresh process in a fresh sandbox that holds the workload. A context manager: leaving it ends the process."""
 
-    def __init__(self, backend: Backend, arm: Arm, task: Task, kind: str) -> None:
+    def __init__(self, backend: Backend, arm: Arm, task: Task, kind: str, zygote: Zygote | None = None) -> None:
         assert task.workload is not None
         self.kind = kind
-        spec = with_script(arm.spec, _WORKER)
+        spec = arm.spec
         workspace = backend.where(spec, "/workspace")
         config = {
             "kind": kind,
@@ -99,28 +103,14 @@ class Worker:
             "flush": task.primary_metric.name == "latency",
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
         }
-        info, info_inside = os.pipe()
-        try:
-            argv = confined(backend, spec, _WORKER)
-            self._process = backend.start(spec, argv, environment(backend, spec), info_fd=info_inside)
-        finally:
-            os.close(info_inside)
-        with os.fdopen(info, "rb") as told:
-            said = told.read() if backend.isolated else b""
-        if backend.isolated and not said:
-            _, stderr = self._process.communicate()
-            last = (stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise InfraError("spawn", f"The {backend.name} sandbox did not start ({last}).", "Run `omniperf doctor`.")
-        self._first: int | None = json.loads(said)["child-pid"] if said else None
+        self._process: Process = FreshProcess(backend, spec) if zygote is None else zygote.child(arm)
+        self._requests, self._replies, self._first = self._process.requests, self._process.replies, self._process.first
         self._memory_mib = spec.allowance.memory / 2**20
-        assert self._process.stdin is not None
-        assert self._process.stdout is not None
-        self._requests, self._replies = self._process.stdin.fileno(), self._process.stdout.fileno()
         self._buffer = b""
         try:
             self._send(json.dumps(config).encode() + b"\n")  # not in its argv, which code of the tree can read
             self._record(_READY_SECONDS, "importing the workload")
-            self._pid = self._process.pid if self._first is None else _only_child(self._first)
+            self._pid = self._worker()
         except BaseException:
             self.close()
             raise
@@ -162,8 +152,8 @@ class Worker:
         self._buffer = received[int(line) :]
         return received[: int(line)]
 
-    def reached(self, seed: int, seconds: float) -> tuple[list[list[Any]], list[str]]:
-        """Run one state; return (file, function) of every function that ran, and the files of all loaded modules."""
+    def reached(self, seed: int, seconds: float) -> tuple[list[list[Any]], list[list[str]]]:
+        """Run one state; return (file, function) of every function that ran, and (name, file) of all modules."""
         told = self._ask({"do": "reach", "seed": seed}, seconds, "run")
         return told["functions"], told["imported"]
 
@@ -175,6 +165,15 @@ class Worker:
         """
         told = self._ask({"do": "profile", "seeds": seeds}, seconds, "run")
         return told["functions"], told["kernels"]
+
+    def inspected(self, seconds: float) -> tuple[float | None, tuple[str, ...]]:
+        """The seconds of the last batch by the GPU's own clock, if there is one, and the clocks that were replaced."""
+        told = self._ask({"do": "inspect"}, seconds, "inspection")
+        device, replaced = told.get("device_seconds"), told.get("replaced")
+        return (
+            float(device) if isinstance(device, (int, float)) else None,
+            tuple(map(str, replaced)) if isinstance(replaced, list) else (),
+        )
 
     def poisoned(self) -> tuple[str, ...]:
         """The libraries whose unwritten arrays were filled so far, in a worker that poisons memory."""
@@ -206,7 +205,7 @@ class Worker:
                     break
         finally:
             os.close(alive)
-        status = self._process.wait()
+        status, _ = self._process.ending(5.0) or (1, "")
         if status != 0:
             ending = f"died of signal {-status}" if status < 0 else f"ended with status {status}"
             said = (printed.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
@@ -225,6 +224,12 @@ class Worker:
     def resident_memory(self) -> float:
         """The resident memory now of every process inside, MiB."""
         return sum(_status(pid, "VmRSS:") for pid in self._inside())
+
+    def _worker(self) -> int:
+        try:
+            return self._process.pid
+        except ValueError as error:
+            raise WorkloadError(str(error)) from None
 
     def _inside(self) -> list[int]:
         return _descendants(self._first) if self._first is not None else [self._pid, *_descendants(self._pid)]
@@ -303,22 +308,17 @@ class Worker:
         return self._next_look - now
 
     def _ending(self, when: str) -> str:
-        try:
-            _, said = self._process.communicate(timeout=5)
-        except subprocess.TimeoutExpired:
+        ended = self._process.ending(5.0)
+        if ended is None:
             return f"the worker closed its channel {when}"
-        status = self._process.returncode
+        status, said = ended
         ending = f"died of signal {-status}" if status < 0 else f"exited with status {status}"
-        lines = said.decode(errors="replace").strip().splitlines()
+        lines = said.strip().splitlines()
         return f"the process {ending} {when}" + (f": {lines[-1][:500]}" if lines else "")
 
     def close(self) -> None:
         """End the process and everything it started."""
-        self._process.kill()
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-        self._process.wait()
+        self._process.close()
 
     def __enter__(self) -> Worker:
         return self
@@ -358,14 +358,6 @@ def resident_mib(first: int) -> float:
     return shared + sum(_status(pid, "RssAnon:") for pid in pids)
 
 
-def _only_child(pid: int) -> int:
-    """The worker, as the host sees it: the one child of the sandbox's first process."""
-    children = Path(f"/proc/{pid}/task/{pid}/children").read_text().split()
-    if len(children) != 1:
-        raise WorkloadError(f"the sandbox holds {len(children)} processes where the worker should be")
-    return int(children[0])
-
-
 @dataclass(frozen=True)
 class Timing:
     """How a batch is timed: states per batch, and the seconds after which a step counts as not finishing."""
@@ -396,12 +388,17 @@ class _Most(threading.Thread):
         self.seen = max(self.seen, self._look())
 
 
-def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], timing: Timing) -> Sample:
-    """Time one batch in a fresh process: `seeds[0]` warms up, the others are timed. Raises WorkloadError."""
+def sample(
+    backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], timing: Timing, zygote: Zygote | None = None
+) -> Sample:
+    """Time one batch in a process of its own: the last `timing.states` seeds; those before warm up, as far as needed.
+
+    Raises WorkloadError.
+    """
     begun = time.perf_counter()
     counts_memory = any(metric.name == "peak_memory" for metric in task.metrics)
     devices = arm.gpus if counts_memory else ()
-    with Worker(backend, arm, task, kind) as worker:
+    with Worker(backend, arm, task, kind, zygote) as worker:
         imported = time.perf_counter() - begun
         taken = memory_used(devices)
         if kind == "script":
@@ -409,11 +406,9 @@ def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], 
             masked = mask_printed(task, printed).encode("utf-8", "surrogatepass")
             digest, total = hashlib.sha256(masked).hexdigest(), time.perf_counter() - begun
             return Sample(seconds, 0.0, imported, 0.0, total, float("nan"), digest, masked, printed=printed)
-        worker.setup(seeds[:1], timing.seconds)
-        _, warm_digest = worker.run(timing.seconds)
-        warm_output = worker.output(timing.seconds)
+        warm_digest, warm_output = _warm_up(worker, seeds[: -timing.states], timing.seconds)
         asked = time.perf_counter()
-        worker.setup(seeds[1:], timing.seconds)
+        worker.setup(seeds[-timing.states :], timing.seconds)
         setup = time.perf_counter() - asked
         # What is taken is looked at all the while: a process that has ended, a count that was reset and memory that was
         # given back before the end have been seen.
@@ -426,10 +421,27 @@ def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], 
             peak = max(peak, most.seen)
         overhead = worker.again(timing.seconds)
         output = worker.output(timing.seconds)
+        device, replaced = worker.inspected(timing.seconds)
     for data, claimed in ((warm_output, warm_digest), (output, digest)):
         if hashlib.sha256(data).hexdigest() != claimed:
             raise WorkloadError("the digest that stopped the clock is not the digest of the outputs")
-    return Sample(seconds, overhead, imported, setup, total, peak, digest, output, warm_output)
+    return Sample(
+        seconds, overhead, imported, setup, total, peak, digest, output, warm_output,
+        device_seconds=device, replaced=replaced,
+    )  # fmt: skip
+
+
+def _warm_up(worker: Worker, seeds: list[int], seconds: float) -> tuple[str, bytes]:
+    """Run one seed after the other until two take about as long; the first one's digest and output."""
+    took, digest, output, begun = 0.0, "", b"", time.monotonic()
+    for seed in seeds:
+        worker.setup([seed], seconds)
+        before, (took, told) = took, worker.run(seconds)
+        if not digest:
+            digest, output = told, worker.output(seconds)
+        if abs(took - before) <= _STEADY_SHARE * took or time.monotonic() - begun > _WARM_SECONDS:
+            break
+    return digest, output
 
 
 def mask_printed(task: Task, printed: str) -> str:

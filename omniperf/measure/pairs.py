@@ -3,20 +3,23 @@
 from __future__ import annotations
 
 import math
+import os
 import re
 import statistics
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
 from omniperf.measure.arms import on_lane, sealed
-from omniperf.measure.clock import Timing, WorkloadError, sample
-from omniperf.measure.device import disturbance, settled
+from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
+from omniperf.measure.device import disturbance, host_disturbance, host_state, settled
 from omniperf.measure.lanes import LaneClock, find_lanes
 from omniperf.measure.order import arm_order, seeds
-from omniperf.measure.statistics import LOOKS, Decision, decide
+from omniperf.measure.statistics import Decision, decide, looks_of
+from omniperf.measure.zygote import ZygoteError, Zygotes
 from omniperf.results.events import Event
 
 if TYPE_CHECKING:
@@ -25,17 +28,20 @@ if TYPE_CHECKING:
     from omniperf.measure.clock import Arm, Sample
     from omniperf.measure.compare import Comparer
     from omniperf.measure.lanes import Lane
+    from omniperf.measure.zygote import Zygote
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Backend
     from omniperf.tasks.schema import Measure, Task
 
 _SAMPLE_SECONDS = 0.1  # a batch is at least this long on the slower arm, where one state is shorter
-_OVERHEAD_SHARE = 0.01  # pipe and digest may take this share of a sample
+_OVERHEAD_SHARE = 0.005  # pipe and digest may take this share of a sample
 _BASE_SECONDS = 2.0  # a batch made longer for a fast candidate's sake may take base no longer than this
 _MOST_STATES = 256
 _SETUP_SECONDS = 2.0  # that making the states of a batch may take
 _REST_SECONDS = 60.0  # after so long without a sample, one of each arm is discarded
 _MOST_DISCARDED = 8  # tries of one pair on a disturbed device
+_DISCARDED_SHARE = 0.25  # of all pairs: on such a device no verdict is given
+_WARM_UPS = 5  # at most, in a process
 
 
 class CandidateError(Exception):
@@ -54,17 +60,21 @@ class BaseError(Exception):
 class Plan:
     """What decides order, seeds and length of one measurement.
 
-    `warm_states` fresh seeds are compared before anything is timed. With `give_up` the measurement ends after the first
-    block where neither of its pairs shows `min_effect`: right for screening, where no claim is made.
+    `looks` is None for those of `measure`; `claims` is how many share its alpha. `warm_states` fresh seeds are compared
+    before anything is timed. `preload` names the modules that a zygote imports for the samples; nothing means fresh
+    interpreters. With `give_up` the measurement ends after the first block where neither of its pairs shows
+    `min_effect`: right for screening, where no claim is made.
     """
 
     measure: Measure
     secret: bytes
     label: str
-    looks: tuple[int, ...] = LOOKS
+    looks: tuple[int, ...] | None = None
+    claims: int = 1
     phase: str = "verify"
     warm_states: int = 3
     give_up: bool = False
+    preload: tuple[str, ...] = ()
 
 
 @dataclass
@@ -72,7 +82,7 @@ class Pairs:
     """All that was measured: one entry a pair in every list, times in seconds, memory in MiB.
 
     `states` is the number of runs in a batch; times are of batches. `last_look` is what the rule said last, `decision`
-    what it decided, or None.
+    what it decided, or None, and then `stopped` says why. `forked` says that the samples came from a zygote.
     """
 
     states: int = 1
@@ -80,6 +90,8 @@ class Pairs:
     candidate: list[Sample] = field(default_factory=list)
     decision: Decision | None = None
     last_look: Decision | None = None
+    stopped: str = ""
+    forked: bool = False
     lane_seconds: float = 0.0
     lane_waited: float = 0.0
     samples: int = 0
@@ -131,32 +143,56 @@ def measure_pairs(
     metric = task.primary_metric.name
     deadline = time.monotonic() + plan.measure.max_minutes * 60
 
-    def take(arm: Arm, drawn: list[int], timing: Timing) -> Sample:
+    def take(arm: Arm, drawn: list[int], timing: Timing, zygote: Zygote | None = None) -> Sample:
         pairs.samples += 1
         try:
-            return sample(backend, arm, task, kind, drawn, timing)
+            return sample(backend, arm, task, kind, drawn, timing, zygote)
         except WorkloadError as error:
             if arm.name == base.name:
                 raise BaseError(f"The workload fails on base: {error}.") from error
             raise CandidateError(f"The workload fails with the patch: {error}") from error
 
     def undisturbed(
-        lane: Lane, arms: Mapping[str, Arm], half: str, number: int
+        lane: Lane, arms: Mapping[str, Arm], half: str, number: int, zygote: Zygote | None
     ) -> tuple[list[int], dict[str, Sample], dict[str, object]]:
-        """A pair whose GPUs nothing disturbed: its seeds, its samples, and the state of its GPUs afterwards."""
+        """A pair that nothing disturbed: its seeds, its samples, and the state of its devices afterwards."""
+        reason = ""
         for _ in range(_MOST_DISCARDED):
             label = f"{plan.label}:redone-{pairs.discarded}" if pairs.discarded else plan.label
-            drawn = seeds(plan.secret, label, number, 1 + pairs.states)
-            states, taken = [settled(lane.gpus)], {}
-            for letter in half:
-                taken[letter] = take(arms[letter], drawn, timing)
-                states.append(settled(lane.gpus))
-            reason = next(filter(None, (disturbance(*pair) for pair in pairwise(states))), "")
+            drawn = seeds(plan.secret, label, number, _WARM_UPS + pairs.states)
+            hosts, states, taken = [host_state(lane.cores)], [settled(lane.gpus)], {}
+            try:
+                for letter in half:
+                    taken[letter] = take(arms[letter], drawn, timing, zygote)
+                    hosts.append(host_state(lane.cores))
+                    states.append(settled(lane.gpus))
+            except ZygoteError as error:
+                zygotes.give_up()
+                zygote, reason = None, f"the zygote failed: {error}"
+            else:
+                reasons = (disturbance(*pair) for pair in pairwise(states))
+                reason = next(filter(None, (*reasons, *(host_disturbance(*pair) for pair in pairwise(hosts)))), "")
             if not reason:
-                return drawn, taken, {"gpus": [state.record() for state in states[-1]]} if lane.gpus else {}
+                seen: dict[str, object] = {"load": round(os.getloadavg()[0], 2)}
+                return drawn, taken, {**seen, "gpus": [one.record() for one in states[-1]]} if lane.gpus else seen
             pairs.discarded += 1
             record({"phase": plan.phase, "label": plan.label, "pair": number, "discarded": reason})
-        raise InfraError("device", f"The GPU cannot be measured on: {reason}.", "Stop what disturbs it.")
+        raise InfraError("device", f"Nothing can be measured here: {reason}.", "Stop what disturbs it, or wait.")
+
+    def forked(arms: Mapping[str, Arm]) -> Zygote | None:
+        """The zygote of a block; before the first, a worker is forked on base to see whether one can run here."""
+        try:
+            zygote = zygotes.of_block([arms["A"], arms["B"]])
+            if zygote is not None and not pairs.forked:
+                with Worker(backend, arms["A"], task, kind, zygote) as worker:
+                    worker.setup(seeds(plan.secret, f"{plan.label}:zygote", 0, 1), timing.seconds)
+                    worker.run(timing.seconds)
+                pairs.forked = True
+        except (ZygoteError, WorkloadError) as error:
+            record({"phase": plan.phase, "label": plan.label, "zygote": f"not used: {error}"})
+            zygotes.give_up()
+            return None
+        return zygote
 
     def compare(mine: Sample, reference: Sample, count: int) -> None:
         pairs.seeds += count
@@ -171,6 +207,7 @@ def measure_pairs(
     def waiting() -> None:
         emit(Event(plan.phase, "waiting for another measurement on this host", {"transient": True}))
 
+    stack = ExitStack()
     try:
         with lane_clock.hold(lanes, waiting) as lane:
             drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + plan.warm_states)
@@ -181,7 +218,9 @@ def measure_pairs(
             if kind == "module" and metric == "latency":
                 pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
-        last, rested = max(plan.looks), time.monotonic()
+        looks = looks_of(plan.measure) if plan.looks is None else plan.looks
+        last, rested = max(looks), time.monotonic()
+        zygotes = stack.enter_context(Zygotes(backend, plan.preload))
         while pairs.decision is None:
             block = len(pairs.base) // 2
             order = arm_order(plan.secret, plan.label, block)
@@ -191,9 +230,10 @@ def measure_pairs(
                     drawn = seeds(plan.secret, f"{plan.label}:warm-again", block, 1 + pairs.states)
                     for letter in "AB":
                         take(arms[letter], drawn, timing)
+                zygote = forked(arms)
                 for half in (order[:2], order[2:]):
                     number = len(pairs.base)
-                    drawn, taken, devices = undisturbed(lane, arms, half, number)
+                    drawn, taken, devices = undisturbed(lane, arms, half, number, zygote if zygotes.used else None)
                     for kept, letter in ((pairs.base, "A"), (pairs.candidate, "B")):
                         # outputs are large, and needed only below
                         kept.append(replace(taken[letter], output=b"", warm_output=b""))
@@ -201,10 +241,11 @@ def measure_pairs(
                     compare(taken["B"], taken["A"], pairs.states)
                     counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
                     emit(Event(plan.phase, "measuring base and candidate in turn", counted))
-                    if number + 1 in plan.looks:
+                    if number + 1 in looks:
                         found = decide(
-                            pairs.log_ratios(metric), plan.measure, plan.looks, counter=metric == "peak_memory"
-                        )
+                            pairs.log_ratios(metric), plan.measure, looks,
+                            counter=metric == "peak_memory", claims=plan.claims,
+                        )  # fmt: skip
                         pairs.last_look = found
                         _say(plan, number + 1, last, found, emit)
                         if found.state != "continue":
@@ -214,9 +255,16 @@ def measure_pairs(
             hopeless = (
                 plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
             )
-            if hopeless or time.monotonic() > deadline:
+            disturbed = pairs.discarded > _MOST_DISCARDED and pairs.discarded > _DISCARDED_SHARE * len(pairs.base)
+            if hopeless or disturbed or time.monotonic() > deadline:
+                pairs.stopped = (
+                    f"{pairs.discarded} pairs were disturbed and discarded"
+                    if disturbed
+                    else f"{plan.measure.max_minutes:g} minutes were not enough for a decision"
+                )
                 break
     finally:
+        stack.close()
         pairs.lane_seconds, pairs.lane_waited = lane_clock.seconds, lane_clock.waited
     return pairs
 
@@ -258,6 +306,7 @@ def _pair_record(
             "imported": one.imported,
             "setup": one.setup,
             "peak_memory": one.peak_memory,
+            "device_seconds": one.device_seconds,
             "digest": one.digest,
         }
 

@@ -68,6 +68,26 @@ def plain(value):
     raise NotPlainError(f"a {kind.__module__}.{kind.__qualname__}")
 
 
+# What tells the time, or waits for work to be over: whoever puts something else in their place has a reason.
+CLOCKS = {
+    "time": [f"{name}{unit}" for name in ("time", "perf_counter", "monotonic", "process_time") for unit in ("", "_ns")],
+    "timeit": ["default_timer"],
+    "torch.cuda": ["synchronize", "Event.record", "Event.elapsed_time", "Event.synchronize", "Stream.synchronize"],
+    "torch._C": ["_cuda_synchronize", "_CudaEventBase.elapsed_time", "_CudaEventBase.record"],
+}
+
+
+def clocks():
+    """(name, object) of every clock there is by now."""
+    for module, names in CLOCKS.items():
+        for name in names:
+            found = sys.modules.get(module)
+            for part in name.split("."):
+                found = getattr(found, part, None)
+            if found is not None:
+                yield f"{module}.{name}", found
+
+
 class Gpu:
     """What a task on a GPU needs of torch, bound before any code of the tree is imported."""
 
@@ -75,6 +95,9 @@ class Gpu:
         import torch
 
         self.wait, self.stats = torch._C._cuda_synchronize, torch.cuda.memory_stats
+        event = torch.cuda.Event
+        self.begun, self.ended = event(enable_timing=True), event(enable_timing=True)
+        self.mark, self.between = event.record, event.elapsed_time
         torch.cuda.init()
         # Twice the L2 cache: written before a run, it leaves nothing there of what earlier runs read.
         size = 2 * torch.cuda.get_device_properties(0).L2_cache_size if flush else 0
@@ -84,6 +107,10 @@ class Gpu:
     def flush(self):
         if self.filler is not None:
             self.fill(self.filler)
+
+    def seconds(self):
+        """Between the two marks of the last batch, as the GPU counted them."""
+        return self.between(self.begun, self.ended) / 1e3
 
     def peak(self):
         """Bytes that torch's allocator had taken from the device at most."""
@@ -183,6 +210,7 @@ class Module:
 
     def __init__(self, config):
         self.gpu = Gpu(config["flush"]) if config["gpu"] else None
+        self.clocks = dict(clocks())
         # Compiled here and never cached: a cache that a warm-up may write is no place for the workload.
         self.module = sys.modules["workload"] = types.ModuleType("workload")
         self.module.__file__ = config["workload"]
@@ -208,14 +236,23 @@ class Module:
         Spent states are kept until others are made: to free them is no part of the workload.
         """
         run, self.spent, self.states, self.outputs = self.run, self.states, [], []
+        if self.gpu is not None:
+            self.gpu.mark(self.gpu.begun)
         for state in self.spent:
             collect_as_started()
             if self.gpu is not None:
                 self.gpu.flush()
             self.outputs.append(run(state))
         if self.gpu is not None:
+            self.gpu.mark(self.gpu.ended)
             self.gpu.wait()
         return self.digest()
+
+    def inspect(self):
+        """What the GPU's own clock saw of the last batch, and the clocks that were replaced since the start."""
+        now = dict(clocks())
+        replaced = [name for name, found in self.clocks.items() if now.get(name) is not found]
+        return {"device_seconds": self.gpu and self.gpu.seconds(), "replaced": replaced}
 
     def digest(self):
         outputs = self.exported()
@@ -279,6 +316,12 @@ class Script:
         os.environ["OMNIPERF_SEED"] = str(seed)
         os.environ["PYTHONPATH"] = os.pathsep.join(self.config["pythonpath"])
         os.execv(sys.executable, [sys.executable, self.config["workload"], *self.config["args"]])
+
+
+def imported():
+    """(name, file) of every module that a file was loaded for, in the order of their imports."""
+    found = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
+    return [(name, file) for name, file in found if type(name) is type(file) is str]
 
 
 def functions_reached(run):
@@ -384,6 +427,8 @@ def serve(config, requests, replies):
                 replies.write(blob)
             elif name == "memory":
                 reply({"bytes": workload.gpu.peak()})
+            elif name == "inspect":
+                reply(workload.inspect())
             elif name == "become":
                 reply({"ok": True})
                 if requests.readline() == b"run\n":
@@ -392,8 +437,7 @@ def serve(config, requests, replies):
                 reply({"libraries": sorted(poison.libraries)})
             elif name == "reach":
                 functions = functions_reached(workload.once(request["seed"]))
-                files = (getattr(module, "__file__", None) for module in list(sys.modules.values()))
-                reply({"functions": functions, "imported": sorted({file for file in files if type(file) is str})})
+                reply({"functions": functions, "imported": imported()})
             elif name == "profile":
                 reply(workload.profile(request["seeds"]))
         except BaseException as error:

@@ -45,8 +45,9 @@ class Interval(Model):
 class Estimate(Model):
     """A speedup (base / candidate; > 1 is better) with its uncertainty.
 
-    `interval` is at 95 %; `claim` is one-sided at the verdict's own confidence on each side, adjusted for the
-    planned looks. `noise` is the robust SD of one pair's log ratio; `minimum_detectable_effect` is a ratio minus one.
+    `interval` is at 95 %, two-sided; `claim` is one-sided at the verdict's own confidence on each side, as shared with
+    other claims. Both hold at all looks at once, whatever stopped the measurement. `noise` is the robust SD of one
+    pair's log ratio; `minimum_detectable_effect` is a ratio minus one.
     """
 
     speedup: float

@@ -74,6 +74,7 @@ class Bubblewrap:
         argv: list[str],
         env: Mapping[str, str],
         *,
+        stdin: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         bufsize: int = 0,
         info_fd: int | None = None,
@@ -97,7 +98,7 @@ class Bubblewrap:
             return subprocess.Popen(
                 ["bwrap", "--args", str(hidden.fileno()), "--", *argv],
                 executable=program,
-                stdin=subprocess.PIPE,
+                stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=env,
@@ -132,6 +133,8 @@ def _options(spec: Spec) -> list[str]:
         if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
             options += _folders_to(Path(mount.target))
         options += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+    if spec.mounts_more:
+        options += ["--cap-add", "CAP_SYS_ADMIN", "--remount-ro", "/dev", "--remount-ro", "/"]
     return [*options, "--chdir", "/workspace"]
 
 

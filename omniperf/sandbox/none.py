@@ -31,6 +31,7 @@ class NoSandbox:
         argv: list[str],
         env: Mapping[str, str],
         *,
+        stdin: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         bufsize: int = 0,
         info_fd: int | None = None,
@@ -40,7 +41,7 @@ class NoSandbox:
         del info_fd, own_init
         return subprocess.Popen(
             argv,
-            stdin=subprocess.PIPE,
+            stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
             cwd=spec.source("/workspace"),

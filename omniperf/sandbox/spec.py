@@ -63,6 +63,7 @@ class Spec:
     gpu: bool = False
     cores: tuple[int, ...] = ()
     host_packages: tuple[Path, ...] = ()  # folders of the host's own packages that stay visible, at their places
+    mounts_more: bool = False  # its first process is ours and may make mounts; what it starts must give that up
 
     def source(self, target: str) -> Path:
         """The host path mounted at that target."""
@@ -85,6 +86,7 @@ class Backend(Protocol):
         argv: list[str],
         env: Mapping[str, str],
         *,
+        stdin: int = subprocess.PIPE,
         stderr: int = subprocess.PIPE,
         bufsize: int = 0,
         info_fd: int | None = None,
@@ -110,13 +112,18 @@ def with_script(spec: Spec, script: Path) -> Spec:
 
 def confined(backend: Backend, spec: Spec, script: Path, *arguments: str) -> list[str]:
     """The argv, inside the sandbox, of a script of ours that `with_script` mounted; it confines itself first."""
-    limits = spec.allowance.rlimits(gpu=spec.gpu)
-    if not backend.isolated:  # outside a user of its own, a limit on processes would count the whole host's
-        limits.pop("RLIMIT_NPROC")
-    config = {"uid": sandbox_uid() if backend.isolated else None, "rlimits": limits, "cores": list(spec.cores)}
+    config = confinement(spec, isolated=backend.isolated)
     ours = [backend.where(spec, f"/omniperf/{path.name}") for path in (_CONFINED, script)]
     python = f"{backend.where(spec, '/env')}/bin/python"
     return [python, "-S", "-s", ours[0], json.dumps(config), ours[1], *arguments]
+
+
+def confinement(spec: Spec, *, isolated: bool) -> dict[str, object]:
+    """What `confined.confine` is told."""
+    limits = spec.allowance.rlimits(gpu=spec.gpu)
+    if not isolated:  # outside a user of its own, a limit on processes would count the whole host's
+        limits.pop("RLIMIT_NPROC")
+    return {"uid": sandbox_uid() if isolated else None, "rlimits": limits, "cores": list(spec.cores)}
 
 
 def environment(backend: Backend, spec: Spec) -> dict[str, str]:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
@@ -27,7 +28,7 @@ if TYPE_CHECKING:
 
     from omniperf.measure.bench import Bench
     from omniperf.results.events import Emit, Event
-    from omniperf.results.schema import VerdictClass
+    from omniperf.results.schema import Verdict, VerdictClass
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
@@ -111,10 +112,12 @@ def verify_claims(
 ) -> tuple[list[Verification], list[OmniPerfError]]:
     """Measure every claim, and keep each verdict under `out` as it is known; an error for each that failed.
 
-    What is under `out` already, of the same patch and task, is not measured again.
+    The patches of one task share the confidence that it asks for, as the attempts of a run do. What is under `out`
+    already, of the same patch and task, is not measured again.
     """
     benches: dict[str, tuple[Bench, Preflight]] = {}
     found, problems = [], []
+    sharing = Counter(claim.task.id for claim in claims)
     for claim in claims:
 
         def said(event: Event, label: str = f"{claim.task.id}/{claim.label}") -> None:
@@ -128,7 +131,15 @@ def verify_claims(
                 if claim.task.id not in benches:
                     bench = open_bench(claim.task, settings, said)
                     benches[claim.task.id] = bench, preflight(bench, said)
-                kept = _measured(*benches[claim.task.id], claim, folder, record, said, versus_human=versus_human)
+                bench, proved = benches[claim.task.id]
+                verdict = verify_patch(
+                    bench, claim.patch, proved, _recorder(folder, record), said,
+                    claims=sharing[claim.task.id], versus_human=versus_human,
+                )  # fmt: skip
+                kept = _verification(bench, claim, verdict)
+                if folder is not None:
+                    dumped = kept.model_dump_json(by_alias=True, indent=1)
+                    write_whole(folder / "verification.json", dumped.encode())
         except OmniPerfError as error:
             problems.append(_of(claim.where, error))
         else:
@@ -136,26 +147,22 @@ def verify_claims(
     return found, problems
 
 
-def _measured(
-    bench: Bench,
-    proved: Preflight,
-    claim: Claim,
-    folder: Path | None,
-    record: Callable[[Mapping[str, object]], None],
-    emit: Emit,
-    *,
-    versus_human: bool,
-) -> Verification:
-    if folder is not None:
-        (folder / "measurements.jsonl").unlink(missing_ok=True)  # of a batch that was stopped, or of another task
+def _recorder(folder: Path | None, record: Callable[[Mapping[str, object]], None]) -> Callable[..., None]:
+    """What keeps each measured pair: `record`, and the folder of the verdict, begun anew."""
+    if folder is None:
+        return record
+    file = folder / "measurements.jsonl"
+    file.unlink(missing_ok=True)  # of a batch that was stopped, or of another task
 
     def keep(line: Mapping[str, object]) -> None:
         record(line)
-        if folder is not None:
-            append_line(folder / "measurements.jsonl", line)
+        append_line(file, line)
 
-    verdict = verify_patch(bench, claim.patch, proved, keep, emit, versus_human=versus_human)
-    verification = Verification(
+    return keep
+
+
+def _verification(bench: Bench, claim: Claim, verdict: Verdict) -> Verification:
+    return Verification(
         task_id=claim.task.id,
         task_sha256=task_sha256(claim.task),
         label=claim.label,
@@ -167,9 +174,6 @@ def _measured(
         environment=bench.environment_facts(),
         sandbox=bench.backend.name,
     )
-    if folder is not None:
-        write_whole(folder / "verification.json", verification.model_dump_json(by_alias=True, indent=1).encode())
-    return verification
 
 
 def _kept(folder: Path | None, task: str, patch: str) -> Verification | None:

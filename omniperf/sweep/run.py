@@ -54,7 +54,7 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     checked = check_of(task, prompt, bench.source, settings)
     if not spec.allow_leak:
         refuse(task, prompt, checked)
-    spec = replace(spec, prompt_check=checked)
+    spec = replace(spec, prompt_check=checked, claims=attempts)
     proved = preflight(bench, emit)
     if (ready := getattr(agent, "ready", None)) is not None:  # may spend a little, so it comes last
         ready(spec.options, emit)

@@ -140,6 +140,13 @@ class Measure(Model):
         json_schema_extra={"enum": [0.95, 0.99, 0.9975]},
     )
     max_minutes: float = Field(5, gt=0)
+    rule: Literal["looks", "sequence"] = Field(
+        "looks",
+        description="looks: at 4, 6, 9, 12, 16 and 24 pairs; sequence: after every other pair, at a wider bound",
+    )
+    max_pairs: int = Field(
+        24, ge=4, le=400, description="where measuring ends; more than 24 only with `rule: sequence`"
+    )
 
     @field_validator("confidence")
     @classmethod
@@ -152,6 +159,12 @@ class Measure(Model):
     def _margin_below_effect(self) -> Measure:
         if self.margin >= self.min_effect:
             raise ValueError(f"margin ({self.margin}) must be below min_effect ({self.min_effect})")
+        return self
+
+    @model_validator(mode="after")
+    def _pairs_fit_rule(self) -> Measure:
+        if self.rule == "looks" and self.max_pairs > 24:
+            raise ValueError(f"max_pairs: {self.max_pairs} needs `rule: sequence`; the planned looks end at 24 pairs")
         return self
 
 

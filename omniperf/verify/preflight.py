@@ -9,7 +9,7 @@ import marshal
 import secrets
 import tempfile
 from contextlib import contextmanager, suppress
-from dataclasses import replace
+from dataclasses import dataclass, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
@@ -36,6 +36,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
 
+_SLOW_IMPORT_SECONDS = 1.0
 _SECONDS = 120.0  # a workload should take a fraction of a second on base; a task may allow it less
 
 
@@ -47,17 +48,25 @@ class Preflight(Model):
 
     Memory is poisonable where base loads numpy or torch and its outputs stay the same when arrays start out spoilt.
 
-    `imported` are the tree's own files that a run loads; `tests` is None where the task has none.
+    `imported` are the tree's own files that a run loads, `preload` the modules that it takes from the host in the order
+    of their imports, `import_seconds` what starting and importing take; `tests` is None where the task has none.
     """
 
     reached: tuple[str, ...]
     imported: tuple[str, ...]
+    preload: tuple[str, ...]
+    import_seconds: float
     base_seconds: float
     tests: PassToPass | None
     outputs_comparable: bool
     own_check: bool
     exported: Literal["nowhere", "in the worker", "in the checker"]
     memory: Literal["no arrays", "poisonable", "not poisonable"]
+
+    @property
+    def forkable(self) -> tuple[str, ...]:
+        """The modules to import once for many samples, where that is worth a process of its own; else nothing."""
+        return self.preload if self.import_seconds > _SLOW_IMPORT_SECONDS else ()
 
     def comparer(self, bench: Bench, base: Arm) -> Comparer:
         """What compares outputs with that arm's, in the way that holds on base."""
@@ -109,7 +118,7 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         said = f"Task {task.id}: its build {failed.ending} on base."
         raise UsageError(said, "Correct `environment.build`.", output=failed.output)
     assert task.workload is not None
-    reached, imported = reached_targets(bench, base, caches)
+    reached = reached_targets(bench, base, caches)
     defined = _functions(task.folder / task.workload.file) if bench.kind == "module" else set()
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
     drawn = [secrets.randbits(63) for _ in range(2)]
@@ -143,8 +152,10 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     if not comparable and not silent:
         _refuse_unsteady(bench)
     return Preflight(
-        reached=reached,
-        imported=imported,
+        reached=reached.functions,
+        imported=reached.files,
+        preload=reached.modules,
+        import_seconds=second.imported,
         base_seconds=first.seconds,
         tests=prove_tests(bench) if task.tests else None,
         outputs_comparable=comparable,
@@ -197,8 +208,21 @@ def _refuse_unsteady(bench: Bench) -> None:
         )
 
 
-def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[tuple[str, ...], tuple[str, ...]]:
-    """The target functions (`file:function`) that the workload executes during `run`, and the tree's files it loads.
+@dataclass(frozen=True)
+class Reached:
+    """What a workload uses.
+
+    `functions` are those of targets (`file:function`) that it executes during `run`, `files` the tree's that it loads,
+    `modules` those that it loads from the host's packages, in the order of their imports.
+    """
+
+    functions: tuple[str, ...]
+    files: tuple[str, ...]
+    modules: tuple[str, ...]
+
+
+def reached_targets(bench: Bench, base: Workspace, caches: Path) -> Reached:
+    """Run the workload once and see what it reaches.
 
     Importing a target's file is not enough: a function of it must start while `run` runs. Raises UsageError for none.
     """
@@ -209,7 +233,7 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[tuple[
         claimed(find_lanes(task.resources)) as lane,
         Worker(bench.backend, on_lane(arm, lane), task, bench.kind) as worker,
     ):
-        rows, files = worker.reached(secrets.randbits(63), _allowed(task))
+        rows, modules = worker.reached(secrets.randbits(63), _allowed(task))
     reached = []
     for file, function in rows:
         path = in_tree(bench, file)
@@ -220,8 +244,10 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> tuple[tuple[
             f"Task {task.id}: its workload executes no function of its targets {', '.join(task.targets)} during run.",
             "Time code that the targets take part in, or correct `targets`.",
         )
-    loaded = (path for file in files if (path := in_tree(bench, file)) is not None and path.endswith(".py"))
-    return tuple(reached), tuple(sorted(loaded))
+    loaded = {path for _, file in modules if (path := in_tree(bench, file)) is not None and path.endswith(".py")}
+    folders = bench.environment.host_packages
+    of_host = (name for name, file in modules if any(Path(file).is_relative_to(folder) for folder in folders))
+    return Reached(tuple(reached), tuple(sorted(loaded)), tuple(of_host))
 
 
 def _allowed(task: Task) -> float:

@@ -46,7 +46,7 @@ def validate_task(task: Task, settings: Settings, emit: Emit) -> list[Check]:
             checks.append(Check(step, True, ", ".join(task.targets)))
             step = "workload reaches a target"
             emit(Event("preflight", "running the workload on base", {}))
-            reached, _ = reached_targets(bench, base, Path(caches))
+            reached = reached_targets(bench, base, Path(caches)).functions
             shown = ", ".join(reached[:3]) + (f" and {len(reached) - 3} more" if len(reached) > 3 else "")
             checks.append(Check(step, True, shown))
         step = "workload and tests on base"

@@ -40,6 +40,8 @@ if TYPE_CHECKING:
 _MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that work was moved, not removed
 _SLOWER_IMPORT_SHARE, _SLOWER_IMPORT_SECONDS = 0.25, 0.02  # of base's, and beyond the noise of starting a process
 
+_UNSEEN_SHARE, _UNSEEN_SECONDS = 0.10, 0.001  # of a batch that the GPU's own clock may miss
+
 _ASKS_UNWRITTEN = re.compile(rb"^\+.*\b(?:new_)?empty(?:_like|_strided|_permuted)?\(.*", re.M)
 # What takes memory that is unwritten even where arrays are poisoned; `torch.Tensor([1, 2])` is written.
 ESCAPES_POISON = re.compile(
@@ -58,15 +60,17 @@ def verify_patch(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
     *,
+    claims: int = 1,
     versus_human: bool = False,
 ) -> Verdict:
     """Measure what a diff against base is worth. Trusts nothing but what it does itself.
 
+    `claims` is how many verdicts share the confidence that the task asks for: the attempts of a run on it.
     Precedence: no_patch, invalid, rejected, incorrect, then what the measurement says. Raises OmniPerfError only where
     base itself or the host fails; whatever the patch does ends in a verdict.
     """
     started = time.monotonic()
-    verdict = _verify(bench, data, proved, record, emit, versus_human=versus_human)
+    verdict = _verify(bench, data, proved, record, emit, claims=claims, versus_human=versus_human)
     cost = verdict.cost.model_copy(update={"wall_seconds": time.monotonic() - started})
     verdict = verdict.model_copy(update={"cost": cost})
     emit(Event("verify", f"{verdict.class_}: {verdict.reason}", {}))
@@ -80,6 +84,7 @@ def _verify(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
     *,
+    claims: int,
     versus_human: bool,
 ) -> Verdict:
     if not data.strip():
@@ -125,7 +130,7 @@ def _verify(
                 reason="With the memory of new arrays spoilt, the outputs are not base's: some is read unwritten.",
                 correctness=tested.model_copy(update={"memory_written": False, "detail": detail}),
             )
-        verdict = _measured(bench, proved, arms, record, emit, tested)
+        verdict = _measured(bench, proved, arms, record, emit, tested, claims=claims)
         unchecked = _unchecked_memory(patch, proved)
         correctness = verdict.correctness.model_copy(update={"memory_written": None if unchecked else memory_written})
         findings = (*verdict.findings, *unchecked)
@@ -190,11 +195,13 @@ def _measured(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
     correctness: Correctness,
+    *,
+    claims: int,
 ) -> Verdict:
     """Compare outputs, measure pairs, and say what they say, and add it to what is known of correctness."""
     task, base = bench.task, arms[0]
     secret = secrets.token_bytes(32)
-    plan = Plan(task.measure, secret, "verify")
+    plan = Plan(task.measure, secret, "verify", claims=claims, preload=proved.forkable)
     emit(Event("verify", "measuring base and candidate in pairs", {}))
     sworn = {"seed_commitment": hashlib.sha256(secret).hexdigest(), "seed_secret": secret.hex()}
     record({"phase": "verify", "seed_commitment": sworn["seed_commitment"], "started": time.time()})
@@ -218,7 +225,7 @@ def _measured(
     correctness = correctness.model_copy(update=compared)
     cost = Cost(lane_seconds=pairs.lane_seconds, samples=pairs.samples)
     if pairs.decision is None:
-        reason = f"{task.measure.max_minutes:g} minutes were not enough for a decision ({len(pairs.base)} pairs)."
+        reason = f"{pairs.stopped} ({len(pairs.base)} pairs)."
         seen = pairs.last_look.estimate if pairs.last_look else None
         return Verdict(class_="inconclusive", reason=reason, speedup=seen, correctness=correctness, cost=cost, **sworn)
     metrics = _metrics(pairs, bench)
@@ -227,7 +234,7 @@ def _measured(
         speedup=pairs.decision.estimate,
         metrics=metrics,
         correctness=correctness,
-        findings=_before_the_clock(pairs) if bench.kind == "module" else (),
+        findings=(*_clocks(pairs), *_before_the_clock(pairs)) if bench.kind == "module" else (),
         printed=pairs.printed(task),
         cost=cost,
         **sworn,
@@ -252,15 +259,16 @@ def _judge(bench: Bench, pairs: Pairs, verdict: Verdict) -> tuple[str, str]:
     match pairs.decision.state:
         case "improved":
             low = estimate.claim.low
-            return "improved", f"{figure}; at {rule.confidence:.2%} confidence at least {low:.3f}x."
+            return "improved", f"{figure}; at {estimate.claim.confidence:.2%} confidence at least {low:.3f}x."
         case "regressed":
             high = estimate.claim.high
-            return "regressed", f"{figure}; at {rule.confidence:.2%} confidence at most {high:.3f}x."
+            return "regressed", f"{figure}; at {estimate.claim.confidence:.2%} confidence at most {high:.3f}x."
         case "no_change":
             return "no_change", f"{figure}; the 90 % interval lies within {rule.min_effect:.0%} of no change."
         case _:
             detectable = f"{estimate.minimum_detectable_effect:.1%}"
-            return "inconclusive", f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
+            said = f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
+            return "inconclusive", said + " More pairs would hardly have decided it." * pairs.decision.futile
 
 
 def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
@@ -286,6 +294,43 @@ def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
             )
         )
     return tuple(results)
+
+
+def _clocks(pairs: Pairs) -> tuple[Finding, ...]:
+    """Findings where a clock inside the candidate's process was replaced, or the GPU's own disagrees with ours.
+
+    Only the outer clock is ever used, so neither can have gained anything: the first was meant to, and the second says
+    that work ran where the GPU's marks do not see it.
+    """
+    both = list(zip(pairs.base, pairs.candidate, strict=True))
+    found = []
+    if replaced := sorted({name for one, other in both for name in {*other.replaced} - {*one.replaced}}):
+        found.append(
+            Finding(
+                id="clock-tampering",
+                severity="reject",
+                message=f"The patch puts something else in the place of {', '.join(replaced)}.",
+                evidence=f"seen in the candidate's processes, of {len(both)} pairs",
+                remedy="Leave the functions that tell the time alone.",
+            )
+        )
+    unseen = [
+        (other.seconds - other.overhead - other.device_seconds) - (one.seconds - one.overhead - one.device_seconds)
+        for one, other in both
+        if one.device_seconds is not None and other.device_seconds is not None
+    ]
+    length = statistics.median(other.seconds for _, other in both)
+    if unseen and abs(statistics.median(unseen)) > _UNSEEN_SECONDS + _UNSEEN_SHARE * length:
+        found.append(
+            Finding(
+                id="clock-disagreement",
+                severity="warn",
+                message=f"The GPU's clock and ours differ by {statistics.median(unseen):+.4f} s more than on base.",
+                evidence=f"medians of {len(unseen)} pairs of {length:.3f} s; the verdict is by our clock",
+                remedy="Read whether work runs on streams that are not joined.",
+            )
+        )
+    return tuple(found)
 
 
 def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
@@ -345,7 +390,7 @@ def _versus_human(
             return _without_human(verdict, f"the human patch does not build: a command {failed.ending}")
         add_bytecode(bench, human, proved.imported, [file.path for file in parse(bench.seal, reference).files])
         arm = _arm(bench, proved, "human", human, caches)
-        plan = Plan(bench.task.measure, secrets.token_bytes(32), "versus-human")
+        plan = Plan(bench.task.measure, secrets.token_bytes(32), "versus-human", preload=proved.forkable)
         with proved.comparer(bench, arm) as comparer:
             try:
                 pairs = measure_pairs(
