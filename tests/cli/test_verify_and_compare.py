@@ -87,7 +87,7 @@ def test_a_run_is_one_table(verify: Omniperf, attempt: Callable[..., Path]) -> N
         done = verify("latest", COLUMNS=str(columns))
         assert done.returncode == 0, done.stderr
         rows = [line.split() for line in done.stdout.splitlines()]
-        assert rows[0] == ["task", "patch", "of", "verdict", "speedup", "interval", "time", "before"]
+        assert rows[0] == ["task", "patch", "of", "verdict", "speedup", "interval", "before"]
         assert [row[:3] for row in rows[2:4]] == [["toy", "pattern.1", "invalid"], ["toy", "pattern.2", "rejected"]]
         assert done.stdout.endswith("2 patches: 1 invalid, 1 rejected\n")
         assert max(map(len, done.stdout.splitlines())) <= columns
