@@ -146,8 +146,9 @@ class SessionTools:
         self._step("test")
         started = time.monotonic()
         with self._bench.tree("tests", self._collected().data) as tree:
-            failed, _ = run_tests(self._bench, tree, self._seconds_left())
-        report = TestReport(failed is None, failed.output if failed else "", time.monotonic() - started)
+            run = run_tests(self._bench, tree, self._seconds_left())
+        against = self._proved.tests.against(run) if self._proved.tests else ""
+        report = TestReport(not against, against, time.monotonic() - started)
         if (state := self._state()) is not None:
             self.ratchet.tested(state, passed=report.passed)
         self._journal.write("tests", passed=report.passed, seconds=report.seconds)

@@ -12,7 +12,8 @@ import omniperf
 
 COMMANDS = {
     "run": "Let an agent work on a task, and measure what its patch is worth.",
-    "verify": "Measure what a patch is worth.",
+    "verify": "Measure what a patch is worth, or attempts and predictions again.",
+    "compare": "Say whether two measurements of the same patches agree.",
     "show": "Show results: an attempt, a run, or the latest run of a task.",
     "diff": "Show the patch of an attempt.",
     "tasks": "List, show, check and start tasks.",

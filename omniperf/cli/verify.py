@@ -1,7 +1,7 @@
 """`omniperf verify`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
@@ -10,25 +10,46 @@ from omniperf.cli.options import (
     JsonFlag,
     MirrorFlag,
     RequireFlag,
+    ResultsFlag,
     SandboxFlag,
     TasksFlag,
     VersusHumanFlag,
     WorktreesFlag,
     new_app,
-)
+)  # fmt: skip
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
+    from omniperf.sweep.remeasure import Found
 
 app = new_app()
 
 
 @app.command()
 def verify(
-    task: Annotated[str, typer.Argument(metavar="TASK", help="A task's id, its folder, or its task.yaml.")],
-    patch: Annotated[Path, typer.Option("--patch", help="The diff to measure, against the task's base.")],
+    what: Annotated[
+        str | None,
+        typer.Argument(
+            metavar="WHAT", help="With --patch, a task. Else attempts, as `show` takes them: measured again."
+        ),
+    ] = None,
+    patch: Annotated[Path | None, typer.Option("--patch", help="The diff to measure, against the task's base.")] = None,
+    predictions: Annotated[
+        Path | None, typer.Option("--predictions", metavar="FILE", help="Measure every patch of a predictions.jsonl.")
+    ] = None,
+    out: Annotated[
+        Path | None,
+        typer.Option("--out", metavar="FOLDER", help="Keep verdicts there; those that it has are not measured again."),
+    ] = None,
+    force: Annotated[
+        bool, typer.Option("--force", help="Measure an attempt even if its task or patch has changed since.")
+    ] = False,
     versus_human: VersusHumanFlag = False,
     require: RequireFlag = None,
     record: Annotated[
         Path | None, typer.Option("--record", metavar="FILE", help="Append every measured pair to this .jsonl file.")
     ] = None,
+    results: ResultsFlag = None,
     worktrees: WorktreesFlag = None,
     cache: CacheFlag = None,
     mirror: MirrorFlag = None,
@@ -36,41 +57,76 @@ def verify(
     tasks: TasksFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Measure what a patch is worth."""
+    """Measure what a patch is worth, or attempts and predictions again."""
+    from collections.abc import Mapping
+
     from omniperf.cli.output import print_json, print_view
-    from omniperf.errors import UsageError
-    from omniperf.measure.bench import open_bench
+    from omniperf.report.escape import plain
     from omniperf.report.progress import progress
-    from omniperf.report.terminal import verdict_view
+    from omniperf.report.terminal import verdict_view, verifications_table
     from omniperf.results.store import append_line, check_folders
     from omniperf.settings import load_settings
-    from omniperf.tasks.load import load_task
-    from omniperf.verify.preflight import preflight
-    from omniperf.verify.verdict import verify_patch
+    from omniperf.sweep.remeasure import verify_claims
 
+    settings = load_settings(
+        {
+            "results": results,
+            "worktrees": worktrees,
+            "cache": cache,
+            "mirrors": mirror or None,
+            "sandbox": sandbox,
+            "tasks": tasks,
+        }
+    )
+    claims, problems = _claims(settings, what, patch, predictions, force=force)
+    check_folders(settings)
+
+    def keep(line: Mapping[str, object]) -> None:
+        if record is not None:
+            append_line(record, line)
+
+    with progress() as emit:
+        found, failed = verify_claims(claims, settings, emit, keep, versus_human=versus_human, out=out)
+    problems += failed
+    if predictions is None and len(found) + len(problems) == 1 and problems:
+        raise problems[0]
+    if json:
+        dumped = [one.model_dump(mode="json", by_alias=True) for one in found]
+        print_json(dumped[0]["verdict"] if patch is not None and dumped else dumped)
+    elif len(found) == 1:
+        print_view(verdict_view(found[0].verdict))
+    elif found:
+        print_view(verifications_table(found))
+    for problem in problems:
+        typer.echo(f"error: {plain(str(problem))}", err=True)
+    if problems:
+        raise typer.Exit(1)
+    if require is not None and any(one.verdict.class_ != require for one in found):
+        typer.echo(f"gate not met: {require} was required", err=True)
+        raise typer.Exit(3)
+
+
+def _claims(
+    settings: "Settings", what: str | None, patch: Path | None, predictions: Path | None, *, force: bool
+) -> "Found":
+    """What is asked for, in whichever of the three ways."""
+    from omniperf.errors import UsageError
+    from omniperf.results.store import find_attempts
+    from omniperf.sweep.remeasure import Claim, claims_of_attempts, claims_of_predictions
+    from omniperf.tasks.load import load_task
+
+    if predictions is not None and what is None and patch is None:
+        return claims_of_predictions(predictions, settings)
+    if what is None or predictions is not None:
+        raise UsageError(
+            "Name one thing to verify.", "Give TASK --patch FILE, or attempts as `show` takes them, or --predictions."
+        )
+    if patch is None:
+        return claims_of_attempts(find_attempts(settings, what), settings, force=force)
     try:
         data = patch.read_bytes()
     except OSError as error:
         raise UsageError(
             f"The patch {patch} cannot be read ({error.strerror}).", "Give an existing diff file."
         ) from None
-    settings = load_settings(
-        {"worktrees": worktrees, "cache": cache, "mirrors": mirror or None, "sandbox": sandbox, "tasks": tasks}
-    )
-    check_folders(settings)
-    with progress() as emit:
-        bench = open_bench(load_task(task, settings), settings, emit, may_fall_back=False)
-        proved = preflight(bench, emit)
-
-        def keep(line: object) -> None:
-            if record is not None:
-                append_line(record, dict(line))  # type: ignore[call-overload]
-
-        verdict = verify_patch(bench, data, proved, keep, emit, versus_human=versus_human)
-    if json:
-        print_json(verdict.model_dump(mode="json", by_alias=True))
-    else:
-        print_view(verdict_view(verdict))
-    if require is not None and verdict.class_ != require:
-        typer.echo(f"gate not met: {require} was required", err=True)
-        raise typer.Exit(3)
+    return [Claim("", load_task(what, settings), patch.name, data)], []

@@ -7,10 +7,11 @@ import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
+from omniperf.measure.host import host_facts
 from omniperf.measure.lanes import find_lanes
 from omniperf.results.events import Event
 from omniperf.sandbox.choose import choose_backend
@@ -101,6 +102,16 @@ class Bench:
         check = "import sys\nfor f in sys.argv[1:]: compile(open(f, 'rb').read(), f, 'exec')"
         compiled = (f"python -I -c {shlex.quote(check)} {shlex.join(python)}",) if python else ()
         return self.commands(workspace, (*compiled, *self.task.environment.build))
+
+    def environment_facts(self) -> dict[str, Any]:
+        """What this host is, and what the task ran on there: goes into every result as `environment`."""
+        interpreter = self.environment.interpreter
+        return {
+            **host_facts(),
+            "task_python": interpreter.version,
+            "task_environment": self.environment.key,
+            "task_packages": interpreter.packages,
+        }
 
 
 def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: bool = False) -> Bench:

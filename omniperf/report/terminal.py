@@ -21,9 +21,19 @@ if TYPE_CHECKING:
 
     from rich.console import Console, ConsoleOptions, RenderableType
 
-    from omniperf.results.schema import Correctness, Finding, MetricResult, Outcome, PatchInfo, Result, Usage, Verdict
+    from omniperf.results.schema import (
+        Correctness,
+        Finding,
+        MetricResult,
+        Outcome,
+        PatchInfo,
+        Result,
+        Usage,
+        Verdict,
+        Verification,
+    )  # fmt: skip
 
-_STYLES = {
+STYLES = {
     "improved": "bold green",
     "no_change": "bold yellow",
     "inconclusive": "bold yellow",
@@ -34,7 +44,7 @@ _STYLES = {
     "no_patch": "bold",
     "unverified": "bold",
 }
-_WIDE = 110
+_WIDE, _SHOWN_ASIDE = 110, 3
 _ENDED_WELL = ("finished", "budget")
 _SEVERITIES = {"reject": "red", "warn": "yellow", "info": "dim"}
 _STATUSES = {"ok": ("ok", "green"), "info": ("info", "dim"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
@@ -113,6 +123,22 @@ def results_table(results: Sequence[Result]) -> RenderableType:
     return Group(_Attempts(results), Text(), Text(f"{count(len(results), 'attempt')}: {said} · run {runs}"))
 
 
+def verifications_table(found: Sequence[Verification]) -> RenderableType:
+    """Return a line for each patch that was measured again, and how many got each verdict."""
+    headers = ["task", "patch of", "verdict", "speedup", "interval", "before"]
+    rows = []
+    for one in found:
+        cells = _verdict_cells(one.verdict)
+        before = "" if one.before is None else Text(one.before, STYLES[one.before])
+        rows.append([one.task_id, one.label, *(cells[name] for name in headers[2:5]), before])
+    totals = Counter(one.verdict.class_ for one in found)
+    said = ", ".join(f"{number} {name}" for name, number in totals.items())
+    view = table(headers, rows, right=("speedup", "interval"), whole=("verdict", "before"))
+    if not any(one.before for one in found):
+        view.columns.pop()
+    return Group(view, Text(), Text(f"{count(len(found), 'patch', 'patches')}: {said}"))
+
+
 @dataclass(frozen=True)
 class _Attempts:
     """A table of attempts with the columns that there is room for."""
@@ -134,17 +160,24 @@ class _Attempts:
 
 
 def _cells(result: Result) -> dict[str, str | Text]:
-    identity, estimate, name = result.identity, result.verdict.speedup, result.verdict.class_
+    identity = result.identity
     return {
         "task": identity.task_id,
         "attempt": f"{identity.label}.{identity.n}",
-        "verdict": Text(name, _STYLES[name]),
-        "speedup": ratio(estimate.speedup) if estimate else "",
-        "interval": interval(estimate.interval) if estimate else "",
-        "pairs": str(estimate.pairs) if estimate else "",
+        **_verdict_cells(result.verdict),
         "patch": f"+{result.patch.added} -{result.patch.removed}" if result.patch else "",
         "time": duration(result.usage.wall_seconds),
         "outcome": "" if result.outcome.kind in _ENDED_WELL else Text(result.outcome.kind, "red"),
+    }
+
+
+def _verdict_cells(verdict: Verdict) -> dict[str, str | Text]:
+    estimate = verdict.speedup
+    return {
+        "verdict": Text(verdict.class_, STYLES[verdict.class_]),
+        "speedup": ratio(estimate.speedup) if estimate else "",
+        "interval": interval(estimate.interval) if estimate else "",
+        "pairs": str(estimate.pairs) if estimate else "",
     }
 
 
@@ -164,7 +197,7 @@ def checks_view(checks: Iterable[tuple[str, str, str, str]]) -> RenderableType:
 
 
 def _headline(verdict: Verdict, of: str) -> Text:
-    line = Text(verdict.class_, _STYLES[verdict.class_])
+    line = Text(verdict.class_, STYLES[verdict.class_])
     if verdict.class_ == "improved" and verdict.speedup:
         line.append(f"  {ratio(verdict.speedup.speedup)} as fast", "bold green")
     return line.append(f"  {one_line(of)}" if of else "")
@@ -204,7 +237,11 @@ def _correctness(found: Correctness) -> str:
     outputs = {True: "outputs equal", False: "outputs DIFFER", None: "outputs not checked"}[found.outputs_equal]
     if found.outputs_compared:
         outputs += f" ({found.outputs_compared} compared, {count(found.seeds, 'seed')})"
-    return " · ".join(filter(None, (tests, outputs, one_line(found.detail))))
+    said = " · ".join(filter(None, (tests, outputs, one_line(found.detail))))
+    if aside := found.tests_set_aside:
+        more = f" and {len(aside) - _SHOWN_ASIDE} more" if len(aside) > _SHOWN_ASIDE else ""
+        said += f"\n{count(len(aside), 'test')} set aside: {one_line(', '.join(aside[:_SHOWN_ASIDE]))}{more}"
+    return said
 
 
 def _patch(patch: PatchInfo | None) -> str:

@@ -84,10 +84,13 @@ class Finding(Model):
 class Correctness(Model):
     """What was checked of the candidate's behaviour. `None` means not checked, never clean.
 
-    `memory_written`: the outputs were base's even though every array that numpy or torch makes unwritten was spoilt.
+    `tests_passed`: with the patch every test passed that passes on base each time; `tests_set_aside` names the others,
+    with the reason. `memory_written`: the outputs were base's even though every array that numpy or torch makes
+    unwritten was spoilt.
     """
 
     tests_passed: bool | None = None
+    tests_set_aside: tuple[str, ...] = ()
     outputs_equal: bool | None = None
     memory_written: bool | None = None
     outputs_compared: int = 0
@@ -240,3 +243,19 @@ class Result(Model):
     sandbox: str
     prompt_check: PromptCheck | None = Field(None, description="None: an attempt made without a run's checks")
     allow_leak: bool = Field(False, description="whether a prompt that leaks or is foreign was allowed to run")
+
+
+class Verification(Model):
+    """`verification.json`: a patch that was measured again, apart from the attempt or the prediction it is from."""
+
+    schema_: Literal["omniperf/verification/v1"] = Field("omniperf/verification/v1", alias="schema")
+    task_id: str
+    task_sha256: str
+    label: str = Field(description="whose patch: an attempt's LABEL.N, or a prediction's model")
+    patch_sha256: str
+    before: VerdictClass | None = Field(None, description="what the attempt's own verdict was")
+    verdict: Verdict
+    finished: str
+    omniperf_version: str
+    environment: dict[str, Any]
+    sandbox: str

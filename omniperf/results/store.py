@@ -12,15 +12,17 @@ import secrets
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omniperf.errors import InfraError, OmniPerfError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from omniperf.results.schema import Result
+    from omniperf.results.schema import Result, Verification
     from omniperf.settings import Settings
+
+Record = TypeVar("Record", "Result", "Verification")
 
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
@@ -187,20 +189,25 @@ def find_attempts(settings: Settings, what: str) -> list[Path]:
 
 def load_result(path: Path) -> Result:
     """Read a `result.json`, or the one in an attempt's folder."""
-    from pydantic import ValidationError
-
     from omniperf.results.schema import Result
 
-    file = path / "result.json" if path.is_dir() else path
+    return load_record(path / "result.json" if path.is_dir() else path, Result)
+
+
+def load_record(file: Path, kind: type[Record]) -> Record:
+    """Read a file that holds one record of that kind."""
+    from pydantic import ValidationError
+
     try:
-        return Result.model_validate_json(file.read_bytes())
+        return kind.model_validate_json(file.read_bytes())
     except FileNotFoundError:
-        raise UsageError(f"There is no {file}.", "Name an attempt's folder or its result.json.") from None
+        raise UsageError(f"There is no {file}.", f"Name an attempt's folder or its {file.name}.") from None
     except ValidationError as error:
         first = error.errors(include_url=False)[0]
         where = ".".join(str(part) for part in first["loc"]) or "the file"
+        schema = kind.model_fields["schema_"].default
         raise OmniPerfError(
-            f"{file} is not a valid omniperf/result/v1: {where}: {first['msg']}.",
+            f"{file} is not a valid {schema}: {where}: {first['msg']}.",
             "It was changed, or written by another version of OmniPerf; read it with that version.",
         ) from None
 

@@ -62,11 +62,17 @@ class StandingSandbox:
         self._receive(30.0)
 
     def run(
-        self, command: str, seconds: float, env: Mapping[str, str] | None = None, cwd: str | None = None
+        self,
+        command: str,
+        seconds: float,
+        env: Mapping[str, str] | None = None,
+        cwd: str | None = None,
+        kept_bytes: int = _KEPT_BYTES,
     ) -> Completed:
         """Run a shell command in the workspace; at its limit the whole process tree is killed.
 
-        Raises InfraError (spawn) when the sandbox itself has died.
+        Of an output longer than `kept_bytes` only the beginning and the end are returned. Raises InfraError (spawn)
+        when the sandbox itself has died.
         """
         request = {
             "command": command,
@@ -74,7 +80,7 @@ class StandingSandbox:
             "env": {**self.env, **(env or {})},
             "seconds": seconds,
             "output_bytes": _OUTPUT_BYTES,
-            "kept_bytes": _KEPT_BYTES,
+            "kept_bytes": kept_bytes,
             "memory_bytes": self.spec.allowance.memory,
         }
         assert self._process.stdin is not None

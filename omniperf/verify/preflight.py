@@ -8,7 +8,6 @@ import json
 import marshal
 import secrets
 import tempfile
-import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
@@ -26,7 +25,7 @@ from omniperf.results.store import write_whole
 from omniperf.tasks.globs import matches
 from omniperf.tasks.load import task_sha256
 from omniperf.tasks.schema import Model
-from omniperf.verify.task_tests import run_tests
+from omniperf.verify.pass_to_pass import PassToPass, prove_tests
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -50,8 +49,7 @@ class Preflight(Model):
     Memory is poisonable where base loads numpy or torch and its outputs stay the same when arrays start out spoilt.
 
     `imported` are the tree's own files that a run loads, `preload` the modules that it takes from the host in the order
-    of their imports, `import_seconds` what starting and importing take, `tests_counted` what the tests' output says of
-    their number.
+    of their imports, `import_seconds` what starting and importing take; `tests` is None where the task has none.
     """
 
     reached: tuple[str, ...]
@@ -59,8 +57,7 @@ class Preflight(Model):
     preload: tuple[str, ...]
     import_seconds: float
     base_seconds: float
-    tests_seconds: float | None
-    tests_counted: int | None
+    tests: PassToPass | None
     outputs_comparable: bool
     own_check: bool
     exported: Literal["nowhere", "in the worker", "in the checker"]
@@ -154,15 +151,13 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         memory = _memory(bench, arm, drawn[1], first.output, comparer) if comparable else "not poisonable"
     if not comparable and not silent:
         _refuse_unsteady(bench)
-    tests_seconds, tests_counted = _prove_tests(bench) if task.tests else (None, None)
     return Preflight(
         reached=reached.functions,
         imported=reached.files,
         preload=reached.modules,
         import_seconds=second.imported,
         base_seconds=first.seconds,
-        tests_seconds=tests_seconds,
-        tests_counted=tests_counted,
+        tests=prove_tests(bench) if task.tests else None,
         outputs_comparable=comparable,
         own_check=own_check,
         exported=exported,
@@ -211,22 +206,6 @@ def _refuse_unsteady(bench: Bench) -> None:
             f"Task {task.id}: the script's output differs from run to run and there are no tests.",
             "Give `workload.printed` for the figure it prints, or add tests.",
         )
-
-
-def _prove_tests(bench: Bench) -> tuple[float, int | None]:
-    """The seconds that the tests take on base, and how many ran if they say so. Raises UsageError where they fail."""
-    started = time.monotonic()
-    with bench.tree("tests") as tree:
-        failed, counted = run_tests(bench, tree)
-    if failed is None:
-        return time.monotonic() - started, counted
-    raise UsageError(
-        f"Task {bench.task.id}: its tests fail on base (a command {failed.ending}).",
-        "Add `pip install pytest` to `environment.setup`."
-        if "No module named pytest" in failed.output
-        else "Correct `tests` or `environment.setup`: a verdict needs tests that pass on base.",
-        output=failed.output,
-    )
 
 
 @dataclass(frozen=True)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
 from omniperf.measure.bench import open_bench
+from omniperf.report.numbers import count
 from omniperf.results.events import Event
 from omniperf.verify.preflight import check_targets, preflight, reached_targets
 from omniperf.workspace.patch import parse
@@ -50,7 +51,10 @@ def validate_task(task: Task, settings: Settings, emit: Emit) -> list[Check]:
             checks.append(Check(step, True, shown))
         step = "workload and tests on base"
         proved = preflight(bench, emit)
-        tests = f"tests pass in {proved.tests_seconds:.1f} s" if proved.tests_seconds is not None else "no tests"
+        tests = "no tests"
+        if proved.tests is not None:
+            tests = f"{count(len(proved.tests.listed), 'test')} pass in {proved.tests.seconds:.1f} s"
+            tests += f", {len(proved.tests.aside)} set aside" if proved.tests.aside else ""
         short = " (aim at 0.1 s or more)" if proved.base_seconds < 0.01 else ""
         took = f"one run takes {1000 * proved.base_seconds:.3g} ms{short}"
         checks.append(Check(step, True, f"{took}, outputs repeat, {tests}"))

@@ -23,7 +23,7 @@ from omniperf.measure.statistics import decide, guard_held, hl_interval
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
 from omniperf.verify import scope
-from omniperf.verify.task_tests import run_tests
+from omniperf.verify.pass_to_pass import Judged, judge
 from omniperf.workspace.patch import PatchDoesNotApplyError, parse, without
 
 if TYPE_CHECKING:
@@ -107,13 +107,15 @@ def _verify(
         if (failed := bench.build(candidate, tuple(file.path for file in patch.files))) is not None:
             return Verdict(class_="invalid", reason=f"The patch does not build: a command {failed.ending}.",
                            correctness=Correctness(detail=failed.output[-2000:]))  # fmt: skip
-        tests_passed, detail = _tests(bench, proved, patch)
-        if tests_passed is False:
+        tests = _tests(bench, proved, patch)
+        tested = Correctness(tests_passed=tests.passed, tests_set_aside=tests.aside, detail=tests.detail)
+        if tests.finding is not None:
             return Verdict(
-                class_="incorrect",
-                reason="The task's tests pass on base and fail with the patch.",
-                correctness=Correctness(tests_passed=False, detail=detail),
+                class_="rejected", reason=tests.finding.message, correctness=tested, findings=(tests.finding,)
             )
+        if tests.passed is False:
+            reason = "The task's tests pass on base and fail with the patch."
+            return Verdict(class_="incorrect", reason=reason, correctness=tested)
         add_bytecode(bench, base, proved.imported)
         add_bytecode(bench, candidate, proved.imported, [file.path for file in patch.files])
         caches = Path(stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
@@ -126,9 +128,9 @@ def _verify(
             return Verdict(
                 class_="incorrect",
                 reason="With the memory of new arrays spoilt, the outputs are not base's: some is read unwritten.",
-                correctness=Correctness(tests_passed=tests_passed, memory_written=False, detail=detail),
+                correctness=tested.model_copy(update={"memory_written": False, "detail": detail}),
             )
-        verdict = _measured(bench, proved, arms, record, emit, claims=claims, tests_passed=tests_passed)
+        verdict = _measured(bench, proved, arms, record, emit, tested, claims=claims)
         unchecked = _unchecked_memory(patch, proved)
         correctness = verdict.correctness.model_copy(update={"memory_written": None if unchecked else memory_written})
         findings = (*verdict.findings, *unchecked)
@@ -143,32 +145,14 @@ def _arm(bench: Bench, proved: Preflight, name: str, workspace: Workspace, cache
     return make_arm(name, bench.task, bench.environment, bench.backend, workspace, caches, export=export)
 
 
-def _tests(bench: Bench, proved: Preflight, patch: Patch) -> tuple[bool | None, str]:
-    """Run the task's tests on the candidate, its test files being base's. None where the task has no tests.
-
-    Code under test can end its process with status 0, so as many tests must say that they ran as on base.
+def _tests(bench: Bench, proved: Preflight, patch: Patch) -> Judged:
+    """Judge the patch by the task's tests, the test files being base's.
 
     Only `allow_protected` lets a patch touch test files at all; it may change them, but not be judged by them.
     """
-    if not bench.task.tests:
-        return None, ""
-    with bench.tree("tests", without(bench.seal, patch, scope.TESTS).data) as tree:
-        failed, counted = run_tests(bench, tree)
-    if failed is None and (counted or 0) >= (proved.tests_counted or 0):
-        return True, ""
-    with bench.tree("tests-of-base") as tree:  # what held when the task was proved may not hold now
-        base, of_base = run_tests(bench, tree)
-    if base is not None:
-        raise OmniPerfError(
-            f"The task's tests fail on base too (a command {base.ending}).",
-            "Correct `tests`, or what they need on this host.",
-            output=base.output,
-        )
-    if failed is not None:
-        return False, f"A command {failed.ending}.\n{failed.output[-4000:]}"
-    if (counted or 0) < (of_base or 0):
-        return False, f"The tests ended early: {counted or 'none'} of base's {of_base} say that they ran."
-    return True, ""
+    if proved.tests is None:
+        return Judged(None)
+    return judge(bench, proved.tests, without(bench.seal, patch, scope.TESTS).data)
 
 
 def _memory(bench: Bench, proved: Preflight, arms: tuple[Arm, Arm], emit: Emit) -> tuple[bool | None, str]:
@@ -210,18 +194,17 @@ def _measured(
     arms: tuple[Arm, Arm],
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
+    correctness: Correctness,
     *,
     claims: int,
-    tests_passed: bool | None,
 ) -> Verdict:
-    """Compare outputs, measure pairs, and say what they say."""
+    """Compare outputs, measure pairs, and say what they say, and add it to what is known of correctness."""
     task, base = bench.task, arms[0]
     secret = secrets.token_bytes(32)
     plan = Plan(task.measure, secret, "verify", claims=claims, preload=proved.forkable)
     emit(Event("verify", "measuring base and candidate in pairs", {}))
     sworn = {"seed_commitment": hashlib.sha256(secret).hexdigest(), "seed_secret": secret.hex()}
     record({"phase": "verify", "seed_commitment": sworn["seed_commitment"], "started": time.time()})
-    correctness = Correctness(tests_passed=tests_passed)
     with proved.comparer(bench, base) as comparer:
         try:
             pairs = measure_pairs(
@@ -234,12 +217,12 @@ def _measured(
             return Verdict(class_="incorrect", reason=str(error), correctness=correctness, **sworn)
         except BaseError as error:
             raise OmniPerfError(str(error), "Run `omniperf tasks validate`.") from error
-    correctness = Correctness(
-        tests_passed=tests_passed,
-        outputs_equal=True if proved.outputs_comparable else None,
-        outputs_compared=pairs.compared,
-        seeds=pairs.seeds,
-    )
+    compared = {
+        "outputs_equal": True if proved.outputs_comparable else None,
+        "outputs_compared": pairs.compared,
+        "seeds": pairs.seeds,
+    }
+    correctness = correctness.model_copy(update=compared)
     cost = Cost(lane_seconds=pairs.lane_seconds, samples=pairs.samples)
     if pairs.decision is None:
         reason = f"{pairs.stopped} ({len(pairs.base)} pairs)."

@@ -114,7 +114,7 @@ def test_nothing_that_a_warm_up_writes_is_there_later(judge: Judge) -> None:
 def test_tests_that_end_early_with_status_0_have_not_passed(judge: Judge) -> None:
     verdict = judge("import os, sys\n\nif 'unittest' in sys.modules:\n    os._exit(0)\n\n\n" + FAST)
     assert verdict.class_ == "incorrect", verdict
-    assert "none of base's 1 say that they ran" in verdict.correctness.detail
+    assert verdict.correctness.detail == "tests.test_order.Order.test_keeps_the_first: not reported"
 
 
 def test_a_slow_import_is_said_and_does_not_undo_a_gain(judge: Judge) -> None:
