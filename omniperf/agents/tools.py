@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.files import Files
@@ -20,10 +20,11 @@ from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
 from omniperf.measure.bytecode import add_bytecode
-from omniperf.measure.clock import Worker, WorkloadError
+from omniperf.measure.clock import Timing, Worker, WorkloadError
 from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
 from omniperf.measure.poison import poisoned_difference
+from omniperf.measure.process import observe_process
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
@@ -158,9 +159,7 @@ class SessionTools:
         try:
             with self._built(self._collected()) as tree, claimed(find_lanes(bench.task.resources)) as lane:
                 arm = make_arm("workspace", bench.task, bench.environment, bench.backend, tree, self._caches)
-                with Worker(bench.backend, on_lane(arm, lane), bench.task, bench.kind) as worker:
-                    seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
-                    rows, kernels = worker.profile(seeds, _PROFILE_SECONDS)
+                rows, kernels = self._profiled(on_lane(arm, lane))
         except WorkloadError as error:
             raise ToolError(f"The workload could not be profiled: {error}.") from None
         spots = [
@@ -172,6 +171,17 @@ class SessionTools:
             tuple(sorted(spots, key=lambda spot: -spot.own_seconds)),
             tuple(sorted((Kernel(*row) for row in kernels), key=lambda kernel: -kernel.seconds)),
         )
+
+    def _profiled(self, arm: Arm) -> tuple[list[list[Any]], list[list[Any]]]:
+        """Rows of functions and of kernels, as `Worker.profile` has them."""
+        bench = self._bench
+        seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
+        if bench.kind != "module":
+            timing = Timing(seconds=_PROFILE_SECONDS)
+            seen = observe_process(bench.backend, arm, bench.task, bench.kind, timing, "profile", seeds[0])
+            return seen["profile"], []
+        with Worker(bench.backend, arm, bench.task, bench.kind) as worker:
+            return worker.profile(seeds, _PROFILE_SECONDS)
 
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
@@ -290,7 +300,7 @@ class SessionTools:
                 raise ToolError(f"Base could not be measured: {error}") from None
         self.device_seconds += pairs.lane_seconds
         self._budget.waited += pairs.lane_waited
-        ratios = pairs.log_ratios(task.primary_metric.name)
+        ratios = pairs.log_ratios(task.primary_metric)
         low, high = hl_interval(ratios, 0.90)
         state = pairs.decision.state if pairs.decision else "continue"
         decision = _DECISIONS.get(state)

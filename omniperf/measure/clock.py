@@ -15,7 +15,7 @@ import select
 import subprocess
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,7 +24,7 @@ from omniperf.measure.device import memory_used
 from omniperf.sandbox.spec import confined, environment, with_script
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from omniperf.sandbox.spec import Backend, Spec
@@ -67,6 +67,10 @@ class Sample:
     `overhead` is a second digest of the same outputs, without running anything: pipe, export and digest cost.
     `imported` is from the start of the process until the workload was imported, `setup` the making of the timed
     states, `total` everything up to the end of the timed region. `warm_output` is that of the warm-up run.
+
+    Of whole processes: `startup` is from their start until they were ready, NaN where nobody asked; `figures` are what
+    was printed for the task's metrics, `completed` the requests that a load generator saw answered. Of a service,
+    `seconds` is the time of its load generator, and `imported` its start-up.
     """
 
     seconds: float
@@ -79,6 +83,9 @@ class Sample:
     output: bytes
     warm_output: bytes = b""
     printed: str = ""
+    startup: float = float("nan")
+    figures: Mapping[str, float] = field(default_factory=dict)
+    completed: int = 0
 
 
 class Worker:
@@ -94,7 +101,6 @@ class Worker:
             "export": arm.export,
             "poison": arm.poison,
             "workload": backend.where(spec, "/omniperf/workload.py"),
-            "args": list(task.workload.args),
             "gpu": spec.gpu,
             "flush": task.primary_metric.name == "latency",
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
@@ -179,39 +185,6 @@ class Worker:
     def poisoned(self) -> tuple[str, ...]:
         """The libraries whose unwritten arrays were filled so far, in a worker that poisons memory."""
         return tuple(map(str, self._ask({"do": "poisoned"}, 30.0, "poisoning")["libraries"]))
-
-    def become(self, seed: int, seconds: float) -> tuple[float, str]:
-        """Run the script as this process; return its wall seconds to exit and what it printed."""
-        self._ask({"do": "become", "seed": seed}, 30.0, "start")
-        alive = os.pidfd_open(self._pid)
-        printed = bytearray()
-        try:
-            waiting = select.poll()
-            waiting.register(alive, select.POLLIN)
-            waiting.register(self._replies, select.POLLIN)
-            started = time.perf_counter()
-            self._send(b"run\n")
-            while True:
-                left = seconds - (time.perf_counter() - started)
-                if left <= 0:
-                    raise WorkloadError(f"the script did not end within {seconds:.0f} s")
-                ready = dict(waiting.poll(1000 * min(self._until_look("the script"), left)))
-                elapsed = time.perf_counter() - started
-                if self._replies in ready:
-                    data = os.read(self._replies, 1 << 16)
-                    printed = (printed + data)[-_OUTPUT_LIMIT:]
-                    if not data:
-                        waiting.unregister(self._replies)
-                if alive in ready and self._replies not in ready:
-                    break
-        finally:
-            os.close(alive)
-        status = self._process.wait()
-        if status != 0:
-            ending = f"died of signal {-status}" if status < 0 else f"ended with status {status}"
-            said = (printed.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-            raise WorkloadError(f"the script {ending}: {said[:500]}")
-        return elapsed, printed.decode("utf-8", "replace")
 
     def device_memory(self, seconds: float) -> float:
         """The most that torch says it had taken of its GPUs so far, MiB."""
@@ -397,18 +370,20 @@ class _Most(threading.Thread):
 
 
 def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], timing: Timing) -> Sample:
-    """Time one batch in a fresh process: `seeds[0]` warms up, the others are timed. Raises WorkloadError."""
+    """Time one batch in a fresh process: `seeds[0]` warms up, the others are timed. Raises WorkloadError.
+
+    A workload that is a whole process runs once, with the last seed.
+    """
+    if kind != "module":
+        from omniperf.measure.process import sample_process
+
+        return sample_process(backend, arm, task, kind, seeds[-1], timing)
     begun = time.perf_counter()
     counts_memory = any(metric.name == "peak_memory" for metric in task.metrics)
     devices = arm.gpus if counts_memory else ()
     with Worker(backend, arm, task, kind) as worker:
         imported = time.perf_counter() - begun
         taken = memory_used(devices)
-        if kind == "script":
-            seconds, printed = worker.become(seeds[-1], timing.seconds)
-            masked = mask_printed(task, printed).encode("utf-8", "surrogatepass")
-            digest, total = hashlib.sha256(masked).hexdigest(), time.perf_counter() - begun
-            return Sample(seconds, 0.0, imported, 0.0, total, float("nan"), digest, masked, printed=printed)
         worker.setup(seeds[:1], timing.seconds)
         _, warm_digest = worker.run(timing.seconds)
         warm_output = worker.output(timing.seconds)
@@ -430,13 +405,3 @@ def sample(backend: Backend, arm: Arm, task: Task, kind: str, seeds: list[int], 
         if hashlib.sha256(data).hexdigest() != claimed:
             raise WorkloadError("the digest that stopped the clock is not the digest of the outputs")
     return Sample(seconds, overhead, imported, setup, total, peak, digest, output, warm_output)
-
-
-def mask_printed(task: Task, printed: str) -> str:
-    """A script's output without its own figure, which differs from run to run."""
-    import re
-
-    assert task.workload is not None
-    if task.workload.printed is None:
-        return printed
-    return re.sub(task.workload.printed, "<figure>", printed)

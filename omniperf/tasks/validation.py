@@ -77,7 +77,7 @@ def _in_words(detail: ErrorDetails, location: tuple[str | int, ...]) -> tuple[st
         case "literal_error":
             return f"must be {context['expected']}, not {given}", "Use one of these."
         case "value_error":
-            return str(context["error"]), "Correct it."
+            return str(context["error"]), getattr(context["error"], "remedy", "Correct it.")
         case "string_pattern_mismatch":
             return f"{given} does not match {context['pattern']}", "Use only what that pattern allows."
         case _:
