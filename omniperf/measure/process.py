@@ -81,13 +81,14 @@ class Program:
             raise InfraError("spawn", f"The {backend.name} sandbox did not start ({last}).", "Run `omniperf doctor`.")
         self._first: int | None = json.loads(said)["child-pid"] if said else None
         self._pid, self._alive = self._process.pid, -1
+        self._inside = None if self._first is None else os.pidfd_open(self._first)
         self.open: set[int] = set()
         try:
             self._tell(json.dumps({"argv": argv, "env": dict(env), "port": _PORT}).encode() + b"\n")
             os.set_blocking(self._stdout, False)
             os.set_blocking(self._stderr, False)
             self.open = {self._stdout, self._stderr}
-            wait_until(lambda: b"ready\n" in self.output, [self], _LAUNCH_SECONDS, f"{name} could not be launched")
+            wait_until(lambda: b"ready\n" in self.output, [self], _LAUNCH_SECONDS, f"{name} was not launched in time")
             self.output.clear()
             if self._first is not None:
                 self._pid = int(Path(f"/proc/{self._first}/task/{self._first}/children").read_text())
@@ -176,6 +177,11 @@ class Program:
         self._process.wait()
         if self._alive >= 0:
             os.close(self._alive)
+        if self._inside is not None:  # the sandbox's first process is gone when all others are
+            gone = select.poll()
+            gone.register(self._inside, select.POLLIN)
+            gone.poll(1000 * _STOP_SECONDS)
+            os.close(self._inside)
 
     def __enter__(self) -> Program:
         return self
@@ -198,7 +204,7 @@ def wait_until(done: Callable[[], bool], programs: Sequence[Program], seconds: f
         if not owners:
             raise WorkloadError(f"{failed}: {programs[0].last_said()}")
         if at >= deadline:
-            raise WorkloadError(f"{failed} within {seconds:g} s")
+            raise WorkloadError(failed)
         waiting = select.poll()
         for descriptor in owners:
             waiting.register(descriptor, select.POLLIN)
@@ -233,8 +239,9 @@ def _sample_command(backend: Backend, arm: Arm, task: Task, seed: int, timing: T
         started, startup = program.start(), float("nan")
         if workload.ready is not None:
             startup = _ready(workload.ready, program, [program], started)
+        failed = f"{name} did not end within {timing.seconds:g} s"
         left = timing.seconds - (time.perf_counter() - started)
-        seconds = wait_until(lambda: program.ended, [program], left, f"{name} did not end") - started
+        seconds = wait_until(lambda: program.ended, [program], left, failed) - started
         program.check()
         total = time.perf_counter() - begun
         printed = program.output.decode("utf-8", "replace")
@@ -267,7 +274,7 @@ def _sample_service(backend: Backend, arm: Arm, task: Task, seed: int, timing: T
             startup = _ready(sign, server, both, server.start(), load)
             load.output.clear()
             started = load.start()
-            failed = f"{load.name} did not end"
+            failed = f"{load.name} did not end within {timing.seconds:g} s"
             seconds = wait_until(lambda: load.ended or server.ended, both, timing.seconds, failed) - started
             if server.ended:
                 raise WorkloadError(f"{server.ending()} while the load generator ran")
@@ -277,15 +284,17 @@ def _sample_service(backend: Backend, arm: Arm, task: Task, seed: int, timing: T
                 server.stop()  # its profile is written at its end
             total = time.perf_counter() - begun
             printed = load.output.decode("utf-8", "replace")
-    report = last_object(printed)
-    output = b""
+    report, output = last_object(printed), b""
+    completed = report.get("completed")
+    if type(completed) is not int or completed < 1:
+        raise WorkloadError(f"the load generator reports {completed!r} as `completed`, which is no number of requests")
     if workload.outputs != "none":
         if report.get("outputs") in (None, "", [], {}):
             raise WorkloadError("the load generator reports no `outputs`")
         output = json.dumps(report["outputs"], sort_keys=True, indent=0).encode()
     return Sample(
         seconds, 0.0, startup, 0.0, total, float("nan"), hashlib.sha256(output).hexdigest(), output,
-        printed=printed, startup=startup, figures=read_figures(task, printed), completed=_completed(report),
+        printed=printed, startup=startup, figures=read_figures(task, printed), completed=completed,
     )  # fmt: skip
 
 
@@ -300,18 +309,11 @@ def _ready(
         said = (bytes(kept).decode("utf-8", "replace") for kept in (starting.output, starting.errors))
         return any(re.search(sign.regex or "", text) for text in said)
 
-    failed = f"{starting.name} was not ready"
+    failed = f"{starting.name} was not ready within {sign.seconds:g} s"
     at = wait_until(lambda: starting.ended or is_ready(), programs, sign.seconds, failed)
     if not is_ready():
         raise WorkloadError(f"{starting.ending()}; it never was ready")
     return at - started
-
-
-def _completed(report: dict[str, Any]) -> int:
-    completed = report.get("completed")
-    if type(completed) is not int or completed < 1:
-        raise WorkloadError(f"the load generator reports {completed!r} as `completed`, which is no number of requests")
-    return completed
 
 
 @contextmanager
