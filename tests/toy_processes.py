@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from textwrap import dedent
 from typing import TYPE_CHECKING
 
 from omniperf.measure.bench import Bench, open_bench
@@ -81,9 +80,9 @@ title: Speed up distinct
 repo: {{path: repo, base: {base}, human: {human}}}
 environment: {{pythonpath: ["."]}}
 targets: ["toy/*.py"]
-tests: ["python -m unittest -q tests.test_order"]
 {rest}
 """
+TESTS = 'tests: ["python -m unittest -q tests.test_order"]\n'
 COMMAND = 'workload: {command: "python -m toy.cli 2500"}\nmetrics:\n- {name: latency, primary: true}\n' + (
     "- {name: throughput, unit: items/s, direction: higher, from: {regex: 'Throughput: ([0-9.]+)'}}\n"
 )
@@ -92,11 +91,11 @@ SERVICE = 'workload: {serve: "python -m toy.server {port}", load: load.py}\nmetr
     "- {name: p50, unit: ms, guard: 1.5, from: {json: latency_ms.p50}}\n"
     "- {name: startup, guard: 3.0}\n"
 )
-MEASURE = "measure: {max_minutes: 2, confidence: 0.95}\n"
+MEASURE = "measure: {max_minutes: 2, confidence: 0.95, min_effect: 0.5}\n"
 
 
 def toy(tmp_path: Path, settings: Settings, rest: str, load: str = LOAD, files: dict[str, str] | None = None) -> Bench:
-    """A bench of the toy task; `rest` is the YAML of its workload and metrics."""
+    """A bench of the toy task; `rest` is the YAML of its workload and metrics, and of its tests if not the usual."""
     folder = tmp_path / "tasks" / "toy"
     repo = folder / "repo"
     repo.mkdir(parents=True)
@@ -109,5 +108,6 @@ def toy(tmp_path: Path, settings: Settings, rest: str, load: str = LOAD, files: 
     write(repo, {"toy/order.py": FAST})
     git(repo, "commit", "-q", "-a", "-m", "use a dict")
     human = git(repo, "rev-parse", "HEAD")
-    write(folder, {"load.py": load, "task.yaml": TASK.format(base=base, human=human, rest=dedent(rest))})
+    rest = rest if "tests:" in rest else rest + TESTS
+    write(folder, {"load.py": load, "task.yaml": TASK.format(base=base, human=human, rest=rest)})
     return open_bench(load_task(str(folder), settings), settings, ignore)
