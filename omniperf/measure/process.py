@@ -81,9 +81,11 @@ class Program:
             raise InfraError("spawn", f"The {backend.name} sandbox did not start ({last}).", "Run `omniperf doctor`.")
         self._first: int | None = json.loads(said)["child-pid"] if said else None
         self._pid, self._alive = self._process.pid, -1
-        self._inside = None if self._first is None else os.pidfd_open(self._first)
+        self._inside = -1
         self.open: set[int] = set()
         try:
+            if self._first is not None:
+                self._inside = os.pidfd_open(self._first)
             self._tell(json.dumps({"argv": argv, "env": dict(env), "port": _PORT}).encode() + b"\n")
             os.set_blocking(self._stdout, False)
             os.set_blocking(self._stderr, False)
@@ -177,7 +179,7 @@ class Program:
         self._process.wait()
         if self._alive >= 0:
             os.close(self._alive)
-        if self._inside is not None:  # the sandbox's first process is gone when all others are
+        if self._inside >= 0:  # the sandbox's first process is gone when all others are
             gone = select.poll()
             gone.register(self._inside, select.POLLIN)
             gone.poll(1000 * _STOP_SECONDS)

@@ -265,7 +265,7 @@ def test_what_runs_only_while_a_module_is_imported_does_not_count(
 
 
 def observed(tmp_path: Path, settings: Settings, line: str) -> dict[str, list[list[Any]]]:
-    bench = toy(tmp_path, settings, f'workload: {{command: "{line}"}}', files={"toy/cli.py": RUNS})
+    bench = toy(tmp_path, settings, f'workload: {{command: "{line}"}}\n', files={"toy/cli.py": RUNS})
     with bench.tree("base") as tree:
         arm = make_arm("base", bench.task, bench.environment, bench.backend, tree, tmp_path)
         return observe_process(bench.backend, arm, bench.task, bench.kind, Timing(seconds=30), "reach", 1)
