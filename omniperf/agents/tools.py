@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.files import Files
@@ -20,11 +20,12 @@ from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
 from omniperf.measure.bytecode import add_bytecode
-from omniperf.measure.clock import Worker, WorkloadError
+from omniperf.measure.clock import Timing, Worker, WorkloadError
 from omniperf.measure.gpu_tools import kernel_counters, memory_check
 from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
 from omniperf.measure.poison import poisoned_difference
+from omniperf.measure.process import observe_process
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
@@ -160,12 +161,9 @@ class SessionTools:
         bench = self._bench
         try:
             with self._built(self._collected()) as tree, claimed(find_lanes(bench.task.resources)) as lane:
-                arm = on_lane(
-                    make_arm("workspace", bench.task, bench.environment, bench.backend, tree, self._caches), lane
-                )
-                with Worker(bench.backend, arm, bench.task, bench.kind) as worker:
-                    seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
-                    rows, timed = worker.profile(seeds, _PROFILE_SECONDS)
+                made = make_arm("workspace", bench.task, bench.environment, bench.backend, tree, self._caches)
+                arm = on_lane(made, lane)
+                rows, timed = self._profiled(arm)
                 kernels = tuple(sorted((Kernel(*row) for row in timed), key=lambda kernel: -kernel.seconds))
                 counters, no_counters, memcheck = self._looked_at(arm, kernels) if deep and kernels else ((), "", "")
         except WorkloadError as error:
@@ -185,6 +183,17 @@ class SessionTools:
         seen = self._bench.backend, arm, self._bench.task
         counters, no_counters = kernel_counters(*seen, [kernel.name for kernel in kernels], self._seconds_left())
         return counters, no_counters, memory_check(*seen, self._seconds_left())
+
+    def _profiled(self, arm: Arm) -> tuple[list[list[Any]], list[list[Any]]]:
+        """Rows of functions and of kernels, as `Worker.profile` has them."""
+        bench = self._bench
+        seeds = secrets.randbits(63), secrets.randbits(63), secrets.randbits(63)
+        if bench.kind != "module":
+            timing = Timing(seconds=_PROFILE_SECONDS)
+            seen = observe_process(bench.backend, arm, bench.task, bench.kind, timing, "profile", seeds[0])
+            return seen["profile"], []
+        with Worker(bench.backend, arm, bench.task, bench.kind) as worker:
+            return worker.profile(seeds, _PROFILE_SECONDS)
 
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
@@ -306,7 +315,7 @@ class SessionTools:
                 raise ToolError(f"Base could not be measured: {error}") from None
         self.device_seconds += pairs.lane_seconds
         self._budget.waited += pairs.lane_waited
-        ratios = pairs.log_ratios(task.primary_metric.name)
+        ratios = pairs.log_ratios(task.primary_metric)
         low, high = hl_interval(ratios, 0.90)
         state = pairs.decision.state if pairs.decision else "continue"
         decision = _DECISIONS.get(state)

@@ -110,18 +110,21 @@ def new(
     repo: Annotated[
         Path | None, typer.Option("--repo", metavar="FOLDER", help="A local git repository: start from its HEAD.")
     ] = None,
+    kind: Annotated[
+        str, typer.Option("--kind", metavar="module|command|service", help="What its workload is.")
+    ] = "module",
     tasks: TasksFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Start a task: a commented task.yaml and a workload.py."""
+    """Start a task: a commented task.yaml and what its workload needs."""
     from omniperf.cli.output import print_json
     from omniperf.settings import load_settings
     from omniperf.tasks.new import new_task
 
-    written = new_task(load_settings({"tasks": tasks}).tasks / task_id, task_id, repo)
+    written = new_task(load_settings({"tasks": tasks}).tasks / task_id, task_id, repo, kind)
     if json:
         print_json({"written": [str(path) for path in written]})
         return
     for path in written:
         typer.echo(f"wrote {path}")
-    typer.echo(f"Fill in both, then: omniperf tasks validate {task_id}")
+    typer.echo(f"Fill in, then: omniperf tasks validate {task_id}")

@@ -71,10 +71,11 @@ def make_arm(
     until `sealed` closes it: what the warm-up compiled is what the timed samples load.
     """
     assert task.workload is not None
-    spec = tree_spec(
-        task, environment, workspace, writable=False,
-        extra=(Mount(task.folder / task.workload.file, "/omniperf/workload.py"),),
-    )  # fmt: skip
+    named = {f"/omniperf/{name}": name for name in task.workload.files}
+    if task.workload.file is not None:
+        named["/omniperf/workload.py"] = task.workload.file
+    shown = tuple(Mount(task.folder / name, target) for target, name in named.items())
+    spec = tree_spec(task, environment, workspace, writable=False, extra=shown)
     spec = replace(spec, env={**spec.env, "PYTHONDONTWRITEBYTECODE": "1"})
     if not spec.gpu:
         return Arm(name, spec, export)

@@ -7,7 +7,7 @@ import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any
 
 from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Backend, Spec
     from omniperf.settings import Settings
+    from omniperf.tasks.load import Kind
     from omniperf.tasks.schema import Task
 
 
@@ -37,7 +38,7 @@ class Bench:
     """Everything that running and measuring a task needs."""
 
     task: Task
-    kind: Literal["module", "script"]
+    kind: Kind
     settings: Settings
     source: Source
     seal: Seal
@@ -128,10 +129,15 @@ def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: boo
         raise UsageError(
             f"Task {task.id}: peak_memory is measured for workloads of the kind module.", "Write setup and run."
         )
-    if kind == "script" and task.resources.gpus:
+    if kind != "module" and task.resources.gpus:
         raise UsageError(f"Task {task.id}: on a GPU a workload is a module.", "Write setup and run.")
     find_lanes(task.resources)  # a host that cannot measure it is found out before anything is made
     backend = choose_backend(settings.sandbox, may_fall_back=may_fall_back)
+    if kind == "service" and not backend.isolated:
+        raise UsageError(
+            f"Task {task.id}: without a sandbox, a load generator is not kept from the server it measures.",
+            "Use `--sandbox bubblewrap`.",
+        )
     source = resolve_source(task, settings)
     if source.uncommitted:
         said = f"{source.label} has changes that are not committed; base is its last commit, without them"

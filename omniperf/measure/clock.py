@@ -14,7 +14,7 @@ import os
 import select
 import threading
 import time
-from dataclasses import dataclass
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -22,7 +22,7 @@ from omniperf.measure.device import memory_used
 from omniperf.measure.spawn import FreshProcess
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Mapping
     from types import TracebackType
 
     from omniperf.measure.spawn import Process
@@ -69,6 +69,10 @@ class Sample:
     states, `total` everything up to the end of the timed region. `warm_output` is that of the warm-up run.
     `device_seconds` is the batch by the GPU's own clock, None without one; `replaced` are the clocks of the process
     that were no longer the originals after it. Both come from inside, so they can accuse but never acquit.
+
+    Of whole processes: `startup` is from their start until they were ready, NaN where nobody asked; `figures` are what
+    was printed for the task's metrics, `completed` the requests that a load generator saw answered. Of a service,
+    `seconds` is the time of its load generator, and `imported` its start-up.
     """
 
     seconds: float
@@ -83,6 +87,9 @@ class Sample:
     printed: str = ""
     device_seconds: float | None = None
     replaced: tuple[str, ...] = ()
+    startup: float = float("nan")
+    figures: Mapping[str, float] = field(default_factory=dict)
+    completed: int = 0
 
 
 class Worker:
@@ -98,7 +105,6 @@ class Worker:
             "export": arm.export,
             "poison": arm.poison,
             "workload": backend.where(spec, "/omniperf/workload.py"),
-            "args": list(task.workload.args),
             "gpu": spec.gpu,
             "flush": task.primary_metric.name == "latency",
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
@@ -178,39 +184,6 @@ class Worker:
     def poisoned(self) -> tuple[str, ...]:
         """The libraries whose unwritten arrays were filled so far, in a worker that poisons memory."""
         return tuple(map(str, self._ask({"do": "poisoned"}, 30.0, "poisoning")["libraries"]))
-
-    def become(self, seed: int, seconds: float) -> tuple[float, str]:
-        """Run the script as this process; return its wall seconds to exit and what it printed."""
-        self._ask({"do": "become", "seed": seed}, 30.0, "start")
-        alive = os.pidfd_open(self._pid)
-        printed = bytearray()
-        try:
-            waiting = select.poll()
-            waiting.register(alive, select.POLLIN)
-            waiting.register(self._replies, select.POLLIN)
-            started = time.perf_counter()
-            self._send(b"run\n")
-            while True:
-                left = seconds - (time.perf_counter() - started)
-                if left <= 0:
-                    raise WorkloadError(f"the script did not end within {seconds:.0f} s")
-                ready = dict(waiting.poll(1000 * min(self._until_look("the script"), left)))
-                elapsed = time.perf_counter() - started
-                if self._replies in ready:
-                    data = os.read(self._replies, 1 << 16)
-                    printed = (printed + data)[-_OUTPUT_LIMIT:]
-                    if not data:
-                        waiting.unregister(self._replies)
-                if alive in ready and self._replies not in ready:
-                    break
-        finally:
-            os.close(alive)
-        status, _ = self._process.ending(5.0) or (1, "")
-        if status != 0:
-            ending = f"died of signal {-status}" if status < 0 else f"ended with status {status}"
-            said = (printed.decode(errors="replace").strip().splitlines() or ["it printed nothing"])[-1]
-            raise WorkloadError(f"the script {ending}: {said[:500]}")
-        return elapsed, printed.decode("utf-8", "replace")
 
     def device_memory(self, seconds: float) -> float:
         """The most that torch says it had taken of its GPUs so far, MiB."""
@@ -393,19 +366,18 @@ def sample(
 ) -> Sample:
     """Time one batch in a process of its own: the last `timing.states` seeds; those before warm up, as far as needed.
 
-    Raises WorkloadError.
+    A workload that is a whole process runs once, with the last seed. Raises WorkloadError.
     """
+    if kind != "module":
+        from omniperf.measure.process import sample_process
+
+        return sample_process(backend, arm, task, kind, seeds[-1], timing)
     begun = time.perf_counter()
     counts_memory = any(metric.name == "peak_memory" for metric in task.metrics)
     devices = arm.gpus if counts_memory else ()
     with Worker(backend, arm, task, kind, zygote) as worker:
         imported = time.perf_counter() - begun
         taken = memory_used(devices)
-        if kind == "script":
-            seconds, printed = worker.become(seeds[-1], timing.seconds)
-            masked = mask_printed(task, printed).encode("utf-8", "surrogatepass")
-            digest, total = hashlib.sha256(masked).hexdigest(), time.perf_counter() - begun
-            return Sample(seconds, 0.0, imported, 0.0, total, float("nan"), digest, masked, printed=printed)
         warm_digest, warm_output = _warm_up(worker, seeds[: -timing.states], timing.seconds)
         asked = time.perf_counter()
         worker.setup(seeds[-timing.states :], timing.seconds)
@@ -442,13 +414,3 @@ def _warm_up(worker: Worker, seeds: list[int], seconds: float) -> tuple[str, byt
         if abs(took - before) <= _STEADY_SHARE * took or time.monotonic() - begun > _WARM_SECONDS:
             break
     return digest, output
-
-
-def mask_printed(task: Task, printed: str) -> str:
-    """A script's output without its own figure, which differs from run to run."""
-    import re
-
-    assert task.workload is not None
-    if task.workload.printed is None:
-        return printed
-    return re.sub(task.workload.printed, "<figure>", printed)

@@ -40,7 +40,7 @@ class Comparer:
         """How the candidate's outputs differ from base's; "" when they agree."""
         if candidate == reference:
             return ""
-        if self._kind == "script":
+        if self._kind != "module":
             return _text_difference(candidate, reference)
         process = self._started()
         header = {"candidate": len(candidate), "reference": len(reference), "seeds": seeds}

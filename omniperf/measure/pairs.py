@@ -31,7 +31,7 @@ if TYPE_CHECKING:
     from omniperf.measure.zygote import Zygote
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Backend
-    from omniperf.tasks.schema import Measure, Task
+    from omniperf.tasks.schema import Measure, Metric, Task
 
 _SAMPLE_SECONDS = 0.1  # a batch is at least this long on the slower arm, where one state is shorter
 _OVERHEAD_SHARE = 0.005  # pipe and digest may take this share of a sample
@@ -99,27 +99,32 @@ class Pairs:
     compared: int = 0
     seeds: int = 0
 
-    def log_ratios(self, metric: str) -> list[float]:
-        """ln(base) - ln(candidate) a pair, for `latency` or `peak_memory`."""
-        name = {"latency": "seconds", "peak_memory": "peak_memory"}[metric]
+    def log_ratios(self, metric: Metric) -> list[float]:
+        """ln(base) - ln(candidate) a pair, or the reverse where more is better: above zero the candidate is better."""
+        sign = 1 if metric.direction == "lower" else -1
         both = zip(self.base, self.candidate, strict=True)
-        return [math.log(getattr(one, name)) - math.log(getattr(other, name)) for one, other in both]
+        return [sign * (math.log(_value(one, metric)) - math.log(_value(other, metric))) for one, other in both]
 
     def printed(self, task: Task) -> dict[str, float]:
-        """The median of the figure that a script prints of itself, for each arm; empty where it prints none."""
+        """The medians of the figures that a process prints of itself, for each arm; empty where it prints none."""
         assert task.workload is not None
-        found = {}
+        shown = {}
         for name, arm in (("base", self.base), ("candidate", self.candidate)):
-            figures = [figure for one in arm if (figure := _figure(task.workload.printed, one.printed)) is not None]
-            if figures:
-                found[name] = statistics.median(figures)
-        return found
+            own = [figure for one in arm if (figure := _figure(task.workload.printed, one.printed)) is not None]
+            if own:
+                shown[name] = statistics.median(own)
+            for metric in task.metrics if task.workload.stated_kind != "service" else ():
+                if metric.reading is not None and arm:
+                    shown[f"{name} {metric.name}"] = self._median(arm, metric)
+        return shown
 
-    def medians(self, metric: str) -> tuple[float, float]:
-        """Medians of base and candidate; of a single run where the metric is a time."""
-        name, share = {"latency": ("seconds", self.states), "peak_memory": ("peak_memory", 1)}[metric]
-        base, candidate = ([getattr(one, name) / share for one in arm] for arm in (self.base, self.candidate))
-        return statistics.median(base), statistics.median(candidate)
+    def medians(self, metric: Metric) -> tuple[float, float]:
+        """Medians of base and candidate; of a single run where the metric is the latency."""
+        return self._median(self.base, metric), self._median(self.candidate, metric)
+
+    def _median(self, arm: list[Sample], metric: Metric) -> float:
+        share = self.states if metric.name == "latency" else 1
+        return statistics.median(_value(one, metric) / share for one in arm)
 
 
 def measure_pairs(
@@ -140,7 +145,7 @@ def measure_pairs(
     """
     pairs, lane_clock = Pairs(), LaneClock()
     lanes = find_lanes(task.resources)
-    metric = task.primary_metric.name
+    metric = task.primary_metric
     deadline = time.monotonic() + plan.measure.max_minutes * 60
 
     def take(arm: Arm, drawn: list[int], timing: Timing, zygote: Zygote | None = None) -> Sample:
@@ -196,6 +201,9 @@ def measure_pairs(
 
     def compare(mine: Sample, reference: Sample, count: int) -> None:
         pairs.seeds += count
+        if mine.completed != reference.completed:
+            said = f"{mine.completed:,} requests completed, base's were {reference.completed:,}, with the same seed."
+            raise OutputsDifferError(f"The outputs are not base's: {said}")
         if comparer is None:
             return
         difference = comparer.difference(mine.warm_output, reference.warm_output, 1) if kind == "module" else ""
@@ -214,8 +222,8 @@ def measure_pairs(
             warm_base = take(on_lane(base, lane), drawn, Timing(plan.warm_states))
             limit = _limit(warm_base.total)
             warm_candidate = take(on_lane(candidate, lane), drawn, Timing(plan.warm_states, limit))
-            compare(warm_candidate, warm_base, plan.warm_states)
-            if kind == "module" and metric == "latency":
+            compare(warm_candidate, warm_base, plan.warm_states if kind == "module" else 1)
+            if kind == "module" and metric.name == "latency":
                 pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
         looks = looks_of(plan.measure) if plan.looks is None else plan.looks
@@ -244,7 +252,7 @@ def measure_pairs(
                     if number + 1 in looks:
                         found = decide(
                             pairs.log_ratios(metric), plan.measure, looks,
-                            counter=metric == "peak_memory", claims=plan.claims,
+                            counter=metric.name == "peak_memory", claims=plan.claims,
                         )  # fmt: skip
                         pairs.last_look = found
                         _say(plan, number + 1, last, found, emit)
@@ -267,6 +275,12 @@ def measure_pairs(
         stack.close()
         pairs.lane_seconds, pairs.lane_waited = lane_clock.seconds, lane_clock.waited
     return pairs
+
+
+def _value(one: Sample, metric: Metric) -> float:
+    """What a sample says of a metric."""
+    field_name = {"latency": "seconds", "peak_memory": "peak_memory", "startup": "startup"}.get(metric.name)
+    return one.figures[metric.name] if field_name is None else float(getattr(one, field_name))
 
 
 def _figure(pattern: str | None, printed: str) -> float | None:
@@ -308,6 +322,8 @@ def _pair_record(
             "peak_memory": one.peak_memory,
             "device_seconds": one.device_seconds,
             "digest": one.digest,
+            **({"startup": one.startup} if math.isfinite(one.startup) else {}),
+            **({"figures": dict(one.figures)} if one.figures else {}),
         }
 
     return {

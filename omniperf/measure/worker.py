@@ -12,11 +12,9 @@ of its own that makes nothing but plain data.
 import functools
 import gc
 import hashlib
-import io
 import json
 import marshal
 import os
-import runpy
 import site
 import sys
 import traceback
@@ -285,39 +283,6 @@ class Module:
         return {"functions": profiled(self.once(seeds[1])), "kernels": kernels(self.once(seeds[2]), self.gpu.wait)}
 
 
-class Script:
-    """A workload of the kind `script`: it is timed as a process, so here it only runs under a profiler."""
-
-    def __init__(self, config):
-        self.config = config
-
-    def once(self, seed):
-        os.environ["OMNIPERF_SEED"] = str(seed)
-        sys.argv = [self.config["workload"], *self.config["args"]]
-
-        def run():
-            sys.stdout, stdout = io.StringIO(), sys.stdout
-            try:
-                runpy.run_path(self.config["workload"], run_name="__main__")
-            except SystemExit as ended:
-                if ended.code not in (None, 0):
-                    raise RuntimeError(f"the script ended with status {ended.code}") from None
-            finally:
-                sys.stdout = stdout
-
-        return run
-
-    def profile(self, seeds):
-        return {"functions": profiled(self.once(seeds[0])), "kernels": []}
-
-    def become(self, seed, channel):
-        """Turn this process into the script; its output goes where the replies went."""
-        os.dup2(channel, 1)
-        os.environ["OMNIPERF_SEED"] = str(seed)
-        os.environ["PYTHONPATH"] = os.pathsep.join(self.config["pythonpath"])
-        os.execv(sys.executable, [sys.executable, self.config["workload"], *self.config["args"]])
-
-
 def imported():
     """(name, file) of every module that a file was loaded for, in the order of their imports."""
     found = [(name, getattr(module, "__file__", None)) for name, module in list(sys.modules.items())]
@@ -404,7 +369,7 @@ def serve(config, requests, replies):
 
     poison = Poison() if config["poison"] else None
     try:
-        workload = (Module if config["kind"] == "module" else Script)(config)
+        workload = Module(config)
     except BaseException as error:
         reply(failure(error))
         return
@@ -429,10 +394,6 @@ def serve(config, requests, replies):
                 reply({"bytes": workload.gpu.peak()})
             elif name == "inspect":
                 reply(workload.inspect())
-            elif name == "become":
-                reply({"ok": True})
-                if requests.readline() == b"run\n":
-                    workload.become(request["seed"], replies.fileno())
             elif name == "poisoned":
                 reply({"libraries": sorted(poison.libraries)})
             elif name == "reach":

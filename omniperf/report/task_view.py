@@ -14,7 +14,7 @@ from omniperf.report.terminal import facts_view
 if TYPE_CHECKING:
     from rich.console import RenderableType
 
-    from omniperf.tasks.schema import Legacy, Repo, Task
+    from omniperf.tasks.schema import Legacy, Repo, Task, Workload
 
 
 def task_view(task: Task, sha256: str, kind: str | None) -> RenderableType:
@@ -24,11 +24,11 @@ def task_view(task: Task, sha256: str, kind: str | None) -> RenderableType:
         "repo": _repo(task.repo) if task.repo else "none: this task only renders a prompt",
         "legacy": _legacy(task.legacy) if task.legacy else "",
         "targets": "\n".join(task.targets),
-        "workload": f"{task.workload.file} ({kind})" if task.workload else "",
+        "workload": _workload(task.workload, kind) if task.workload else "",
         "metrics": ", ".join(
             metric.name
-            + (" (primary)" if metric.primary else "")
-            + (f", at most {metric.guard}x" if metric.guard else "")
+            + (" (primary)" if metric.primary else "" if metric.guard else " (shown only)")
+            + (f", at most {metric.guard}x worse" if metric.guard else "")
             for metric in task.metrics
         ),
         "tests": "\n".join(task.tests) or "none",
@@ -60,6 +60,11 @@ def _flowing(text: str) -> str:
 
 def _legacy(legacy: Legacy) -> str:
     return f"of {legacy.repo}, for the template {legacy.template}: {', '.join(legacy.files.values())}"
+
+
+def _workload(workload: Workload, kind: str | None) -> str:
+    what = workload.file or workload.command or f"{workload.serve}\nload {workload.load}"
+    return f"{what} ({kind})" + "".join(f"\nfile {name}" for name in workload.files)
 
 
 def _repo(repo: Repo) -> str:

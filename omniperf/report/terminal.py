@@ -290,7 +290,7 @@ def _metrics(metrics: Sequence[MetricResult]) -> Table:
         guard = ""
         if metric.guard is not None:
             held = {True: "held", False: "BROKEN", None: "not checked"}[metric.guard_held]
-            guard = f"{held}, at most {metric.guard:g}x"
+            guard = f"{held}, at {'most ' if metric.direction == 'lower' else 'least 1/'}{metric.guard:g}x"
         rows.append(
             [
                 metric.name + (" *" if metric.primary else ""),

@@ -63,6 +63,7 @@ class MetricResult(Model):
 
     name: str
     unit: str
+    direction: Literal["lower", "higher"] = "lower"
     primary: bool
     base_median: float
     candidate_median: float
@@ -118,7 +119,7 @@ class Verdict(Model):
     noise_floor: float | None = Field(None, description="A/A noise floor of this host and task; None: not calibrated")
     versus_human: Literal["beats_human", "matches_human", "below_human", "inconclusive"] | None = None
     versus_human_speedup: Estimate | None = None
-    printed: dict[str, float] = Field(default_factory=dict, description="a script's own figures, never decisive")
+    printed: dict[str, float] = Field(default_factory=dict, description="what a process that runs the tree printed of itself, never decisive")
     seed_commitment: str = Field("", description="sha256 of the secret the seeds and the order were drawn from")
     seed_secret: str = Field("", description="the secret itself, revealed after measuring")
     cost: Cost = Cost()

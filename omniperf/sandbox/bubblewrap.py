@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
+from omniperf.sandbox.loopback import joining
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -95,14 +96,15 @@ class Bubblewrap:
         with os.fdopen(os.memfd_create("options"), "wb") as hidden:
             hidden.write(b"".join(os.fsencode(option) + b"\0" for option in options))
             hidden.seek(0)
+            command = ["--args", str(hidden.fileno()), "--", *argv]
             return subprocess.Popen(
-                ["bwrap", "--args", str(hidden.fileno()), "--", *argv],
-                executable=program,
+                [*joining(spec.joins, program), *command] if spec.joins else ["bwrap", *command],
+                executable=None if spec.joins else program,
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
                 env=env,
-                pass_fds=(hidden.fileno(), *([] if info_fd is None else [info_fd])),
+                pass_fds=(hidden.fileno(), *spec.joins, *([] if info_fd is None else [info_fd])),
                 bufsize=bufsize,
             )
 
@@ -111,7 +113,7 @@ def _options(spec: Spec) -> list[str]:
     """What bwrap is told of a sandbox, the same for every way to start it."""
     scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
     options = [*_namespaces(), "--new-session", "--hostname", "omniperf"]
-    options += [] if spec.network else ["--unshare-net"]
+    options += [] if spec.network or spec.joins else ["--unshare-net"]
     system = _SYSTEM if spec.network else _SYSTEM[:-1]
     for path in system:
         options += _system(path)

@@ -60,6 +60,7 @@ class Spec:
     env: Mapping[str, str] = field(default_factory=dict)
     allowance: Allowance = Allowance()
     network: bool = False
+    joins: tuple[int, ...] = ()  # descriptors of the namespaces of a network shared with other sandboxes
     gpu: bool = False
     cores: tuple[int, ...] = ()
     host_packages: tuple[Path, ...] = ()  # folders of the host's own packages that stay visible, at their places

@@ -8,7 +8,7 @@ import json
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from pydantic import ValidationError
 
@@ -20,9 +20,11 @@ from omniperf.tasks.validation import Problem, problems
 
 if TYPE_CHECKING:
     from omniperf.settings import Settings
-    from omniperf.tasks.plain_yaml import Document
+    from omniperf.tasks.plain_yaml import Document, Location
 
 _SHOWN_PROBLEMS = 6
+
+Kind: TypeAlias = Literal["module", "script", "command", "service"]
 
 
 @dataclass(frozen=True)
@@ -83,12 +85,16 @@ def list_tasks(settings: Settings) -> list[TaskEntry]:
     return sorted(entries.values(), key=lambda entry: entry.name)
 
 
-def workload_kind(task: Task) -> Literal["module", "script"]:
+def workload_kind(task: Task) -> Kind:
     """Return which kind the workload is: a module defines functions `setup` and `run` at its top level.
 
     Raises UsageError where the file is missing, does not parse, or is declared a module and is none.
     """
     assert task.workload is not None
+    stated = task.workload.stated_kind
+    if stated != "file":
+        return stated
+    assert task.workload.file is not None
     file = task.folder / task.workload.file
     try:
         tree = ast.parse(file.read_bytes(), filename=str(file))
@@ -171,18 +177,20 @@ def _check_files(task: Task, file: Path, document: Document) -> None:
     """Check the files that a task names beside itself."""
     for location, name in _named_files(task).items():
         if not (task.folder / name).is_file():
-            what = ".".join(location)
+            what = ".".join(map(str, location))
             problem = Problem(document.line(location), f"{what}: there is no file {name} beside it", f"Write {name}.")
             raise _as_usage_error(file, [problem])
-    if task.workload:
-        workload_kind(task)
+    if task.workload and workload_kind(task) == "module" and any(metric.reading for metric in task.metrics):
+        line = document.line(("metrics",))
+        remedy = "Remove it, or measure a command or a service."
+        raise _as_usage_error(file, [Problem(line, "metrics: a module prints no figures", remedy)])
 
 
-def _named_files(task: Task) -> dict[tuple[str, ...], str]:
+def _named_files(task: Task) -> dict[Location, str]:
     """The files that a task names beside itself, by where it names them."""
-    named: dict[tuple[str, ...], str] = {}
+    named: dict[Location, str] = {}
     if task.workload:
-        named["workload",] = task.workload.file
+        named |= {("workload", *place): name for place, name in task.workload.all_files.items()}
     if task.repo and task.repo.human_patch:
         named["repo", "human_patch"] = task.repo.human_patch
     if task.legacy:

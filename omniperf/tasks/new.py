@@ -1,4 +1,4 @@
-"""Start a task: a task file with every common key explained, and a workload to fill in."""
+"""Start a task: a task file with every common key explained, and what its workload needs to fill in."""
 
 from __future__ import annotations
 
@@ -36,12 +36,7 @@ environment:
 # The only files that a patch may change (globs; ** crosses folders).
 targets: ["src/package/module.py"]
 
-# What is timed: a file beside this one.
-workload: workload.py
-#metrics:
-#  - {{name: latency, unit: s, direction: lower, primary: true}}
-#  - {{name: peak_memory, unit: MiB, direction: lower, guard: 1.05}}    # may not grow by more than 5 %
-
+{workload}
 # Must pass before and after the patch.
 tests: ["python -m pytest -q tests"]
 
@@ -51,6 +46,74 @@ tests: ["python -m pytest -q tests"]
 #hints: {{notes: ["The time is spent in ..."]}}
 #constraints: ["No change of the public API"]
 """
+
+_MODULE = """\
+# What is timed: a file beside this one.
+workload: workload.py
+#metrics:
+#  - {name: latency, unit: s, direction: lower, primary: true}
+#  - {name: peak_memory, unit: MiB, direction: lower, guard: 1.05}    # may not grow by more than 5 %
+"""
+
+_COMMAND = """\
+# What is timed: a command, run from the tree without a shell, from its start to its exit. {seed} becomes a number that
+# is new for every sample, and is in OMNIPERF_SEED too; what it prints must depend on that and on nothing else.
+workload:
+  command: "python -m package.cli --seed {seed}"
+  #files: [input.json]                    # files beside this one that it finds as /omniperf/NAME
+  #ready: {regex: "^ready"}               # what it prints when start-up is over; for the metric startup
+  #reach: none                            # where it is not Python: whether it runs the targets is then not checked
+metrics:
+  - {name: latency, unit: s, direction: lower, primary: true}
+#  - {name: startup, unit: s, guard: 1.05}    # may not take more than 5 % longer
+#  - {name: rate, unit: items/s, direction: higher, from: {regex: "Rate: ([0-9.]+)"}}    # shown, never believed
+"""
+
+_SERVICE = """\
+# What is timed: a server, run from the tree without a shell, under a load generator: load.py beside this file, which
+# never sees the tree. The two share a network of their own.
+workload:
+  serve: "python -m package.server --port {port}"
+  load: load.py
+  #args: ["--requests", "200"]            # of load.py
+  #files: [config.json]                   # files beside this one that server and load generator find as /omniperf/NAME
+  #ready: {port: true, seconds: 60}       # or {regex: ...}, what the server prints when it is ready
+  #outputs: none                          # load.py reports no `outputs`: then only the tests say what is correct
+  #reach: none                            # where it is not Python: whether it runs the targets is then not checked
+metrics:                                  # latency is the time of load.py; startup that until the server is ready
+  - {name: throughput, unit: req/s, direction: higher, primary: true}    # read from what load.py prints
+  - {name: p50, unit: ms, direction: lower, guard: 1.05, from: {json: latency_ms.p50}}
+  - {name: startup, unit: s, guard: 1.2}
+"""
+
+_LOAD = '''\
+"""The load generator of {id}: it sends requests that depend on the seed alone, and prints one JSON object at its end.
+
+In the object: `completed`, the number of requests that were answered, which must be base's; `outputs`, anything that
+depends on all answers, which must be base's too; and the figures that the task's metrics name.
+"""
+
+import hashlib
+import json
+import os
+import random
+import time
+import urllib.request
+
+REQUESTS, WARM_UP = 100, 10
+
+url = "http://127.0.0.1:" + os.environ["OMNIPERF_PORT"]
+rng = random.Random(int(os.environ["OMNIPERF_SEED"]))
+digest, seconds = hashlib.sha256(), []
+for number in range(REQUESTS):
+    began = time.perf_counter()
+    with urllib.request.urlopen(f"{{url}}/?x={{rng.randrange(10**9)}}") as answer:  # raises unless the status is 2xx
+        digest.update(answer.read())
+    if number >= WARM_UP:
+        seconds.append(time.perf_counter() - began)
+report = {{"completed": REQUESTS, "outputs": digest.hexdigest(), "throughput": len(seconds) / sum(seconds)}}
+print(json.dumps({{**report, "latency_ms": {{"p50": 1000 * sorted(seconds)[len(seconds) // 2]}}}}))
+'''
 
 _WORKLOAD = '''\
 """The workload of {id}: what is timed.
@@ -74,26 +137,37 @@ def run(state):
 '''
 
 
-def new_task(folder: Path, task_id: str, repo: Path | None = None) -> tuple[Path, Path]:
-    """Write `task.yaml` and `workload.py` into a folder and return their paths. Never overwrites: UsageError.
+# What each kind adds to the task file, and the file beside it.
+_KINDS: dict[str, tuple[str, dict[str, str]]] = {
+    "module": (_MODULE, {"workload.py": _WORKLOAD}),
+    "command": (_COMMAND, {}),
+    "service": (_SERVICE, {"load.py": _LOAD}),
+}
 
-    With `repo`, a local git repository, the task starts from its HEAD.
+
+def new_task(folder: Path, task_id: str, repo: Path | None = None, kind: str = "module") -> tuple[Path, ...]:
+    """Write `task.yaml` and what a workload of that kind needs into a folder; return the paths. Never overwrites.
+
+    With `repo`, a local git repository, the task starts from its HEAD. Raises UsageError.
     """
     if not re.fullmatch(r"[a-z0-9][a-z0-9._-]{0,99}", task_id):
         raise UsageError(
             f"{task_id!r} cannot be a task's id.",
             "Use lower-case letters, digits, dots, dashes and underscores; begin with a letter or digit.",
         )
-    task_yaml, workload = folder / "task.yaml", folder / "workload.py"
-    for file in (task_yaml, workload):
+    if kind not in _KINDS:
+        raise UsageError(f"There is no kind {kind!r} to start from.", f"Use {', '.join(_KINDS)}.")
+    workload, beside = _KINDS[kind]
+    files = {folder / name: text for name, text in {"task.yaml": _TASK, **beside}.items()}
+    for file in files:
         if file.exists() or file.is_symlink():
             raise UsageError(f"{file} is already there.", "Choose another id, or move it away.")
     source, base = _head_of(repo, folder) if repo is not None else ("url: https://github.com/OWNER/NAME", "0" * 40)
     folder.mkdir(parents=True, exist_ok=True)
-    for file, text in ((task_yaml, _TASK), (workload, _WORKLOAD)):
+    for file, text in files.items():
         with file.open("x", encoding="utf-8") as opened:
-            opened.write(text.format(id=task_id, source=source, base=base))
-    return task_yaml, workload
+            opened.write(text.format(id=task_id, source=source, base=base, workload=workload))
+    return tuple(files)
 
 
 def _head_of(repo: Path, folder: Path) -> tuple[str, str]:

@@ -3,12 +3,21 @@
 from __future__ import annotations
 
 import re
+import shlex
 from pathlib import Path, PurePosixPath
 from typing import Annotated, Any, Literal
 
 from pydantic import AfterValidator, BaseModel, ConfigDict, Field, PrivateAttr, field_validator, model_validator
 
 SCHEMA = "omniperf/task/v1"
+
+
+class ProblemError(ValueError):
+    """What is wrong with a task file, and what to do about it."""
+
+    def __init__(self, said: str, remedy: str) -> None:
+        super().__init__(said)
+        self.remedy = remedy
 
 
 class Model(BaseModel):
@@ -80,33 +89,175 @@ class TaskEnvironment(Model):
     )
 
 
-class Workload(Model):
-    """The code that is timed. A plain `workload: file.py` means `{file: file.py}`, its kind found by reading it."""
+class Ready(Model):
+    """When a process has started up: exactly one of the two."""
 
-    file: RelativePath = Field(description="next to the task file, outside the repo")
-    kind: Literal["module", "script"] | None = Field(
-        None, description="module: defines setup(seed) and run(state); script: anything else; None: look"
+    port: bool = Field(False, description="when its port takes a connection; services only")
+    regex: str | None = Field(None, description="when what it prints has matched this")
+    seconds: float = Field(60.0, gt=0, description="it must be ready within these")
+
+    @model_validator(mode="after")
+    def _one_sign(self) -> Ready:
+        if self.port == (self.regex is not None):
+            raise ProblemError("give exactly one sign of being ready", "Write `{port: true}` or `{regex: '...'}`.")
+        try:
+            re.compile(self.regex or "")
+        except re.error as error:
+            raise ProblemError(f"{self.regex!r} is not a regular expression: {error}", "Correct it.") from None
+        return self
+
+
+class Workload(Model):
+    """What is timed: exactly one of `file`, `command`, `serve`. A plain `workload: file.py` means `{file: file.py}`."""
+
+    file: RelativePath | None = Field(None, description="a module or a script next to the task file, outside the repo")
+    command: str | None = Field(
+        None, description="any command, run from the tree without a shell; {seed} in it becomes the seed"
     )
-    args: tuple[str, ...] = Field((), description="a script's arguments")
+    serve: str | None = Field(
+        None, description="the command of a server, run from the tree without a shell, with {port} in it"
+    )
+    load: RelativePath | None = Field(
+        None, description="serve: the load generator, a Python file next to the task file that never sees the tree"
+    )
+    kind: Literal["module", "script", "command", "service"] | None = Field(
+        None, description="of a file: module if it defines setup(seed) and run(state), else script; None: look"
+    )
+    args: tuple[str, ...] = Field((), description="of a script or a load generator; {port} and {seed} are filled in")
+    files: tuple[RelativePath, ...] = Field((), description="files next to the task file, seen as /omniperf/NAME")
+    ready: Ready | None = Field(None, description="when start-up is over; serve: by default when the port answers")
+    reach: Literal["none"] | None = Field(
+        None, description="none: what runs is not Python, so that it reaches the targets is not checked"
+    )
+    outputs: Literal["none"] | None = Field(
+        None, description="none: the load generator reports no outputs to compare, so the tests must judge"
+    )
     printed: NumberRegex | None = Field(
         None, description="a script's own figure, shown beside the measured time, never used for the verdict"
     )
 
+    @property
+    def stated_kind(self) -> Literal["file", "command", "service"]:
+        """What the keys say; whether a file is a module or a script, only the file does."""
+        return "command" if self.command is not None else "service" if self.serve is not None else "file"
+
+    @property
+    def all_files(self) -> dict[tuple[str | int, ...], str]:
+        """The files that it names, by where it names them."""
+        named: list[tuple[tuple[str | int, ...], str | None]] = [((), self.file), (("load",), self.load)]
+        named += [(("files", at), name) for at, name in enumerate(self.files)]
+        return {place: name for place, name in named if name is not None}
+
+    @model_validator(mode="after")
+    def _one_kind(self) -> Workload:
+        named = [name for name in ("file", "command", "serve") if getattr(self, name) is not None]
+        if len(named) != 1:
+            found = " and ".join(named) or "none of them"
+            raise ProblemError(f"give exactly one of file, command, serve; found {found}", "Keep one.")
+        stated = self.stated_kind
+        if self.kind is not None and self.kind not in {"file": ("module", "script")}.get(stated, (stated,)):
+            raise ProblemError(f"`{named[0]}` is not of kind {self.kind}", "Leave `kind` out.")
+        fitting = {
+            "file": {"args", "files", "printed"}, "command": {"files", "ready", "reach"},
+            "service": {"load", "args", "files", "ready", "reach", "outputs"},
+        }[stated]  # fmt: skip
+        for key in ("load", "args", "files", "ready", "reach", "outputs", "printed"):
+            if getattr(self, key) not in (None, ()) and key not in fitting:
+                raise ProblemError(f"`{key}` has no meaning beside `{named[0]}`", f"Remove `{key}`.")
+        self._check_command(named[0])
+        if self.load in self.files:
+            raise ProblemError(f"{self.load} is the load generator, which the server must not see", "Not in `files`.")
+        if taken := [name for name in (*self.files, self.load) if name and name.partition("/")[0] in _OURS]:
+            raise ProblemError(f"the harness has a {taken[0]} of its own at /omniperf", "Name the file otherwise.")
+        return self
+
+    def _check_command(self, key: str) -> None:
+        try:
+            empty = key != "file" and not shlex.split(getattr(self, key))
+        except ValueError as error:
+            raise ProblemError(f"`{key}` cannot be split into words: {error}", "Close its quotes.") from None
+        if empty:
+            raise ProblemError(f"`{key}` is empty", "Write the command there.")
+        if self.command is not None and self.ready is not None and self.ready.port:
+            raise ProblemError("a command has no port that could answer", "Use `ready: {regex: ...}`, or `serve`.")
+        if self.serve is not None and self.load is None:
+            raise ProblemError("`serve` needs `load`, the load generator", "Add `load: load.py`.")
+        if self.serve is not None and "{port}" not in self.serve:
+            raise ProblemError("`serve` does not say {port}, which the harness chooses", "Add it: `--port {port}`.")
+
+
+# What is mounted at /omniperf already, or could be.
+_OURS = (
+    "bin",
+    "bytecode",
+    "checker.py",
+    "confined.py",
+    "launch.py",
+    "reach",
+    "supervisor.py",
+    "worker.py",
+    "workload.py",
+)
+
+
+class Reading(Model):
+    """Where a figure stands in what a process prints: exactly one of the two."""
+
+    regex: NumberRegex | None = Field(None, description="must match exactly once; its group is the number")
+    json_: str | None = Field(
+        None, alias="json", min_length=1, description="a dotted path in the JSON object on the last line"
+    )
+
+    @model_validator(mode="after")
+    def _one_place(self) -> Reading:
+        if (self.regex is None) == (self.json_ is None):
+            raise ProblemError("give exactly one of regex, json", "Write `{regex: ...}` or `{json: a.b}`.")
+        return self
+
+    def __str__(self) -> str:
+        return f"regex {self.regex!r}" if self.regex is not None else f"json {self.json_!r}"
+
+
+# What the harness measures itself, and in which unit.
+MEASURED = {"latency": "s", "peak_memory": "MiB", "startup": "s"}
+
 
 class Metric(Model):
-    """One measured quantity and which way is better."""
+    """One quantity and which way is better: measured by the harness, or read from what a process prints."""
 
-    name: Literal["latency", "peak_memory"] = "latency"
-    unit: Literal["s", "MiB"] = "s"
-    direction: Literal["lower"] = "lower"
+    name: str = Field(
+        "latency", pattern=r"^[a-z][a-z0-9_]*$",
+        description="latency, peak_memory and startup are measured by the harness; any other is read",
+    )  # fmt: skip
+    unit: str = Field("s", min_length=1, max_length=20)
+    direction: Literal["lower", "higher"] = "lower"
     primary: bool = False
     guard: float | None = Field(None, ge=1.0, description="may not get worse than this ratio")
+    from_: Reading | None = Field(
+        None, alias="from", description="where it is printed; of a load generator by default {json: NAME}"
+    )
+
+    @property
+    def decides(self) -> bool:
+        """Whether the verdict depends on it."""
+        return self.primary or self.guard is not None
+
+    @property
+    def reading(self) -> Reading | None:
+        """Where it is printed; None where the harness measures it."""
+        return None if self.name in MEASURED else self.from_ or Reading.model_validate({"json": self.name})
 
     @model_validator(mode="after")
     def _unit_fits(self) -> Metric:
-        wanted = {"latency": "s", "peak_memory": "MiB"}[self.name]
+        wanted = MEASURED.get(self.name)
+        if wanted is None:
+            return self
         if self.unit != wanted:
-            raise ValueError(f"{self.name} is measured in {wanted}, not {self.unit}")
+            raise ProblemError(f"{self.name} is measured in {wanted}, not {self.unit}", f"Write `unit: {wanted}`.")
+        if self.direction != "lower":
+            raise ProblemError(f"of {self.name} less is better", "Write `direction: lower`.")
+        if self.from_ is not None:
+            raise ProblemError(f"{self.name} is measured, never read", "Remove `from`, or name it otherwise.")
         return self
 
 
@@ -254,7 +405,40 @@ class Task(Model):
             raise ValueError("name each metric once")
         if self.prompt_only:
             return self
+        if self.workload is not None:
+            self._metrics_fit(self.workload)
         missing = [name for name in ("repo", "targets", "workload") if not getattr(self, name)]
         if missing:
             raise ValueError(f"missing: {', '.join(missing)} (a task with only `legacy` metadata needs none of them)")
         return self
+
+    def _metrics_fit(self, workload: Workload) -> None:
+        """Refuse metrics that the workload's kind cannot have, above all figures that a tree prints of itself."""
+        kind = workload.stated_kind
+        for metric in self.metrics:
+            if metric.name == "startup" and not (kind == "service" or (kind == "command" and workload.ready)):
+                raise ProblemError(
+                    "metrics: startup needs a sign that start-up is over",
+                    "Give a command `ready: {regex: ...}`, or measure a service.",
+                )
+            if metric.name == "peak_memory" and kind != "file":
+                raise ProblemError(
+                    "metrics: peak_memory is measured for workloads of the kind module", "Write setup and run."
+                )
+            if metric.name in MEASURED or kind == "service":
+                continue
+            if metric.from_ is None:
+                raise ProblemError(
+                    f"metrics: {metric.name} is not among what is measured ({', '.join(MEASURED)})",
+                    "Say where it is printed: `from: {regex: ...}` or `from: {json: ...}`.",
+                )
+            if metric.decides:
+                raise ProblemError(
+                    f"metrics: {metric.name} is printed by a process that runs the tree's code, which could print "
+                    "anything, so it decides nothing",
+                    "Remove `primary` and `guard`: it is shown beside the verdict. Or let a load generator measure it.",
+                )
+        if workload.outputs == "none" and not self.tests:
+            raise ProblemError(
+                "workload: with `outputs: none` nothing would judge a patch", "Add `tests`, or report `outputs`."
+            )

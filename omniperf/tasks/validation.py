@@ -37,8 +37,10 @@ def _problem(detail: ErrorDetails, document: Document) -> Problem:
     location = tuple(part for part in detail["loc"] if part != "[key]")
     line = document.line(location)
     if not location:  # a check of the whole task: its message begins with the key it is about
-        keys = (str(place[0]) for place in document.lines if len(place) == 1)
-        about = next((key for key in keys if re.search(rf"\b{re.escape(key.rstrip('s'))}\b", detail["msg"])), None)
+        keys = [str(place[0]) for place in document.lines if len(place) == 1]
+        said = detail["msg"].removeprefix("Value error, ")
+        about = next((key for key in keys if said.startswith(f"{key}: ")), None)
+        about = about or next((key for key in keys if re.search(rf"\b{re.escape(key.rstrip('s'))}\b", said)), None)
         line = document.lines[about,] if about else line
     said, remedy = _in_words(detail, location)
     if detail["type"] == "extra_forbidden":
@@ -77,7 +79,7 @@ def _in_words(detail: ErrorDetails, location: tuple[str | int, ...]) -> tuple[st
         case "literal_error":
             return f"must be {context['expected']}, not {given}", "Use one of these."
         case "value_error":
-            return str(context["error"]), "Correct it."
+            return str(context["error"]), getattr(context["error"], "remedy", "Correct it.")
         case "string_pattern_mismatch":
             return f"{given} does not match {context['pattern']}", "Use only what that pattern allows."
         case _:

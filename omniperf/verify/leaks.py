@@ -48,7 +48,8 @@ def reference(task: Task, source: Source | None, settings: Settings) -> Referenc
     """All that is known of the human solution: what the repository has of it, and what the legacy metadata declares."""
     texts = legacy_texts(task)
     known = [entry.task for entry in list_tasks(settings) if entry.task is not None]
-    workload = (task.folder / task.workload.file).read_bytes().decode("utf-8", "replace") if task.workload else ""
+    names = task.workload.all_files.values() if task.workload else ()
+    workload = "\n".join((task.folder / name).read_bytes().decode("utf-8", "replace") for name in names)
     patch = human_patch(task, source) if source else None
     messages = [_message(source) if source else None, texts.commit_message if texts else None]
     statistics = [_statistics(source, patch) if source else None, texts.statistics if texts else None]

@@ -11,7 +11,7 @@ import tempfile
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omniperf.errors import UsageError
 from omniperf.measure.arms import make_arm, on_lane
@@ -20,6 +20,7 @@ from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
 from omniperf.measure.compare import Comparer
 from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.poison import poisoned_output
+from omniperf.measure.process import observe_process
 from omniperf.results.events import Event
 from omniperf.results.store import write_whole
 from omniperf.tasks.globs import matches
@@ -119,7 +120,8 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         raise UsageError(said, "Correct `environment.build`.", output=failed.output)
     assert task.workload is not None
     reached = reached_targets(bench, base, caches)
-    defined = _functions(task.folder / task.workload.file) if bench.kind == "module" else set()
+    file = task.workload.file
+    defined = _functions(task.folder / file) if file is not None and bench.kind == "module" else set()
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
     drawn = [secrets.randbits(63) for _ in range(2)]
 
@@ -137,9 +139,14 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         second = taken(drawn)
         if first.output == marshal.dumps([None], 2) and bench.kind == "module":
             raise UsageError(f"Task {task.id}: its workload's run returns None.", "Return what the work comes to.")
-        silent = bench.kind == "script" and not first.output.strip()
+        if first.completed != second.completed:
+            raise UsageError(
+                f"Task {task.id}: with one seed {first.completed:,} requests completed, then {second.completed:,}.",
+                "Let the load generator send a fixed number of requests and wait for every answer.",
+            )
+        silent = bench.kind != "module" and not first.output.strip()
         # A few others: where outputs are small, two may agree by chance. Tests may make up for what a script prints.
-        judged = bench.kind == "script" and task.tests
+        judged = bench.kind != "module" and task.tests
         if not judged and all(taken([drawn[0], secrets.randbits(63)]).output == first.output for _ in range(4)):
             raise UsageError(*_remembered(task, bench.kind))
     exported: Literal["nowhere", "in the worker", "in the checker"] = "nowhere"
@@ -187,9 +194,10 @@ def _remembered(task: Task, kind: str) -> tuple[str, str]:
             f"Task {task.id}: its workload gives one output for every seed, so it could just be remembered.",
             "Make `setup` draw its inputs from the seed, and return something that depends on them.",
         )
+    told = "the load generator's outputs are" if kind == "service" else f"what the {kind} prints is"
     return (
-        f"Task {task.id}: the script prints the same for every seed, so it could just be remembered.",
-        "Draw its inputs from OMNIPERF_SEED and print what they come to, or add tests.",
+        f"Task {task.id}: {told} the same for every seed, so it could just be remembered.",
+        "Draw inputs from OMNIPERF_SEED (in a command also {seed}) and print what they come to, or add tests.",
     )
 
 
@@ -201,10 +209,16 @@ def _refuse_unsteady(bench: Bench) -> None:
             f"Task {task.id}: its workload gives two outputs for one seed, so no patch could be called correct.",
             "Make `run` deterministic under its seed, or give the workload a `check(output, reference)`.",
         )
-    if not task.tests:
+    if bench.kind == "service":
         raise UsageError(
-            f"Task {task.id}: the script's output differs from run to run and there are no tests.",
-            "Give `workload.printed` for the figure it prints, or add tests.",
+            f"Task {task.id}: the load generator reports two `outputs` for one seed.",
+            "Report what depends on the seed alone, in the order of requests; or say `outputs: none` and add tests.",
+        )
+    if not task.tests:
+        remedy = "Give `workload.printed`" if bench.kind == "script" else "Name a metric with `from`"
+        raise UsageError(
+            f"Task {task.id}: the {bench.kind}'s output differs from run to run and there are no tests.",
+            f"{remedy} for the figure it prints, or add tests.",
         )
 
 
@@ -228,26 +242,35 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> Reached:
     """
     task = bench.task
     arm = make_arm("base", task, bench.environment, bench.backend, base, caches)
-    with (
-        _said_of_base(task),
-        claimed(find_lanes(task.resources)) as lane,
-        Worker(bench.backend, on_lane(arm, lane), task, bench.kind) as worker,
-    ):
-        rows, modules = worker.reached(secrets.randbits(63), _allowed(task))
+    assert task.workload is not None
+    with _said_of_base(task), claimed(find_lanes(task.resources)) as lane:
+        rows, modules = _ran(bench, on_lane(arm, lane))
     reached = []
     for file, function in rows:
         path = in_tree(bench, file)
         if path is not None and matches(path, task.targets):
             reached.append(f"{path}:{function}")
-    if not reached:
+    if not reached and task.workload.reach is None:
+        native = "" if task.workload.stated_kind == "file" else ", or say `reach: none` where it is not Python"
         raise UsageError(
             f"Task {task.id}: its workload executes no function of its targets {', '.join(task.targets)} during run.",
-            "Time code that the targets take part in, or correct `targets`.",
+            f"Time code that the targets take part in, or correct `targets`{native}.",
         )
     loaded = {path for _, file in modules if (path := in_tree(bench, file)) is not None and path.endswith(".py")}
     folders = bench.environment.host_packages
     of_host = (name for name, file in modules if any(Path(file).is_relative_to(folder) for folder in folders))
     return Reached(tuple(reached), tuple(sorted(loaded)), tuple(of_host))
+
+
+def _ran(bench: Bench, arm: Arm) -> tuple[list[list[Any]], list[list[str]]]:
+    """(file, function) of every function that ran, and (name, file) of the modules that were loaded."""
+    seed, seconds = secrets.randbits(63), _allowed(bench.task)
+    if bench.kind != "module":
+        timing = Timing(seconds=seconds)
+        seen = observe_process(bench.backend, arm, bench.task, bench.kind, timing, "reach", seed)
+        return seen["functions"], [["", file] for file, _ in seen["modules"]]
+    with Worker(bench.backend, arm, bench.task, bench.kind) as worker:
+        return worker.reached(seed, seconds)
 
 
 def _allowed(task: Task) -> float:
@@ -262,7 +285,7 @@ def _said_of_base(task: Task) -> Iterator[None]:
         yield
     except WorkloadError as error:
         assert task.workload is not None
-        said = str(error).replace("/omniperf/workload.py", task.workload.file)
+        said = str(error).replace("/omniperf/workload.py", task.workload.file or "")
         remedy = "Correct the workload or the environment."
         if "NotPlainError: " in said:
             kind = said.partition("NotPlainError: ")[2].partition(" (File")[0]

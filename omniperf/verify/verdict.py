@@ -22,6 +22,7 @@ from omniperf.measure.poison import poisoned_difference
 from omniperf.measure.statistics import decide, guard_held, hl_interval
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
+from omniperf.tasks.schema import MEASURED
 from omniperf.verify import scope
 from omniperf.verify.pass_to_pass import Judged, judge
 from omniperf.workspace.patch import PatchDoesNotApplyError, parse, without
@@ -131,9 +132,9 @@ def _verify(
                 correctness=tested.model_copy(update={"memory_written": False, "detail": detail}),
             )
         verdict = _measured(bench, proved, arms, record, emit, tested, claims=claims)
-        unchecked = _unchecked_memory(patch, proved)
-        correctness = verdict.correctness.model_copy(update={"memory_written": None if unchecked else memory_written})
-        findings = (*verdict.findings, *unchecked)
+        unwritten = _unchecked_memory(patch, proved)
+        correctness = verdict.correctness.model_copy(update={"memory_written": None if unwritten else memory_written})
+        findings = (*verdict.findings, *unwritten, *_unchecked_reach(bench))
         verdict = verdict.model_copy(update={"correctness": correctness, "findings": findings})
         if versus_human and verdict.speedup is not None:
             verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
@@ -188,6 +189,14 @@ def _unchecked_memory(patch: Patch, proved: Preflight) -> tuple[Finding, ...]:
     )
 
 
+def _unchecked_reach(bench: Bench) -> tuple[Finding, ...]:
+    """A finding where the task says that nobody can see what its workload reaches."""
+    if bench.task.workload is None or bench.task.workload.reach is None:
+        return ()
+    message = "That the workload runs code of the targets was not checked: the task says `reach: none`."
+    return (Finding(id="reach-not-checked", severity="info", message=message),)
+
+
 def _measured(
     bench: Bench,
     proved: Preflight,
@@ -234,7 +243,7 @@ def _measured(
         speedup=pairs.decision.estimate,
         metrics=metrics,
         correctness=correctness,
-        findings=(*_clocks(pairs), *_before_the_clock(pairs)) if bench.kind == "module" else (),
+        findings=(*_clocks(pairs), *_before_the_clock(pairs, bench), *_after_start_up(pairs, bench)),
         printed=pairs.printed(task),
         cost=cost,
         **sworn,
@@ -254,8 +263,11 @@ def _judge(bench: Bench, pairs: Pairs, verdict: Verdict) -> tuple[str, str]:
     broken = [metric for metric in verdict.metrics if metric.guard_held is False]
     if broken:
         worse = broken[0]
-        ratio = 1 / worse.estimate.speedup
-        return "regressed", f"{worse.name} is {ratio:.3f} times base's; its guard allows {worse.guard:g}."
+        assert worse.guard is not None
+        more = worse.direction == "higher"
+        ratio, allowed = (1 if more else -1), (1 / worse.guard if more else worse.guard)
+        said = f"{worse.estimate.speedup**ratio:.3f} times base's; its guard allows {allowed:.3g}"
+        return "regressed", f"{worse.name} is {said}."
     match pairs.decision.state:
         case "improved":
             low = estimate.claim.low
@@ -276,15 +288,18 @@ def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
     assert pairs.decision is not None
     results = []
     for metric in bench.task.metrics:
-        ratios = pairs.log_ratios(metric.name)
+        if not (metric.name in MEASURED or bench.kind == "service"):
+            continue  # printed by the tree's own process
+        ratios = pairs.log_ratios(metric)
         estimate: Estimate = pairs.decision.estimate
         if not metric.primary:
             estimate = decide(ratios, bench.task.measure, counter=metric.name == "peak_memory").estimate
-        medians = pairs.medians(metric.name)
+        medians = pairs.medians(metric)
         results.append(
             MetricResult(
                 name=metric.name,
                 unit=metric.unit,
+                direction=metric.direction,
                 primary=metric.primary,
                 base_median=medians[0],
                 candidate_median=medians[1],
@@ -333,13 +348,16 @@ def _clocks(pairs: Pairs) -> tuple[Finding, ...]:
     return tuple(found)
 
 
-def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
+def _before_the_clock(pairs: Pairs, bench: Bench) -> tuple[Finding, ...]:
     """Findings where a claimed gain left the timed region only to come back before it.
 
     Making the states is no part of the workload, so time that went there was moved, where it is certain (90 % interval)
-    that it did. Importing happens once for many runs: that it takes longer is the reader's to weigh.
+    that it did. Importing, and a service's start-up, happen once for many runs: that they take longer is the reader's
+    to weigh.
     """
     if pairs.decision is None or pairs.decision.state != "improved":
+        return ()
+    if bench.kind not in ("module", "service") or bench.task.primary_metric.name == "startup":
         return ()
     both = list(zip(pairs.base, pairs.candidate, strict=True))
     gain = statistics.median(one.seconds - other.seconds for one, other in both)
@@ -369,6 +387,29 @@ def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
             )
         )
     return tuple(found)
+
+
+def _after_start_up(pairs: Pairs, bench: Bench) -> tuple[Finding, ...]:
+    """A finding where a claimed gain of start-up certainly (90 % interval) came back in the work after it."""
+    if pairs.decision is None or pairs.decision.state != "improved" or bench.task.primary_metric.name != "startup":
+        return ()
+    both = list(zip(pairs.base, pairs.candidate, strict=True))
+    gain = statistics.median(one.startup - other.startup for one, other in both)
+    # A command's time includes its start-up, a load generator's does not.
+    included = 1 if bench.kind == "command" else 0
+    later = [other.seconds - one.seconds - included * (other.startup - one.startup) for one, other in both]
+    back, _ = hl_interval(later, 0.90)
+    if not back >= _MOVED_SHARE * gain > 0:
+        return ()
+    return (
+        Finding(
+            id="moved-work",
+            severity="reject",
+            message=f"Start-up got {gain:.3f} s shorter, the work after it at least {back:.3f} s longer.",
+            evidence=f"{len(both)} pairs",
+            remedy="Make the work less, not later.",
+        ),
+    )
 
 
 def _versus_human(

@@ -317,12 +317,21 @@ def test_a_new_task_loads_and_overwrites_nothing(settings: Settings) -> None:
     assert not written[0].exists()
 
 
-def test_every_commented_key_of_a_new_task_is_a_key(settings: Settings) -> None:
-    file, _ = new_task(settings.tasks / "mine", "mine")
+@pytest.mark.parametrize(("kind", "metrics"), [("module", 2), ("command", 3), ("service", 3)])
+def test_every_commented_key_of_a_new_task_is_a_key(settings: Settings, kind: str, metrics: int) -> None:
+    file = new_task(settings.tasks / "mine", "mine", kind=kind)[0]
+    assert workload_kind(load_task("mine", settings)) == kind
     file.write_text(re.sub(r"^( *)#(?! \S)", r"\1", file.read_text(), flags=re.MULTILINE))
+    for name in ("input.json", "config.json"):
+        (file.parent / name).touch()
     task = load_task("mine", settings)
     assert task.tags == ("cpu",)
-    assert len(task.metrics) == 2
+    assert len(task.metrics) == metrics
+
+
+def test_an_unknown_kind_of_a_new_task_is_refused(settings: Settings) -> None:
+    with pytest.raises(UsageError, match=r"no kind 'server' to start from\. Use module, command, service"):
+        new_task(settings.tasks / "mine", "mine", kind="server")
 
 
 @pytest.mark.parametrize("task_id", ["", "No", "-a", "a/b", "../a", "a" * 101])
