@@ -9,7 +9,6 @@ from datetime import UTC, datetime
 from typing import TYPE_CHECKING, Literal
 
 import omniperf
-from omniperf.measure.host import host_facts
 from omniperf.results import schema
 from omniperf.tasks.load import task_sha256
 from omniperf.verify import scope
@@ -66,7 +65,6 @@ def make_result(
         n=spec.n,
         omniperf_version=omniperf.__version__,
     )
-    interpreter = bench.environment.interpreter
     return schema.Result(
         identity=identity,
         started=started,
@@ -82,12 +80,7 @@ def make_result(
             human=bench.source.human,
             patched_tree=None if patch is None else patch.tree,
         ),
-        environment={
-            **host_facts(),
-            "task_python": interpreter.version,
-            "task_environment": bench.environment.key,
-            "task_packages": interpreter.packages,
-        },
+        environment=bench.facts(),
         sandbox=bench.backend.name,
         prompt_check=spec.prompt_check,
         allow_leak=spec.allow_leak,

@@ -7,10 +7,11 @@ import shlex
 from contextlib import contextmanager
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Any, Literal
 
 from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
+from omniperf.measure.host import host_facts
 from omniperf.measure.lanes import find_lanes
 from omniperf.results.events import Event
 from omniperf.sandbox.choose import choose_backend
@@ -67,6 +68,16 @@ class Bench:
     def human_patch(self) -> bytes | None:
         """The reference patch, or None."""
         return human_patch(self.task, self.source)
+
+    def facts(self) -> dict[str, Any]:
+        """Return what the host is, and the Python and packages that the task runs on."""
+        interpreter = self.environment.interpreter
+        return {
+            **host_facts(),
+            "task_python": interpreter.version,
+            "task_environment": self.environment.key,
+            "task_packages": interpreter.packages,
+        }
 
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
         """The sandbox for commands in a tree that they may change; with `agent`, with the agent's own git."""

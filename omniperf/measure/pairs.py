@@ -55,7 +55,9 @@ class Plan:
     """What decides order, seeds and length of one measurement.
 
     `warm_states` fresh seeds are compared before anything is timed. With `give_up` the measurement ends after the first
-    block where neither of its pairs shows `min_effect`: right for screening, where no claim is made.
+    block where neither of its pairs shows `min_effect`: right for screening, where no claim is made. With `fixed`
+    exactly so many pairs are measured, however long that takes, and nothing is decided. `floor` is the noise floor, a
+    ratio minus one, which a claim must exceed.
     """
 
     measure: Measure
@@ -65,6 +67,8 @@ class Plan:
     phase: str = "verify"
     warm_states: int = 3
     give_up: bool = False
+    fixed: int | None = None
+    floor: float = 0.0
 
 
 @dataclass
@@ -181,8 +185,8 @@ def measure_pairs(
             if kind == "module" and metric == "latency":
                 pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
-        last, rested = max(plan.looks), time.monotonic()
-        while pairs.decision is None:
+        last, rested = plan.fixed or max(plan.looks), time.monotonic()
+        while pairs.decision is None and len(pairs.base) != plan.fixed:
             block = len(pairs.base) // 2
             order = arm_order(plan.secret, plan.label, block)
             with lane_clock.hold(lanes, waiting) as lane:
@@ -201,10 +205,13 @@ def measure_pairs(
                     compare(taken["B"], taken["A"], pairs.states)
                     counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
                     emit(Event(plan.phase, "measuring base and candidate in turn", counted))
-                    if number + 1 in plan.looks:
+                    if number + 1 == plan.fixed:
+                        break
+                    if plan.fixed is None and number + 1 in plan.looks:
                         found = decide(
-                            pairs.log_ratios(metric), plan.measure, plan.looks, counter=metric == "peak_memory"
-                        )
+                            pairs.log_ratios(metric), plan.measure, plan.looks,
+                            counter=metric == "peak_memory", floor=plan.floor,
+                        )  # fmt: skip
                         pairs.last_look = found
                         _say(plan, number + 1, last, found, emit)
                         if found.state != "continue":
@@ -214,7 +221,7 @@ def measure_pairs(
             hopeless = (
                 plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
             )
-            if hopeless or time.monotonic() > deadline:
+            if hopeless or (plan.fixed is None and time.monotonic() > deadline):
                 break
     finally:
         pairs.lane_seconds, pairs.lane_waited = lane_clock.seconds, lane_clock.waited

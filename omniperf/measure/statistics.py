@@ -130,12 +130,20 @@ def hl_interval(d: Sequence[float], confidence: float) -> tuple[float, float]:
     return _signed_rank_bounds(pairs, (1 - confidence) / 2)
 
 
-def decide(d: Sequence[float], measure: Measure, looks: Sequence[int] = LOOKS, *, counter: bool = False) -> Decision:
+def decide(
+    d: Sequence[float],
+    measure: Measure,
+    looks: Sequence[int] = LOOKS,
+    *,
+    counter: bool = False,
+    floor: float = 0.0,
+) -> Decision:
     """The verdict at a planned look, from all the pairs measured so far.
 
     `d` has as many pairs as one of `looks`, which is `LOOKS` or a part of it (a shorter plan only spends less alpha). A
     caller that must stop between looks treats `continue` as `inconclusive`. `counter` says that the metric counts
     (memory) rather than clocks, so that identical pairs are the rule and not the mark of a stuck or a faked clock.
+    `floor` is the noise floor of host and task as a ratio minus one; the margin is never below it.
 
     - `improved`: the claim's lower bound is above `ln(1 + margin)`, that is, this look's test rejects
       "at most the margin"; `regressed` is its mirror image, the upper bound below `-ln(1 + margin)`.
@@ -158,7 +166,7 @@ def decide(d: Sequence[float], measure: Measure, looks: Sequence[int] = LOOKS, *
     if len(pairs) not in looks:
         raise ValueError(f"{len(pairs)} pairs are no planned look; decide at {tuple(looks)}")
     low, high = _claim_bounds(pairs, BOUNDARIES[measure.confidence], counter)
-    margin, min_effect = math.log1p(measure.margin), math.log1p(measure.min_effect)
+    margin, min_effect = math.log1p(max(measure.margin, floor)), math.log1p(measure.min_effect)
     state: State
     if low > margin:
         state = "improved"
@@ -169,6 +177,16 @@ def decide(d: Sequence[float], measure: Measure, looks: Sequence[int] = LOOKS, *
     else:
         state = "inconclusive" if len(pairs) == max(looks) else "continue"
     return Decision(state, _estimate(pairs, (low, high), measure))
+
+
+def robust_sd(d: Sequence[float]) -> float:
+    """The SD of one pair: 1.4826 times the median absolute deviation from the median, so that outliers count little.
+
+    Raises `ValueError` where `d` is empty or holds anything but finite log ratios.
+    """
+    pairs = _checked(d)
+    centre = _median(pairs)
+    return _MAD_TO_SD * _median([abs(value - centre) for value in pairs])
 
 
 def guard_held(d: Sequence[float], guard: float) -> bool:
@@ -244,8 +262,7 @@ def _estimate(pairs: tuple[float, ...], claim: tuple[float, float], measure: Mea
     z-test for one mean, solved for the effect, at 80 % power. `kappa` (1 in the textbook) is 2.5 here, calibrated by
     simulation: what the looks, the split of alpha, the ranks and the outliers cost.
     """
-    centre = _median(pairs)
-    noise = _MAD_TO_SD * _median([abs(value - centre) for value in pairs])
+    noise = robust_sd(pairs)
     reach = _normal_quantile(measure.confidence) + _normal_quantile(_POWER)
     low, high = hl_interval(pairs, 0.95)
     return Estimate(
