@@ -80,7 +80,7 @@ def make_result(
             human=bench.source.human,
             patched_tree=None if patch is None else patch.tree,
         ),
-        environment=bench.facts(),
+        environment=bench.environment_facts(),
         sandbox=bench.backend.name,
         prompt_check=spec.prompt_check,
         allow_leak=spec.allow_leak,

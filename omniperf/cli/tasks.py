@@ -43,8 +43,7 @@ def list_(tasks: TasksFlag = None, json: JsonFlag = False) -> None:
             ]
         )
         return
-    from omniperf.report.certificate_view import badge
-    from omniperf.report.terminal import table
+    from omniperf.report.certificate_view import TasksTable, badge
 
     rows = [
         [
@@ -56,11 +55,7 @@ def list_(tasks: TasksFlag = None, json: JsonFlag = False) -> None:
         ]
         for entry in entries
     ]
-    headers = ["task", "title", "certificate", "tags", "from"]
-    if not any(certificates.values()):
-        headers.remove("certificate")
-        rows = [[*row[:2], *row[3:]] for row in rows]
-    print_view(table(headers, rows, whole=["task", "certificate", "from"]))
+    print_view(TasksTable(rows))
 
 
 @app.command()
@@ -169,7 +164,7 @@ def certify(
     else:
         from omniperf.report.certificate_view import certificate_line, self_test_view
 
-        said = "refused"
+        said = "refused: no certificate was written"
         if test.certificate is not None:
             said = f"certified: {certificate_line('here', test.certificate)}\n{test.file}"
         print_view(self_test_view(test.steps, said))

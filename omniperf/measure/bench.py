@@ -13,12 +13,14 @@ from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
 from omniperf.measure.host import host_facts
 from omniperf.measure.lanes import find_lanes
+from omniperf.results.certificate import FOLDER
 from omniperf.results.events import Event
 from omniperf.sandbox.choose import choose_backend
 from omniperf.sandbox.environment import Environment, prepare
 from omniperf.sandbox.spec import FINISH, Mount
 from omniperf.sandbox.standing import Completed, StandingSandbox
 from omniperf.tasks.load import workload_kind
+from omniperf.workspace.plumbing import git
 from omniperf.workspace.seal import Seal, seal
 from omniperf.workspace.source import Source, human_patch, resolve_source
 from omniperf.workspace.worktree import Workspace, provide
@@ -69,16 +71,6 @@ class Bench:
         """The reference patch, or None."""
         return human_patch(self.task, self.source)
 
-    def facts(self) -> dict[str, Any]:
-        """Return what the host is, and the Python and packages that the task runs on."""
-        interpreter = self.environment.interpreter
-        return {
-            **host_facts(),
-            "task_python": interpreter.version,
-            "task_environment": self.environment.key,
-            "task_packages": interpreter.packages,
-        }
-
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
         """The sandbox for commands in a tree that they may change; with `agent`, with the agent's own git."""
         extra = (
@@ -113,6 +105,16 @@ class Bench:
         compiled = (f"python -I -c {shlex.quote(check)} {shlex.join(python)}",) if python else ()
         return self.commands(workspace, (*compiled, *self.task.environment.build))
 
+    def environment_facts(self) -> dict[str, Any]:
+        """What this host is, and what the task ran on there: goes into every result as `environment`."""
+        interpreter = self.environment.interpreter
+        return {
+            **host_facts(),
+            "task_python": interpreter.version,
+            "task_environment": self.environment.key,
+            "task_packages": interpreter.packages,
+        }
+
 
 def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: bool = False) -> Bench:
     """Make a task ready: find its repository, seal base, prepare its environment.
@@ -136,9 +138,20 @@ def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: boo
     if source.uncommitted:
         said = f"{source.label} has changes that are not committed; base is its last commit, without them"
         emit(Event("preflight", f"{task.id}: {said}", {}))
-    sealed = seal(source, task.repo.omit if task.repo else (), settings.cache)
+    sealed = seal(source, _omitted(task, source), settings.cache)
     environment = prepare(task, sealed, source.version, settings, backend, emit)
     return Bench(task, kind, settings, source, sealed, environment, backend)
+
+
+def _omitted(task: Task, source: Source) -> tuple[str, ...]:
+    """What the task leaves out of its tree, and its certificates, should they lie there: no agent is shown them."""
+    repo, certificates = task.repo, task.folder / FOLDER
+    assert repo is not None
+    if repo.path and certificates.is_relative_to(top := (task.folder / repo.path).resolve()):
+        path = certificates.relative_to(top).as_posix()
+        if git("ls-tree", source.base, "--", path, git_dir=source.git_dir):
+            return (*repo.omit, path)
+    return repo.omit
 
 
 def in_tree(bench: Bench, path: str) -> str | None:

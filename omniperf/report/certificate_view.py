@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from rich.console import Group
@@ -9,12 +10,12 @@ from rich.text import Text
 
 from omniperf.report.escape import one_line, plain
 from omniperf.report.numbers import duration, percent, plus_minus
-from omniperf.report.terminal import checks_view, table
+from omniperf.report.terminal import WIDE, checks_view, table
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable, Mapping, Sequence
+    from collections.abc import Iterable, Iterator, Mapping, Sequence
 
-    from rich.console import RenderableType
+    from rich.console import Console, ConsoleOptions, RenderableType
 
     from omniperf.results.certificate import Calibration, Certificate, Standing, Step
 
@@ -42,6 +43,23 @@ def calibrations_view(found: Sequence[Calibration], skipped: Mapping[str, str]) 
     why = [Text(f"skipped {plain(name)}: {one_line(reason)}", "dim") for name, reason in skipped.items()]
     shown = [table(headers, rows, right=headers[1:])] if rows else []
     return Group(*shown, *([Text()] if shown and why else []), *why)
+
+
+@dataclass(frozen=True)
+class TasksTable:
+    """Tasks with the columns that there is room for; each row is name, title, certificate, tags, origin."""
+
+    rows: Sequence[Sequence[str]]
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        headers = ["task", "title", "certificate", "tags", "from"]
+        shown = list(range(len(headers)))
+        if not any(row[2] for row in self.rows):
+            shown.remove(2)
+        elif options.max_width < WIDE:
+            shown.remove(3)
+        cells = ([row[column] for column in shown] for row in self.rows)
+        yield table([headers[column] for column in shown], cells, whole=("task", "certificate", "from"))
 
 
 def self_test_view(steps: Iterable[Step], said: str) -> RenderableType:

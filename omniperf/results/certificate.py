@@ -120,12 +120,13 @@ def certificates_of(task: Task, host: str) -> list[tuple[Standing, Certificate]]
 
     A file that holds none is passed over.
     """
-    found, sha256 = [], task_sha256(task)
+    found = []
     for file in sorted((task.folder / FOLDER).glob("*.json")):
         try:
             found.append(Certificate.model_validate_json(file.read_bytes()))
         except (OSError, ValidationError):
             continue
+    sha256 = task_sha256(task) if found else ""
     newest = sorted(found, key=lambda one: one.issued, reverse=True)
     return [(_standing(one, sha256, host), one) for one in newest]
 

@@ -120,7 +120,7 @@ def _tested(bench: Bench, fixed_pairs: int | None, take: Callable[[Step], None],
         null=null,
         human=human,
         fixed_pairs=fixed,
-        environment=bench.facts(),
+        environment=bench.environment_facts(),
         sandbox=bench.backend.name,
     )
 
@@ -156,7 +156,7 @@ def _proved(bench: Bench, take: Callable[[Step], None], emit: Emit) -> Preflight
         said = "the outputs differ from run to run, so that only the tests could judge a patch"
         step("deterministic", said, "Print nothing that changes, or name the figure with `workload.printed`.")
     another = ", another seed another"
-    if bench.kind == "script" and task.tests:
+    if bench.kind != "module" and task.tests:
         another = " (whether another seed gives another is not checked: the tests judge)"
     said = f"one run takes {1000 * proved.base_seconds:.3g} ms; one seed gives one output{another}"
     step("deterministic", said, wall_seconds=seconds)
