@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 from pathlib import Path
 
+from omniperf.results import certificate
 from omniperf.results.schema import SCHEMA, Result
 from omniperf.tasks.load import published_schema
 
@@ -13,10 +14,13 @@ def schemas() -> dict[str, str]:
     """Return the text of each published file by its name."""
     dialect = "https://json-schema.org/draft/2020-12/schema"
     result = {"$schema": dialect, "$id": SCHEMA, **Result.model_json_schema(by_alias=True, mode="serialization")}
-    return {
-        name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n"
-        for name, schema in (("task.v1.json", published_schema()), ("result.v1.json", result))
+    certified = certificate.Certificate.model_json_schema(by_alias=True, mode="serialization")
+    published = {
+        "task.v1.json": published_schema(),
+        "result.v1.json": result,
+        "certificate.v1.json": {"$schema": dialect, "$id": certificate.SCHEMA, **certified},
     }
+    return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in published.items()}
 
 
 if __name__ == "__main__":

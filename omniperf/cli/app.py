@@ -19,6 +19,7 @@ COMMANDS = {
     "tasks": "List, show, check and start tasks.",
     "prompt": "Show the prompt of a task, and check what it gives away.",
     "agents": "List the agents that can be run.",
+    "calibrate": "Measure the noise of this host.",
     "doctor": "Check that this host can run and measure tasks.",
     "config": "Show the settings in force and where they come from.",
 }

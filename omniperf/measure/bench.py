@@ -13,12 +13,14 @@ from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
 from omniperf.measure.host import host_facts
 from omniperf.measure.lanes import find_lanes
+from omniperf.results.certificate import FOLDER
 from omniperf.results.events import Event
 from omniperf.sandbox.choose import choose_backend
 from omniperf.sandbox.environment import Environment, prepare
 from omniperf.sandbox.spec import FINISH, Mount
 from omniperf.sandbox.standing import Completed, StandingSandbox
 from omniperf.tasks.load import workload_kind
+from omniperf.workspace.plumbing import git
 from omniperf.workspace.seal import Seal, seal
 from omniperf.workspace.source import Source, human_patch, resolve_source
 from omniperf.workspace.worktree import Workspace, provide
@@ -142,9 +144,20 @@ def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: boo
     if source.uncommitted:
         said = f"{source.label} has changes that are not committed; base is its last commit, without them"
         emit(Event("preflight", f"{task.id}: {said}", {}))
-    sealed = seal(source, task.repo.omit if task.repo else (), settings.cache)
+    sealed = seal(source, _omitted(task, source), settings.cache)
     environment = prepare(task, sealed, source.version, settings, backend, emit)
     return Bench(task, kind, settings, source, sealed, environment, backend)
+
+
+def _omitted(task: Task, source: Source) -> tuple[str, ...]:
+    """What the task leaves out of its tree, and its certificates, should they lie there: no agent is shown them."""
+    repo, certificates = task.repo, task.folder / FOLDER
+    assert repo is not None
+    if repo.path and certificates.is_relative_to(top := (task.folder / repo.path).resolve()):
+        path = certificates.relative_to(top).as_posix()
+        if git("ls-tree", source.base, "--", path, git_dir=source.git_dir):
+            return (*repo.omit, path)
+    return repo.omit
 
 
 def in_tree(bench: Bench, path: str) -> str | None:

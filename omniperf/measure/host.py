@@ -18,14 +18,19 @@ _PACKAGES = ("torch", "triton", "numpy")
 _CPU = Path("/sys/devices/system/cpu")
 
 
+def host_id() -> str:
+    """Return a hash that tells two hosts apart and names neither."""
+    return hashlib.sha256(f"{platform.node()}\0{_machine_id()}".encode()).hexdigest()[:16]
+
+
 @lru_cache(maxsize=1)
 def host_facts() -> dict[str, Any]:
     """Return the facts of this host, looked up once a process. Treat the dictionary as frozen.
 
-    The host's name stays out: `host` is a hash that tells two hosts apart and names neither.
+    The host's name stays out: there is only its `host_id`.
     """
     return {
-        "host": hashlib.sha256(f"{platform.node()}\0{_machine_id()}".encode()).hexdigest()[:16],
+        "host": host_id(),
         "system": f"{platform.system()} {platform.release()}",
         "machine": platform.machine(),
         "python": platform.python_version(),

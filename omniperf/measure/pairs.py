@@ -63,7 +63,8 @@ class Plan:
     `looks` is None for those of `measure`; `claims` is how many share its alpha. `warm_states` fresh seeds are compared
     before anything is timed. `preload` names the modules that a zygote imports for the samples; nothing means fresh
     interpreters. With `give_up` the measurement ends after the first block where neither of its pairs shows
-    `min_effect`: right for screening, where no claim is made.
+    `min_effect`: right for screening, where no claim is made. With `fixed` exactly so many pairs are measured, however
+    long that takes, and nothing is decided. `floor` is the noise floor, a ratio minus one, which a claim must exceed.
     """
 
     measure: Measure
@@ -75,6 +76,8 @@ class Plan:
     warm_states: int = 3
     give_up: bool = False
     preload: tuple[str, ...] = ()
+    fixed: int | None = None
+    floor: float = 0.0
 
 
 @dataclass
@@ -227,9 +230,9 @@ def measure_pairs(
                 pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
         timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
         looks = looks_of(plan.measure) if plan.looks is None else plan.looks
-        last, rested = max(looks), time.monotonic()
+        last, rested = plan.fixed or max(looks), time.monotonic()
         zygotes = stack.enter_context(Zygotes(backend, plan.preload))
-        while pairs.decision is None:
+        while pairs.decision is None and len(pairs.base) != plan.fixed:
             block = len(pairs.base) // 2
             order = arm_order(plan.secret, plan.label, block)
             with lane_clock.hold(lanes, waiting) as lane:
@@ -249,10 +252,12 @@ def measure_pairs(
                     compare(taken["B"], taken["A"], pairs.states)
                     counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
                     emit(Event(plan.phase, "measuring base and candidate in turn", counted))
-                    if number + 1 in looks:
+                    if number + 1 == plan.fixed:
+                        break
+                    if plan.fixed is None and number + 1 in looks:
                         found = decide(
                             pairs.log_ratios(metric), plan.measure, looks,
-                            counter=metric.name == "peak_memory", claims=plan.claims,
+                            counter=metric.name == "peak_memory", claims=plan.claims, floor=plan.floor,
                         )  # fmt: skip
                         pairs.last_look = found
                         _say(plan, number + 1, last, found, emit)
@@ -264,7 +269,8 @@ def measure_pairs(
                 plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
             )
             disturbed = pairs.discarded > _MOST_DISCARDED and pairs.discarded > _DISCARDED_SHARE * len(pairs.base)
-            if hopeless or disturbed or time.monotonic() > deadline:
+            late = plan.fixed is None and time.monotonic() > deadline
+            if hopeless or disturbed or late:
                 pairs.stopped = (
                     f"{pairs.discarded} pairs were disturbed and discarded"
                     if disturbed

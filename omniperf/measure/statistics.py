@@ -228,6 +228,16 @@ def decide(
     return Decision(state, _estimate(pairs, (low, high), measure, confidence, margin, counter), futile)
 
 
+def robust_sd(d: Sequence[float]) -> float:
+    """The SD of one pair: 1.4826 times the median absolute deviation from the median, so that outliers count little.
+
+    Raises `ValueError` where `d` is empty or holds anything but finite log ratios.
+    """
+    pairs = _checked(d)
+    centre = _median(pairs)
+    return _MAD_TO_SD * _median([abs(value - centre) for value in pairs])
+
+
 def guard_held(d: Sequence[float], guard: float) -> bool:
     """Whether a guarded metric got no worse than the ratio `guard` (1.05: 5 % worse), by its Hodges-Lehmann estimate.
 
@@ -267,12 +277,6 @@ def _identical(pairs: tuple[float, ...]) -> bool:
     return max(pairs) - min(pairs) <= _ROUNDING
 
 
-def _noise(pairs: tuple[float, ...]) -> float:
-    """The robust SD of one pair."""
-    centre = _median(pairs)
-    return _MAD_TO_SD * _median([abs(value - centre) for value in pairs])
-
-
 def _repeated_bounds(
     pairs: tuple[float, ...], measure: Measure, confidence: float, counter: bool
 ) -> tuple[float, float]:
@@ -308,7 +312,7 @@ def _chance_at_last(pairs: tuple[float, ...], last: int, measure: Measure, confi
     `s` is the robust noise: outliers widen an interval of few pairs by far more than one of many, so projecting the
     interval would give up too early. 1 without noise, which predicts nothing.
     """
-    n, noise = len(pairs), _noise(pairs)
+    n, noise = len(pairs), robust_sd(pairs)
     if noise <= _ROUNDING:
         return 1.0
     tail = (1 - _NO_CHANGE_CONFIDENCE) / 2
@@ -371,7 +375,7 @@ def _estimate(
     z-test for one mean, solved for the effect, at 80 % power. `kappa` (1 in the textbook) is 2.5 here, calibrated by
     simulation: what the looks, the split of alpha, the ranks and the outliers cost.
     """
-    noise = _noise(pairs)
+    noise = robust_sd(pairs)
     reach = _normal_quantile(confidence) + _normal_quantile(_POWER)
     # A counter that says the same every time is exact, and its interval a point.
     low, high = (

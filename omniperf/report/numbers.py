@@ -45,6 +45,13 @@ def with_interval(estimate: Estimate) -> str:
     return f"{ratio(estimate.speedup)} ({estimate.interval.confidence * 100:g} %: {interval(estimate.interval)})"
 
 
+def plus_minus(estimate: Estimate) -> str:
+    """Return a speedup with half the width of its interval: 1.74x ±0.02."""
+    digits = 2 if estimate.speedup < 10 else 1 if estimate.speedup < 100 else 0
+    half = (estimate.interval.high - estimate.interval.low) / 2
+    return f"{estimate.speedup:.{digits}f}x ±{half:.{digits}f}"
+
+
 def percent(share: float) -> str:
     """Return a small ratio minus one, such as 0.012, as 1.2 %."""
     return f"{share * 100:.2g} %" if abs(share) < 0.1 else f"{share * 100:.0f} %"

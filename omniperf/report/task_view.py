@@ -12,13 +12,15 @@ from omniperf.report.escape import plain
 from omniperf.report.terminal import facts_view
 
 if TYPE_CHECKING:
+    from collections.abc import Sequence
+
     from rich.console import RenderableType
 
     from omniperf.tasks.schema import Legacy, Repo, Task, Workload
 
 
-def task_view(task: Task, sha256: str, kind: str | None) -> RenderableType:
-    """Return what a task asks and allows; `kind` is that of its workload."""
+def task_view(task: Task, sha256: str, kind: str | None, certificates: Sequence[str] = ()) -> RenderableType:
+    """Return what a task asks and allows; `kind` is that of its workload, `certificates` a line for each."""
     limits, measure, wanted = task.limits, task.measure, task.resources
     facts = {
         "repo": _repo(task.repo) if task.repo else "none: this task only renders a prompt",
@@ -43,6 +45,7 @@ def task_view(task: Task, sha256: str, kind: str | None) -> RenderableType:
         "tags": ", ".join(task.tags),
         "folder": str(task.folder),
         "sha256": sha256,
+        "certificate": "\n".join(certificates),
     }
     head = Text.assemble((plain(task.id), "bold"), f"  {plain(task.title)}")
     description = [Text(), Text(_flowing(plain(task.description)))] if task.description else []

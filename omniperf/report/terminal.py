@@ -44,7 +44,7 @@ STYLES = {
     "no_patch": "bold",
     "unverified": "bold",
 }
-_WIDE, _SHOWN_ASIDE = 110, 3
+WIDE, _SHOWN_ASIDE = 110, 3
 _ENDED_WELL = ("finished", "budget")
 _SEVERITIES = {"reject": "red", "warn": "yellow", "info": "dim"}
 _STATUSES = {"ok": ("ok", "green"), "info": ("info", "dim"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
@@ -147,7 +147,7 @@ class _Attempts:
 
     def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
         headers = ["task", "attempt", "verdict", "speedup", "interval", "time"]
-        if options.max_width >= _WIDE:
+        if options.max_width >= WIDE:
             headers += ["pairs", "patch"]
         if any(result.outcome.kind not in _ENDED_WELL for result in self.results):
             headers.append("outcome")

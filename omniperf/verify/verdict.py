@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bytecode import add_bytecode
+from omniperf.measure.calibration import stored
 from omniperf.measure.clock import WorkloadError
 from omniperf.measure.pairs import BaseError, CandidateError, OutputsDifferError, Pairs, Plan, measure_pairs
 from omniperf.measure.poison import poisoned_difference
@@ -34,6 +35,7 @@ if TYPE_CHECKING:
     from omniperf.measure.clock import Arm
     from omniperf.results.events import Emit
     from omniperf.results.schema import Estimate
+    from omniperf.tasks.schema import Measure
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
@@ -131,7 +133,9 @@ def _verify(
                 reason="With the memory of new arrays spoilt, the outputs are not base's: some is read unwritten.",
                 correctness=tested.model_copy(update={"memory_written": False, "detail": detail}),
             )
-        verdict = _measured(bench, proved, arms, record, emit, tested, claims=claims)
+        known = stored(bench)
+        floor = known.noise.floor if known else None
+        verdict = _measured(bench, proved, arms, record, emit, tested, claims=claims, floor=floor)
         unwritten = _unchecked_memory(patch, proved)
         correctness = verdict.correctness.model_copy(update={"memory_written": None if unwritten else memory_written})
         findings = (*verdict.findings, *unwritten, *_unchecked_reach(bench))
@@ -206,11 +210,12 @@ def _measured(
     correctness: Correctness,
     *,
     claims: int,
+    floor: float | None,
 ) -> Verdict:
     """Compare outputs, measure pairs, and say what they say, and add it to what is known of correctness."""
     task, base = bench.task, arms[0]
     secret = secrets.token_bytes(32)
-    plan = Plan(task.measure, secret, "verify", claims=claims, preload=proved.forkable)
+    plan = Plan(task.measure, secret, "verify", claims=claims, preload=proved.forkable, floor=floor or 0.0)
     emit(Event("verify", "measuring base and candidate in pairs", {}))
     sworn = {"seed_commitment": hashlib.sha256(secret).hexdigest(), "seed_secret": secret.hex()}
     record({"phase": "verify", "seed_commitment": sworn["seed_commitment"], "started": time.time()})
@@ -236,13 +241,17 @@ def _measured(
     if pairs.decision is None:
         reason = f"{pairs.stopped} ({len(pairs.base)} pairs)."
         seen = pairs.last_look.estimate if pairs.last_look else None
-        return Verdict(class_="inconclusive", reason=reason, speedup=seen, correctness=correctness, cost=cost, **sworn)
+        return Verdict(
+            class_="inconclusive", reason=reason, speedup=seen, correctness=correctness, noise_floor=floor, cost=cost,
+            **sworn,
+        )  # fmt: skip
     metrics = _metrics(pairs, bench)
     verdict = Verdict(
         class_="unverified",
         speedup=pairs.decision.estimate,
         metrics=metrics,
         correctness=correctness,
+        noise_floor=floor,
         findings=(*_clocks(pairs), *_before_the_clock(pairs, bench), *_after_start_up(pairs, bench)),
         printed=pairs.printed(task),
         cost=cost,
@@ -276,11 +285,24 @@ def _judge(bench: Bench, pairs: Pairs, verdict: Verdict) -> tuple[str, str]:
             high = estimate.claim.high
             return "regressed", f"{figure}; at {estimate.claim.confidence:.2%} confidence at most {high:.3f}x."
         case "no_change":
-            return "no_change", f"{figure}; the 90 % interval lies within {rule.min_effect:.0%} of no change."
+            said = f"{figure}; the 90 % interval lies within {rule.min_effect:.0%} of no change."
+            return "no_change", said + _held_back(verdict, rule)
         case _:
             detectable = f"{estimate.minimum_detectable_effect:.1%}"
             said = f"{figure} after {estimate.pairs} pairs; {detectable} could have been detected."
-            return "inconclusive", said + " More pairs would hardly have decided it." * pairs.decision.futile
+            said += " More pairs would hardly have decided it." * pairs.decision.futile
+            return "inconclusive", said + _held_back(verdict, rule)
+
+
+def _held_back(verdict: Verdict, rule: Measure) -> str:
+    """What to add where the margin was exceeded, and only the noise floor stood against a claim."""
+    estimate, floor = verdict.speedup, verdict.noise_floor or 0.0
+    assert estimate is not None
+    if floor <= rule.margin or (1 / (1 + rule.margin) <= estimate.claim.high and estimate.claim.low <= 1 + rule.margin):
+        return ""
+    return (
+        f" It is beyond the margin of {rule.margin:.1%}, but not surely beyond this host's noise floor of {floor:.1%}."
+    )
 
 
 def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
@@ -431,7 +453,8 @@ def _versus_human(
             return _without_human(verdict, f"the human patch does not build: a command {failed.ending}")
         add_bytecode(bench, human, proved.imported, [file.path for file in parse(bench.seal, reference).files])
         arm = _arm(bench, proved, "human", human, caches)
-        plan = Plan(bench.task.measure, secrets.token_bytes(32), "versus-human", preload=proved.forkable)
+        floor = verdict.noise_floor or 0.0
+        plan = Plan(bench.task.measure, secrets.token_bytes(32), "versus-human", preload=proved.forkable, floor=floor)
         with proved.comparer(bench, arm) as comparer:
             try:
                 pairs = measure_pairs(

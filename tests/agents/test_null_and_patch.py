@@ -7,12 +7,13 @@ from typing import TYPE_CHECKING, Any, cast
 
 import pytest
 
-from omniperf.agents.arms.null import COMMENT, NullAgent
+from omniperf.agents.arms.null import NullAgent
 from omniperf.agents.arms.patch import PatchAgent
 from omniperf.agents.budget import Budget
 from omniperf.agents.protocol import Outcome, Session, ToolError
 from omniperf.errors import OmniPerfError, UsageError
 from omniperf.tasks.schema import Limits, Task
+from omniperf.workspace.comment import COMMENT
 
 if TYPE_CHECKING:
     from pathlib import Path

@@ -1,0 +1,56 @@
+"""`omniperf calibrate`."""
+
+from typing import Annotated
+
+import typer
+
+from omniperf.cli.options import CacheFlag, JsonFlag, MirrorFlag, SandboxFlag, TasksFlag, WorktreesFlag, new_app
+
+app = new_app()
+
+
+@app.command()
+def calibrate(
+    task: Annotated[
+        str | None, typer.Argument(metavar="TASK", help="A task's name, folder or file; without it, quickstart.")
+    ] = None,
+    all_: Annotated[bool, typer.Option("--all", help="Every listed task that can run here.")] = False,
+    worktrees: WorktreesFlag = None,
+    cache: CacheFlag = None,
+    mirror: MirrorFlag = None,
+    sandbox: SandboxFlag = None,
+    tasks: TasksFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Measure the noise of this host.
+
+    Base is measured against a second tree of base. The noise floor is kept for 30 days; while it is, no verdict of that
+    task on this host claims an effect that is not surely beyond it.
+    """
+    from omniperf.cli.output import print_json, print_view
+    from omniperf.errors import UsageError
+    from omniperf.report.progress import progress
+    from omniperf.results.store import check_folders
+    from omniperf.settings import load_settings
+    from omniperf.tasks.load import load_task
+    from omniperf.verify.calibrate import calibrate_all, calibrate_task
+
+    if task and all_:
+        raise UsageError(f"{task} is one task, --all means every one.", "Give one of the two.")
+    settings = load_settings(
+        {"worktrees": worktrees, "cache": cache, "mirrors": mirror or None, "sandbox": sandbox, "tasks": tasks}
+    )
+    check_folders(settings)
+    with progress() as emit:
+        if all_:
+            found, skipped = calibrate_all(settings, emit)
+        else:
+            found, skipped = [calibrate_task(load_task(task or "quickstart", settings), settings, emit)], {}
+    if json:
+        print_json({"calibrated": [one.model_dump(mode="json") for one in found], "skipped": skipped})
+        return
+    from omniperf.report.certificate_view import calibrations_view
+
+    print_view(calibrations_view(found, skipped))
+    if not task and not all_:
+        print_view("\nOther tasks have other noise: `omniperf calibrate TASK`, or --all for every one that can run.")
