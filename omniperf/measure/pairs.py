@@ -54,7 +54,7 @@ class BaseError(Exception):
 class Plan:
     """What decides order, seeds and length of one measurement.
 
-    `warm_states` fresh seeds are compared before anything is timed. With `give_up` the measurement ends after the first
+    A warm-up of `warm_states` says how long a batch must be. With `give_up` the measurement ends after the first
     block where neither of its pairs shows `min_effect`: right for screening, where no claim is made.
     """
 

@@ -204,7 +204,19 @@ def _correctness(found: Correctness) -> str:
     outputs = {True: "outputs equal", False: "outputs DIFFER", None: "outputs not checked"}[found.outputs_equal]
     if found.outputs_compared:
         outputs += f" ({found.outputs_compared} compared, {count(found.seeds, 'seed')})"
-    return " · ".join(filter(None, (tests, outputs, one_line(found.detail))))
+    if found.fresh_states:
+        shapes = f", {count(found.shapes_compared, 'other shape')}" if found.shapes_compared else ""
+        outputs += f", before timing {count(found.fresh_states, 'fresh state')}{shapes}"
+    others = [
+        f"{name} {good if held else bad}"
+        for name, held, good, bad in (
+            ("memory", found.memory_written, "written", "READ UNWRITTEN"),
+            ("inputs", found.inputs_kept, "kept", "CHANGED"),
+            ("precision", found.precision_kept, "kept", "LOST"),
+        )
+        if held is not None
+    ]
+    return " · ".join(filter(None, (tests, outputs, *others, one_line(found.detail))))
 
 
 def _patch(patch: PatchInfo | None) -> str:

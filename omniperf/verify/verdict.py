@@ -16,13 +16,12 @@ from typing import TYPE_CHECKING
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bytecode import add_bytecode
-from omniperf.measure.clock import WorkloadError
 from omniperf.measure.pairs import BaseError, CandidateError, OutputsDifferError, Pairs, Plan, measure_pairs
-from omniperf.measure.poison import poisoned_difference
 from omniperf.measure.statistics import decide, guard_held, hl_interval
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
 from omniperf.verify import scope
+from omniperf.verify.behaviour import check_behaviour
 from omniperf.verify.task_tests import run_tests
 from omniperf.workspace.patch import PatchDoesNotApplyError, parse, without
 
@@ -41,13 +40,9 @@ _MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that 
 _SLOWER_IMPORT_SHARE, _SLOWER_IMPORT_SECONDS = 0.25, 0.02  # of base's, and beyond the noise of starting a process
 
 _ASKS_UNWRITTEN = re.compile(rb"^\+.*\b(?:new_)?empty(?:_like|_strided|_permuted)?\(.*", re.M)
-# What takes memory that is unwritten even where arrays are poisoned; `torch.Tensor([1, 2])` is written.
+# What takes memory that no poison reaches: other libraries' memory of GPUs.
 ESCAPES_POISON = re.compile(
-    rb"^\+.*(?:\b(?:nd|rec|char)array(?:\.__new__)?\("
-    rb"|\bma\.empty(?:_like)?\("
-    rb"|\b(?:BFloat16|Bool|Byte|Char|Double|Float|Half|Int|Long|Short)?Tensor\((?!\s*[\[(])"
-    rb"|\.resize_(?:as_)?\().*",
-    re.M,
+    rb"^\+.*(?:\b(?:cupy|cp)\.(?:empty\w*|ndarray)\(|\bdevice_array(?:_like)?\(|\bcudaMalloc\w*\().*", re.M
 )
 
 
@@ -116,18 +111,15 @@ def _verify(
             _arm(bench, proved, "base", base, caches),
             _arm(bench, proved, "candidate", candidate, caches),
         )
-        memory_written, detail = _memory(bench, proved, arms, emit)
-        if memory_written is False:
-            return Verdict(
-                class_="incorrect",
-                reason="With the memory of new arrays spoilt, the outputs are not base's: some is read unwritten.",
-                correctness=Correctness(tests_passed=tests_passed, memory_written=False, detail=detail),
-            )
-        verdict = _measured(bench, proved, arms, record, emit, tests_passed=tests_passed)
-        unchecked = _unchecked_memory(patch, proved)
-        correctness = verdict.correctness.model_copy(update={"memory_written": None if unchecked else memory_written})
-        findings = (*verdict.findings, *unchecked)
-        verdict = verdict.model_copy(update={"correctness": correctness, "findings": findings})
+        emit(Event("verify", "comparing what the patch does with what base does, in spoilt memory", {}))
+        wrong, correctness = check_behaviour(bench, proved, *arms)
+        correctness = correctness.model_copy(update={"tests_passed": tests_passed})
+        if wrong:
+            return Verdict(class_="incorrect", reason=wrong, correctness=correctness)
+        if unchecked := _unchecked_memory(patch, proved):
+            correctness = correctness.model_copy(update={"memory_written": None})
+        verdict = _measured(bench, proved, arms, record, emit, correctness)
+        verdict = verdict.model_copy(update={"findings": (*verdict.findings, *unchecked)})
         if versus_human and verdict.speedup is not None:
             verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
     return verdict
@@ -166,24 +158,11 @@ def _tests(bench: Bench, proved: Preflight, patch: Patch) -> tuple[bool | None, 
     return True, ""
 
 
-def _memory(bench: Bench, proved: Preflight, arms: tuple[Arm, Arm], emit: Emit) -> tuple[bool | None, str]:
-    """Whether the candidate's outputs are base's while its memory is poisoned. None where that cannot be asked."""
-    if proved.memory != "poisonable":
-        return None, ""
-    emit(Event("verify", "running the patch with poisoned memory", {}))
-    with proved.comparer(bench, arms[0]) as comparer:
-        try:
-            difference = poisoned_difference(bench.backend, bench.task, bench.kind, *arms, comparer)
-        except WorkloadError as error:
-            raise OmniPerfError(f"The workload fails on base: {error}.", "Run `omniperf tasks validate`.") from error
-    return not difference, difference
-
-
 def _unchecked_memory(patch: Patch, proved: Preflight) -> tuple[Finding, ...]:
     """A finding where a patch may take unwritten memory and nothing could show that it writes all it reads."""
     found = ESCAPES_POISON.search(patch.data)
     message = "The patch may take memory unwritten, and in a way that poisoning does not reach."
-    if proved.memory != "poisonable":
+    if not proved.poisonable:
         found = _ASKS_UNWRITTEN.search(patch.data) or found
         message = "The patch may take memory unwritten, and this workload could not be run with poisoned memory."
     if found is None:
@@ -205,8 +184,7 @@ def _measured(
     arms: tuple[Arm, Arm],
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
-    *,
-    tests_passed: bool | None,
+    correctness: Correctness,
 ) -> Verdict:
     """Compare outputs, measure pairs, and say what they say."""
     task, base = bench.task, arms[0]
@@ -215,7 +193,6 @@ def _measured(
     emit(Event("verify", "measuring base and candidate in pairs", {}))
     sworn = {"seed_commitment": hashlib.sha256(secret).hexdigest(), "seed_secret": secret.hex()}
     record({"phase": "verify", "seed_commitment": sworn["seed_commitment"], "started": time.time()})
-    correctness = Correctness(tests_passed=tests_passed)
     with proved.comparer(bench, base) as comparer:
         try:
             pairs = measure_pairs(
@@ -228,12 +205,9 @@ def _measured(
             return Verdict(class_="incorrect", reason=str(error), correctness=correctness, **sworn)
         except BaseError as error:
             raise OmniPerfError(str(error), "Run `omniperf tasks validate`.") from error
-    correctness = Correctness(
-        tests_passed=tests_passed,
-        outputs_equal=True if proved.outputs_comparable else None,
-        outputs_compared=pairs.compared,
-        seeds=pairs.seeds,
-    )
+    outputs_equal = True if proved.outputs_comparable else None
+    counted = {"outputs_equal": outputs_equal, "outputs_compared": pairs.compared, "seeds": pairs.seeds}
+    correctness = correctness.model_copy(update=counted)
     cost = Cost(lane_seconds=pairs.lane_seconds, samples=pairs.samples)
     if pairs.decision is None:
         reason = f"{task.measure.max_minutes:g} minutes were not enough for a decision ({len(pairs.base)} pairs)."
