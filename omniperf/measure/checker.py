@@ -26,7 +26,7 @@ _TORCH = {"torch.float64": "f8", "torch.float32": "f4", "torch.float16": "f2", "
 _DEPTH = 200
 NAMES = {"f8": "float64", "f4": "float32", "f2": "float16", "bf16": "bfloat16"}
 # The precisions below a type, the lowest first; the distance from 1 to the next number of a type.
-LOWER = {"f8": ("float16", "bfloat16", "tf32", "float32"), "f4": ("float16", "bfloat16", "tf32")}
+LOWER = {"f8": ("bfloat16", "float16", "tf32", "float32"), "f4": ("bfloat16", "float16", "tf32")}
 EPSILON = {"f8": 2.0**-52, "f4": 2.0**-23, "f2": 2.0**-10, "bf16": 2.0**-7}
 
 

@@ -107,6 +107,7 @@ def check_targets(bench: Bench, base: Workspace) -> None:
 
 def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     task = bench.task
+    _check_shapes(task, bench.kind)
     failed = bench.build(base)
     if failed is not None:
         said = f"Task {task.id}: its build {failed.ending} on base."
@@ -136,14 +137,13 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         judged = bench.kind == "script" and task.tests
         if not judged and all(taken([drawn[0], secrets.randbits(63)]).output == first.output for _ in range(4)):
             raise UsageError(*_remembered(task, bench.kind))
-    _check_shapes(task, bench.kind)
     exported: Literal["nowhere", "in the worker", "in the checker"] = "nowhere"
     if "export" in defined:
         exported = "in the worker" if arm.export else "in the checker"
-    own_check, own_export = "check" in defined, exported == "in the checker"
+    own_check, own_reference = "check" in defined, "reference" in defined
+    own_export = exported == "in the checker"
     with Comparer(bench.backend, arm, task, bench.kind, own_check=own_check, own_export=own_export) as comparer:
         comparable = not silent and not comparer.difference(second.output, first.output, 1)
-        own_reference = "reference" in defined
         poisonable = comparable and bench.kind == "module" and _prove_behaviour(bench, arm, comparer, own_reference)
     if not comparable and not silent:
         _refuse_unsteady(bench)
