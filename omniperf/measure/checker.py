@@ -263,14 +263,19 @@ def fits(number, lower):
     return bits & {"bfloat16": 0xFFFF, "tf32": 0x1FFF, "float32": 0}[lower] == 0
 
 
-def precision_lowered(candidate, reference):
-    """Where numbers of the candidate are all of a lower precision and base's are not; "" where nowhere.
+def degraded(candidate, reference):
+    """Where the candidate has NaN and base none, or numbers all of a lower precision and base not; "" where nowhere.
 
-    A tolerance lets such numbers pass, above all a task's own. Of an array at least 32 distinct numbers must be seen.
+    A tolerance lets such numbers pass, above all a task's own, and a comparison written carelessly any NaN. Of an
+    array at least 32 distinct numbers must be seen to speak of precision.
     """
     base = {place: (kind, numbers) for place, kind, numbers in floating(reference)}
     for place, kind, numbers in floating(candidate):
-        if kind not in LOWER or base.get(place, ("",))[0] != kind:
+        if base.get(place, ("",))[0] != kind:
+            continue
+        if any(map(math.isnan, numbers)) and not any(map(math.isnan, base[place][1])):
+            return f"{place} has NaN, base's has none"
+        if kind not in LOWER:
             continue
         mine, theirs = seen(numbers), seen(base[place][1])
         if len(mine) < 32 or len(theirs) < 32:
@@ -336,7 +341,7 @@ def compare(candidate, reference, seeds, check=None, export=None):
         return {"equal": False, "detail": f"the output cannot be read: {error}"}
     if type(mine) is not list or len(mine) != seeds or len(base) != seeds:
         return {"equal": False, "detail": f"the output must be {seeds} results"}
-    if detail := precision_lowered(mine, base):
+    if detail := degraded(mine, base):
         return {"equal": False, "detail": detail}
     if export is not None:
         base = exported(base, export)
