@@ -341,8 +341,7 @@ def compare(candidate, reference, seeds, check=None, export=None):
         return {"equal": False, "detail": f"the output cannot be read: {error}"}
     if type(mine) is not list or len(mine) != seeds or len(base) != seeds:
         return {"equal": False, "detail": f"the output must be {seeds} results"}
-    if detail := degraded(mine, base):
-        return {"equal": False, "detail": detail}
+    worse = degraded(mine, base)
     if export is not None:
         base = exported(base, export)
         try:
@@ -350,8 +349,10 @@ def compare(candidate, reference, seeds, check=None, export=None):
         except Exception as error:
             return {"equal": False, "detail": f"export() refused an output: {type(error).__name__}: {error}"[:2000]}
     if check is None:
-        detail = difference(mine, base)
+        detail = difference(mine, base) or worse
         return {"equal": not detail, "detail": detail}
+    if worse:
+        return {"equal": False, "detail": worse}
     for index in range(seeds):
         try:
             check(native(mine[index]), native(base[index]))

@@ -204,9 +204,8 @@ def _correctness(found: Correctness) -> str:
     outputs = {True: "outputs equal", False: "outputs DIFFER", None: "outputs not checked"}[found.outputs_equal]
     if found.outputs_compared:
         outputs += f" ({found.outputs_compared} compared, {count(found.seeds, 'seed')})"
-    if found.fresh_states:
-        shapes = f", {count(found.shapes_compared, 'other shape')}" if found.shapes_compared else ""
-        outputs += f", before timing {count(found.fresh_states, 'fresh state')}{shapes}"
+    before = count(found.fresh_states, "fresh state") if found.fresh_states else ""
+    before += f", {count(found.shapes_compared, 'other shape')}" if found.shapes_compared else ""
     others = [
         f"{name} {good if held else bad}"
         for name, held, good, bad in (
@@ -216,7 +215,7 @@ def _correctness(found: Correctness) -> str:
         )
         if held is not None
     ]
-    return " · ".join(filter(None, (tests, outputs, *others, one_line(found.detail))))
+    return " · ".join(filter(None, (tests, outputs, before, *others, one_line(found.detail))))
 
 
 def _patch(patch: PatchInfo | None) -> str:
