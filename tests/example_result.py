@@ -73,7 +73,10 @@ def example_result(**changes: Any) -> Result:
                 estimate=estimate(0.995), guard=1.05, guard_held=True,
             ),
         ),
-        correctness=schema.Correctness(tests_passed=True, outputs_equal=True, outputs_compared=24, seeds=6),
+        correctness=schema.Correctness(
+            tests_passed=True, outputs_equal=True, outputs_compared=24, seeds=6, fresh_states=3, shapes_compared=1,
+            inputs_kept=True,
+        ),
         findings=(
             schema.Finding(
                 id="dead-cache", severity="warn", message="a cache\nthat is never read",

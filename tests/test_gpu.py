@@ -1,13 +1,18 @@
 """A task on a real GPU, end to end: a Triton kernel with needlessly small blocks."""
 
+import json
+import os
 import shutil
+import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from textwrap import dedent
 
 import pytest
 
 from omniperf.agents.protocol import Outcome, Profile, Session
 from omniperf.errors import OmniPerfError
+from omniperf.measure import arms, checker, worker
 from omniperf.measure.nvml import gpus
 from omniperf.results.store import read_lines
 from omniperf.sandbox.environment import find_interpreter
@@ -143,3 +148,35 @@ def test_a_deep_profile_has_what_nvidias_tools_say(
         assert counted.registers > 0
     sanitizer = shutil.which("compute-sanitizer", path=TOOLS_PATH) is not None
     assert profile.memcheck == ("no errors" if sanitizer else "")
+
+
+def test_memory_that_torch_keeps_is_spoilt_before_every_run(tmp_path: Path) -> None:
+    """Without torch's own filling: a tensor made of memory as it is holds NaN, small or large, in every state."""
+    workload = dedent(
+        """\
+        import torch
+
+        def setup(seed):
+            return seed
+
+        def run(seed):
+            torch._C._set_deterministic_algorithms(False)
+            made = [torch.empty(n, device="cuda") for n in (3, 1000, 200_000, 1_000_000, 100_000_000)]
+            seen = [one.isnan().all().item() for one in made]
+            for one in made:
+                one.zero_()
+            return seen
+        """
+    )
+    (tmp_path / "workload.py").write_text(workload)
+    config = {"kind": "module", "export": False, "poison": True, "gpu": True, "flush": True}
+    python = find_interpreter(">=3.11", ("torch", "triton"))
+    config |= {"workload": str(tmp_path / "workload.py"), "args": [], "pythonpath": [*map(str, python.folders)]}
+    setup = b'{"do": "setup", "seeds": [1, 2, 3], "shape": {}}'
+    done = subprocess.run(
+        (python.executable, "-s", "-S", "-P", worker.__file__),
+        input=b"\n".join((json.dumps(config).encode(), setup, b"run", b'{"do": "export"}', b"")), capture_output=True,
+        check=True, env={**os.environ, **arms.POISONED},
+    )  # fmt: skip
+    _ready, _made, _digest, length, rest = done.stdout.split(b"\n", 4)
+    assert checker.read(rest[: int(length)]) == [[True] * 5] * 3

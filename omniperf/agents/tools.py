@@ -24,12 +24,12 @@ from omniperf.measure.clock import Timing, Worker, WorkloadError
 from omniperf.measure.gpu_tools import kernel_counters, memory_check
 from omniperf.measure.lanes import claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
-from omniperf.measure.poison import poisoned_difference
 from omniperf.measure.process import observe_process
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.verify import scope
+from omniperf.verify.behaviour import check_behaviour
 from omniperf.verify.task_tests import run_tests
 from omniperf.workspace.patch import collect
 
@@ -319,10 +319,16 @@ class SessionTools:
         low, high = hl_interval(ratios, 0.90)
         state = pairs.decision.state if pairs.decision else "continue"
         decision = _DECISIONS.get(state)
-        checked = decision == "faster" and self._proved.memory == "poisonable"
-        if checked and (unwritten := self._reads_unwritten(arms)):
-            reason = f"with the memory of new arrays spoilt, the outputs are not base's: {unwritten}"
-            return Screening("failed", 0.0, 0.0, 0.0, 0, outputs_equal=False, reason=reason)
+        checked = False
+        if decision == "faster":
+            try:
+                wrong, correctness = check_behaviour(bench, self._proved, *arms)
+            except OmniPerfError as error:
+                raise ToolError(f"Base could not be run: {error}") from None
+            if wrong:
+                detail = f" ({correctness.detail})" if correctness.detail not in wrong else ""
+                return Screening("failed", 0.0, 0.0, 0.0, 0, outputs_equal=False, reason=f"{wrong}{detail}")
+            checked = correctness.memory_written is True
         return Screening(
             decision=decision or "undecided",
             speedup=math.exp(hodges_lehmann(ratios)),
@@ -333,15 +339,6 @@ class SessionTools:
             reason="" if pairs.decision else "the first pairs show no gain worth measuring, or time is up",
             memory_checked=checked,
         )
-
-    def _reads_unwritten(self, arms: tuple[Arm, Arm]) -> str:
-        """How the outputs differ while memory is poisoned; "" where they do not."""
-        bench = self._bench
-        with self._proved.comparer(bench, arms[0]) as comparer:
-            try:
-                return poisoned_difference(bench.backend, bench.task, bench.kind, *arms, comparer)
-            except WorkloadError as error:
-                raise ToolError(f"Base could not be run: {error}") from None
 
     def _measured(self, line: object) -> None:
         self._journal.write("pair", measured=line)

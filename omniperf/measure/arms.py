@@ -18,6 +18,10 @@ if TYPE_CHECKING:
     from omniperf.workspace.worktree import Workspace
 
 
+# Every byte that malloc hands out is 0x7F (it writes the complement of what it is told): large as an integer, huge as a
+# number. Without its caches of freed blocks, which it leaves as they are, and without Python's own.
+POISONED = {"GLIBC_TUNABLES": "glibc.malloc.tcache_count=0:glibc.malloc.perturb=128", "PYTHONMALLOC": "malloc"}
+
 # Where compilers of kernels keep their products between processes.
 _COMPILED = {
     "TRITON_CACHE_DIR": "triton",
@@ -91,6 +95,15 @@ def on_lane(arm: Arm, lane: Lane) -> Arm:
     """The arm on a lane's cores and GPUs."""
     env = {**arm.spec.env, "CUDA_VISIBLE_DEVICES": ",".join(lane.gpus)} if lane.gpus else arm.spec.env
     return replace(arm, spec=replace(arm.spec, cores=lane.cores, env=env))
+
+
+def poisoned(arm: Arm) -> Arm:
+    """The arm with memory in which what was never written is neither zero nor what was there before.
+
+    On glibc all that malloc gives, to whatever extension, is 0x7F; what numpy and torch leave unwritten is NaN and the
+    largest integers, on GPUs too.
+    """
+    return replace(arm, poison=True, spec=replace(arm.spec, env={**arm.spec.env, **POISONED}))
 
 
 def sealed(arm: Arm, lane: Lane) -> Arm:

@@ -3,12 +3,14 @@
 No code of a candidate ever runs here. The outputs arrive as bytes and are read by the reader below, which makes
 nothing but plain data; numpy is used where the task's environment has it.
 
-The first line of its input is its configuration. Request: a JSON line {"candidate": length, "reference": length,
-"seeds": count}, then the bytes of both. Reply: a JSON line {"equal": bool, "detail": str}.
+The first line of its input is its configuration. Request: a JSON line {"lengths": [...], "seeds": count}, then the
+bytes of the candidate's outputs and base's, and, where precision is asked for, of the exact ones. Reply: a JSON line
+{"equal": bool, "detail": str}.
 """
 
 import array
 import cmath
+import heapq
 import importlib.util
 import json
 import math
@@ -22,6 +24,10 @@ import sys
 TOLERANCES = {"f8": (1e-9, 1e-12), "f4": (1.3e-6, 1e-5), "f2": (1e-3, 1e-5), "bf16": (1.6e-2, 1e-5)}
 _TORCH = {"torch.float64": "f8", "torch.float32": "f4", "torch.float16": "f2", "torch.bfloat16": "bf16"}
 _DEPTH = 200
+NAMES = {"f8": "float64", "f4": "float32", "f2": "float16", "bf16": "bfloat16"}
+# The precisions below a type, the lowest first; the distance from 1 to the next number of a type.
+LOWER = {"f8": ("bfloat16", "float16", "tf32", "float32"), "f4": ("bfloat16", "float16", "tf32")}
+EPSILON = {"f8": 2.0**-52, "f4": 2.0**-23, "f2": 2.0**-10, "bf16": 2.0**-7}
 
 
 class NotPlainError(ValueError):
@@ -223,6 +229,110 @@ def native(value):
     return value
 
 
+def exported(outputs, export):
+    """Outputs as the task's own `export` makes them, where it has one."""
+    return outputs if export is None else [export(native(output)) for output in outputs]
+
+
+def floating(value, place="output"):
+    """(place, kind, numbers) of every floating array; a list of floats and a single float count as arrays of f8."""
+    if isinstance(value, Array):
+        if value.float_kind is not None:
+            yield place, value.float_kind, value.numbers()
+    elif isinstance(value, float):
+        yield place, "f8", (value,)
+    elif isinstance(value, (list, tuple)):
+        if value and all(isinstance(item, float) for item in value):
+            yield place, "f8", value
+        else:
+            for index, item in enumerate(value):
+                yield from floating(item, f"{place}[{index}]")
+    elif isinstance(value, dict):
+        for key, item in value.items():
+            yield from floating(item, f"{place}[{key!r}]")
+
+
+def fits(number, lower):
+    """Whether a finite number is exactly one of that lower precision."""
+    single = array.array("f", (number,))
+    if single[0] != number:
+        return False
+    bits = array.array("I", single.tobytes())[0]
+    if lower == "float16":
+        return abs(number) <= 65504 and (bits & 0x1FFF == 0 if abs(number) >= 2**-14 else (number * 2**24).is_integer())
+    return bits & {"bfloat16": 0xFFFF, "tf32": 0x1FFF, "float32": 0}[lower] == 0
+
+
+def degraded(candidate, reference):
+    """Where the candidate has NaN and base none, or numbers all of a lower precision and base not; "" where nowhere.
+
+    A tolerance lets such numbers pass, above all a task's own, and a comparison written carelessly any NaN. Of an
+    array at least 32 distinct numbers must be seen to speak of precision.
+    """
+    base = {place: (kind, numbers) for place, kind, numbers in floating(reference)}
+    for place, kind, numbers in floating(candidate):
+        if base.get(place, ("",))[0] != kind:
+            continue
+        if any(map(math.isnan, numbers)) and not any(map(math.isnan, base[place][1])):
+            return f"{place} has NaN, base's has none"
+        if kind not in LOWER:
+            continue
+        mine, theirs = seen(numbers), seen(base[place][1])
+        if len(mine) < 32 or len(theirs) < 32:
+            continue
+        for lower in LOWER[kind]:
+            if share(mine, lower) >= 0.99 and share(theirs, lower) < 0.9:
+                return f"precision lowered: {place} has {NAMES[kind]} values rounded to {lower}"
+    return ""
+
+
+def seen(numbers):
+    """The distinct finite numbers that are not 0, of some 2,000 evenly spread ones."""
+    return {value for value in numbers[:: len(numbers) // 2000 + 1] if value and math.isfinite(value)}
+
+
+def share(numbers, lower):
+    """The part of the numbers that are of the lower precision."""
+    return sum(fits(number, lower) for number in numbers) / len(numbers)
+
+
+def precision_loss(candidate, reference, exact):
+    """Where the candidate is further from the exact values than base may be; "" where nowhere.
+
+    For each floating array the error is relative to the largest exact value, at its maximum and at its 99.9th
+    percentile; either may be twice base's own, or four units in the last place of the array's type.
+    """
+    mine, base, true = ({place: rest for place, *rest in floating(value)} for value in (candidate, reference, exact))
+    common = [place for place in base if place in true]
+    if not common:
+        return "reference() gives no floating array where run does"
+    for place in common:
+        kind, theirs = base[place]
+        numbers, wanted = mine.get(place, ("", ()))[1], true[place][1]
+        if not len(numbers) == len(theirs) == len(wanted):
+            return f"{place} has {len(numbers)} numbers, base's {len(theirs)}, that of reference() {len(wanted)}"
+        judged = [at for at, (one, other) in enumerate(zip(theirs, wanted, strict=True)) if math.isfinite(one - other)]
+        both = zip(errors(numbers, wanted, judged), errors(theirs, wanted, judged), strict=True)
+        for name, (ours, base_error) in zip(("largest", "99.9th percentile"), both, strict=True):
+            limit = max(2 * base_error, 4 * EPSILON[kind])
+            if not ours <= limit:
+                return (
+                    f"precision lost: the {name} error of {place} is {ours:.3g} of the largest value, "
+                    f"base's is {base_error:.3g} (allowed: {limit:.3g})"
+                )
+    return ""
+
+
+def errors(numbers, exact, judged):
+    """The largest error and its 99.9th percentile, relative to the largest exact value; NaN counts as infinite."""
+    if not judged:
+        return 0.0, 0.0
+    scale = max(abs(exact[at]) for at in judged) or 1.0
+    found = (abs(numbers[at] - exact[at]) / scale for at in judged)
+    largest = heapq.nlargest(len(judged) // 1000 + 1, (math.inf if math.isnan(error) else error for error in found))
+    return largest[0], largest[-1]
+
+
 def compare(candidate, reference, seeds, check=None, export=None):
     """The verdict on one batch of outputs, as the reply's record; `export` is applied to both sides first."""
     try:
@@ -231,15 +341,18 @@ def compare(candidate, reference, seeds, check=None, export=None):
         return {"equal": False, "detail": f"the output cannot be read: {error}"}
     if type(mine) is not list or len(mine) != seeds or len(base) != seeds:
         return {"equal": False, "detail": f"the output must be {seeds} results"}
+    worse = degraded(mine, base)
     if export is not None:
-        base = [export(native(output)) for output in base]
+        base = exported(base, export)
         try:
-            mine = [export(native(output)) for output in mine]
+            mine = exported(mine, export)
         except Exception as error:
             return {"equal": False, "detail": f"export() refused an output: {type(error).__name__}: {error}"[:2000]}
     if check is None:
-        detail = difference(mine, base)
+        detail = difference(mine, base) or worse
         return {"equal": not detail, "detail": detail}
+    if worse:
+        return {"equal": False, "detail": worse}
     for index in range(seeds):
         try:
             check(native(mine[index]), native(base[index]))
@@ -269,9 +382,13 @@ def main():
         export = module.export if config["export"] else None
     while line := requests.readline():
         request = json.loads(line)
-        candidate, reference = requests.read(request["candidate"]), requests.read(request["reference"])
+        outputs = [requests.read(length) for length in request["lengths"]]
         try:
-            reply = compare(candidate, reference, request["seeds"], check, export)
+            if len(outputs) == 3:
+                detail = precision_loss(*(exported(read(output), export) for output in outputs))
+                reply = {"equal": not detail, "detail": detail}
+            else:
+                reply = compare(*outputs, request["seeds"], check, export)
         except Exception as error:  # whatever it is, outputs that cannot be compared are not equal
             reply = {"equal": False, "detail": f"the outputs cannot be compared ({type(error).__name__})"}
         replies.write(json.dumps(reply).encode() + b"\n")

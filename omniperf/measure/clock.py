@@ -45,8 +45,8 @@ class WorkloadError(Exception):
 class Arm:
     """One of the trees that are measured: its name and the sandbox that shows it at /workspace.
 
-    `export` says that the workload's `export` runs in the worker, inside the timed region; `poison`, that arrays which
-    are made unwritten hold NaN and the largest integers.
+    `export` says that the workload's `export` runs in the worker, inside the timed region; `poison`, that memory which
+    was never written holds NaN and large integers (`arms.poisoned` makes it so).
     """
 
     name: str
@@ -121,9 +121,9 @@ class Worker:
             self.close()
             raise
 
-    def setup(self, seeds: list[int], seconds: float) -> None:
-        """Make one state a seed. Raises WorkloadError."""
-        self._ask({"do": "setup", "seeds": seeds}, seconds, "setup")
+    def setup(self, seeds: list[int], seconds: float, shape: Mapping[str, object] | None = None) -> None:
+        """Make one state a seed; `shape` are further arguments of `setup`. Raises WorkloadError."""
+        self._ask({"do": "setup", "seeds": seeds, "shape": dict(shape or {})}, seconds, "setup")
 
     def run(self, seconds: float) -> tuple[float, str]:
         """Run every state once; return the wall seconds until the digest was here, and the digest."""
@@ -181,9 +181,19 @@ class Worker:
             tuple(map(str, replaced)) if isinstance(replaced, list) else (),
         )
 
-    def poisoned(self) -> tuple[str, ...]:
-        """The libraries whose unwritten arrays were filled so far, in a worker that poisons memory."""
-        return tuple(map(str, self._ask({"do": "poisoned"}, 30.0, "poisoning")["libraries"]))
+    def look(self, seconds: float) -> None:
+        """Look at the states that were made, for `kept` to compare with."""
+        self._ask({"do": "look"}, seconds, "looking at its inputs")
+
+    def kept(self, seconds: float) -> tuple[frozenset[str], frozenset[str]]:
+        """The places in the states that `run` left as they were when looked at, and those that it changed."""
+        told = self._ask({"do": "kept"}, seconds, "looking at its inputs")
+        kept, changed = (frozenset(map(str, told.get(name) or ())) for name in ("kept", "changed"))
+        return kept, changed
+
+    def refer(self, seconds: float) -> None:
+        """Have the workload's own `reference` make the outputs, in the place of `run`."""
+        self._ask({"do": "refer"}, seconds, "reference")
 
     def device_memory(self, seconds: float) -> float:
         """The most that torch says it had taken of its GPUs so far, MiB."""

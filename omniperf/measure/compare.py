@@ -42,12 +42,19 @@ class Comparer:
             return ""
         if self._kind != "module":
             return _text_difference(candidate, reference)
+        return self._ask(seeds, candidate, reference)
+
+    def precision_loss(self, candidate: bytes, reference: bytes, exact: bytes, seeds: int) -> str:
+        """Where the candidate's outputs are further from the exact ones than base's may be; "" where nowhere."""
+        return self._ask(seeds, candidate, reference, exact)
+
+    def _ask(self, seeds: int, *outputs: bytes) -> str:
         process = self._started()
-        header = {"candidate": len(candidate), "reference": len(reference), "seeds": seeds}
+        header = {"lengths": [len(output) for output in outputs], "seeds": seeds}
         assert process.stdin is not None
         assert process.stdout is not None
         try:
-            process.stdin.write(json.dumps(header).encode() + b"\n" + candidate + reference)
+            process.stdin.write(json.dumps(header).encode() + b"\n" + b"".join(outputs))
             process.stdin.flush()
             ready, _, _ = select.select([process.stdout], [], [], _SECONDS)
             line = process.stdout.readline() if ready else b""

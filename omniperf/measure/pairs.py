@@ -60,8 +60,8 @@ class BaseError(Exception):
 class Plan:
     """What decides order, seeds and length of one measurement.
 
-    `looks` is None for those of `measure`; `claims` is how many share its alpha. `warm_states` fresh seeds are compared
-    before anything is timed. `preload` names the modules that a zygote imports for the samples; nothing means fresh
+    `looks` is None for those of `measure`; `claims` is how many share its alpha. A warm-up of `warm_states` says how
+    long a batch must be. `preload` names the modules that a zygote imports for the samples; nothing means fresh
     interpreters. With `give_up` the measurement ends after the first block where neither of its pairs shows
     `min_effect`: right for screening, where no claim is made. With `fixed` exactly so many pairs are measured, however
     long that takes, and nothing is decided. `floor` is the noise floor, a ratio minus one, which a claim must exceed.

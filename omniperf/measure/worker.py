@@ -9,7 +9,8 @@ written with marshal, version 2, which has no references and refuses every subcl
 of its own that makes nothing but plain data.
 """
 
-import functools
+import contextlib
+import ctypes
 import gc
 import hashlib
 import json
@@ -89,7 +90,7 @@ def clocks():
 class Gpu:
     """What a task on a GPU needs of torch, bound before any code of the tree is imported."""
 
-    def __init__(self, flush):
+    def __init__(self, flush, poisoned):
         import torch
 
         self.wait, self.stats = torch._C._cuda_synchronize, torch.cuda.memory_stats
@@ -101,6 +102,7 @@ class Gpu:
         size = 2 * torch.cuda.get_device_properties(0).L2_cache_size if flush else 0
         self.filler = torch.empty(size, dtype=torch.uint8, device="cuda") if flush else None
         self.fill = torch.Tensor.zero_
+        self.poisoned, self.fresh = poisoned, True
 
     def flush(self):
         if self.filler is not None:
@@ -110,36 +112,75 @@ class Gpu:
         """Between the two marks of the last batch, as the GPU counted them."""
         return self.between(self.begun, self.ended) / 1e3
 
+    def spoil(self):
+        """In a poisoned worker, fill what torch's allocator keeps to hand out, which kernels find in their outputs.
+
+        At first it keeps nothing: so half of the device's free memory is taken and given back to it, as one block for
+        large tensors and as many for small ones. Blocks of streams other than the current one are not reached.
+        """
+        if not self.poisoned:
+            return
+        import torch
+
+        def filled(size):
+            return torch.empty(size // 4, dtype=torch.int32, device="cuda").fill_(UNWRITTEN)
+
+        self.wait()
+        held = []
+        if self.fresh:
+            self.fresh = False
+            held = [filled(torch.cuda.mem_get_info()[0] // 2 & -(1 << 21)), *(filled(SMALL) for _ in range(64))]
+            held.clear()
+        stream = torch.cuda.current_stream().cuda_stream
+        for segment in torch.cuda.memory_snapshot():
+            if segment["stream"] != stream:
+                continue
+            for block in segment["blocks"]:
+                if block["state"] == "inactive":
+                    size = block["size"]
+                    # Only what is small comes from the small blocks' pool: a piece that is larger would be new memory.
+                    most = SMALL if segment["segment_type"] == "small" else size
+                    held += [filled(min(most, size - at)) for at in range(0, size, most)]
+        self.wait()
+
     def peak(self):
         """Bytes that torch's allocator had taken from the device at most."""
         return self.stats().get("reserved_bytes.all.peak", 0)
 
 
-# What makes arrays without writing them: functions of a library, methods of its tensors.
-UNWRITTEN = {
-    "numpy": ("empty", "empty_like"),
-    "torch": ("empty", "empty_like", "empty_strided", "empty_permuted"),
-}
-UNWRITTEN_METHODS = ("new_empty", "new_empty_strided")
+SMALL = 1 << 20  # bytes: up to here torch's allocator for GPUs takes memory from a pool of its own
+# What 32 bits of unwritten memory hold: a NaN of every floating type, the largest int32, large as an int64.
+UNWRITTEN = 0x7FFFFFFF
+
+
+class MemoryHandler(ctypes.Structure):
+    """`PyDataMem_Handler` of numpy's C API, from 1.22 on: how the memory of arrays is taken and given back."""
+
+    _fields_ = [
+        ("name", ctypes.c_char * 127),
+        ("version", ctypes.c_uint8),
+        ("context", ctypes.c_void_p),
+        *((name, ctypes.c_void_p) for name in ("malloc", "calloc", "realloc", "free")),
+    ]
 
 
 class Poison:
-    """Fills the memory that numpy and torch hand out unwritten, from the moment they are imported.
+    """Spoils the memory that numpy and torch hand out unwritten, from the moment they are imported.
 
-    Floats become NaN, integers their largest, truths True, all else bytes of 0xFF: whoever reads them before writing
-    gives himself away.
+    The environment of a poisoned worker has malloc do the same for everybody, but numpy keeps small blocks for itself,
+    and a byte that repeats, which is all that malloc can write, makes no NaN.
     """
 
     def __init__(self):
-        self.libraries = set()
-        for name in UNWRITTEN:
+        self.spoils = {"numpy": self.spoil_numpy, "torch": self.spoil_torch}
+        for name, spoil in self.spoils.items():
             if name in sys.modules:
-                self.spoil(sys.modules[name])
+                spoil(sys.modules[name])
         sys.meta_path.insert(0, self)
 
     def find_spec(self, name, path=None, target=None):
         """The spec that the other finders have, with a loader that spoils the module it has run."""
-        if name not in UNWRITTEN:
+        if name not in self.spoils:
             return None
         others = (finder for finder in sys.meta_path if finder is not self)
         spec = next(filter(None, (finder.find_spec(name, path, target) for finder in others)), None)
@@ -148,66 +189,109 @@ class Poison:
 
             def run_and_spoil(module):
                 run(module)
-                self.spoil(module)
+                self.spoils[name](module)
 
             spec.loader.exec_module = run_and_spoil
         return spec
 
-    def spoil(self, library):
-        """Replace a library's functions that make unwritten arrays."""
-        name = library.__name__
-        self.libraries.add(name)
-        owners = [(library, UNWRITTEN[name])]
-        if name == "torch":
-            owners.append((library.Tensor, UNWRITTEN_METHODS))
-        for owner, names in owners:
-            for each in names:
-                if hasattr(owner, each):
-                    setattr(owner, each, self.filling(library, getattr(owner, each)))
+    def spoil_numpy(self, numpy):
+        """Have every array that numpy does not zero start out spoilt, by whatever function or C code it is made.
 
-    def filling(self, library, make):
-        """The function, with what it makes filled."""
-        fill = self.fill_array if library.__name__ == "numpy" else self.fill_tensor
+        The functions of numpy's default handler are replaced in their place, which holds for all threads. Raises
+        RuntimeError for a numpy that has none.
+        """
+        if tuple(map(int, numpy.__version__.split(".")[:2])) < (1, 22):
+            raise RuntimeError("before 1.22 numpy's memory cannot be poisoned")
+        table = ctypes.cast(
+            capsule_pointer((getattr(numpy, "_core", None) or numpy.core)._multiarray_umath._ARRAY_API, None),
+            ctypes.POINTER(ctypes.c_void_p),
+        )
+        current = ctypes.PYFUNCTYPE(ctypes.py_object)(table[305])()  # PyDataMem_GetHandler
+        handler = MemoryHandler.from_address(capsule_pointer(current, b"mem_handler"))
+        if handler.name != b"default_allocator" or handler.version != 1:
+            raise RuntimeError("numpy's memory is not taken as it was up to now")
+        pointer, size, libc = ctypes.c_void_p, ctypes.c_size_t, ctypes.CDLL(None)
+        take, give = libc.malloc, libc.free
+        take.restype, take.argtypes, give.restype, give.argtypes = pointer, [size], None, [pointer]
+        clear, resize = libc.calloc, libc.realloc
+        clear.restype, clear.argtypes, resize.restype, resize.argtypes = pointer, [size, size], pointer, [pointer, size]
+        pattern, copy = UNWRITTEN.to_bytes(4, "little") * 256, ctypes.memmove
 
-        @functools.wraps(make)
-        def made(*args, **kwargs):
-            array = make(*args, **kwargs)
-            fill(library, array)
-            return array
+        def taken(_context, count):
+            at = take(count or 1)
+            if at:
+                filled = min(count, len(pattern))
+                copy(at, pattern, filled)
+                while filled < count:  # doubled, until it is full
+                    more = min(filled, count - filled)
+                    copy(at + filled, at, more)
+                    filled += more
+            return at
 
-        return made
+        self.kept = (  # for as long as numpy may call them
+            ctypes.CFUNCTYPE(pointer, pointer, size)(taken),
+            ctypes.CFUNCTYPE(pointer, pointer, size, size)(lambda _context, count, each: clear(count or 1, each or 1)),
+            ctypes.CFUNCTYPE(pointer, pointer, pointer, size)(lambda _context, at, count: resize(at, count or 1)),
+            ctypes.CFUNCTYPE(None, pointer, pointer, size)(lambda _context, at, _count: give(at)),
+        )
+        handler.malloc, handler.calloc, handler.realloc, handler.free = (
+            ctypes.cast(function, pointer).value for function in self.kept
+        )
 
     @staticmethod
-    def fill_array(numpy, array):
-        kind = array.dtype.kind
-        if kind in "fc":
-            array.fill(numpy.nan)
-        elif kind in "iu":
-            array.fill(numpy.iinfo(array.dtype).max)
-        elif kind == "b":
-            array.fill(True)
-        elif kind in "MmSUV" and array.nbytes and not array.dtype.hasobject:
-            # A new array is one piece of memory in whatever order, so this is a view of it.
-            numpy.asarray(array).ravel("K").view(numpy.uint8).fill(0xFF)
+    def spoil_torch(torch):
+        """Have torch itself fill what it makes unwritten, on every device, `resize_` included.
 
-    @staticmethod
-    def fill_tensor(torch, tensor):
-        if tensor.layout is not torch.strided or tensor.device.type == "meta" or tensor.is_quantized:
-            return
-        with torch.no_grad():
-            if tensor.dtype is torch.bool:
-                tensor.fill_(True)
-            elif tensor.is_floating_point() or tensor.is_complex():
-                tensor.fill_(float("nan"))
-            else:
-                tensor.fill_(torch.iinfo(tensor.dtype).max)
+        As `torch.use_deterministic_algorithms(True, warn_only=True)`, which loads torch's whole compiler. Raises
+        RuntimeError for a torch before 2.2, which cannot.
+        """
+        if not hasattr(torch.utils, "deterministic"):
+            raise RuntimeError("before 2.2 torch cannot fill what is unwritten")
+        torch._C._set_deterministic_algorithms(True, warn_only=True)
+        torch.utils.deterministic.fill_uninitialized_memory = True
+
+
+def capsule_pointer(capsule, name):
+    """The address that a capsule of a C API holds."""
+    get = ctypes.pythonapi.PyCapsule_GetPointer
+    get.restype, get.argtypes = ctypes.c_void_p, [ctypes.py_object, ctypes.c_char_p]
+    return get(capsule, name)
+
+
+def parts(value, place, found, depth=0):
+    """Put a digest of every plain part of a state into `found`, by its place; what is opaque is left out.
+
+    Lists and mappings of moderate size near the top are looked at item by item, so that one opaque or changed item
+    leaves the others to be judged.
+    """
+    kind, few = type(value), None
+    if kind is list or kind is tuple:
+        few = enumerate(value)
+    elif kind is dict and SCALARS.issuperset(map(type, value)):
+        few = value.items()
+    if few is not None and depth < 3 and len(value) <= 100 and not SCALARS.issuperset(type(item) for _, item in few):
+        found[place] = f"{kind.__name__} of {len(value)}"
+        for key, item in enumerate(value) if kind is not dict else value.items():
+            parts(item, f"{place}[{key!r}]", found, depth + 1)
+        return
+    with contextlib.suppress(NotPlainError, ValueError, RecursionError):
+        whole = bytes(value) if kind is bytearray else value
+        found[place] = sha256(dumps(plain(whole), 2)).hexdigest()
+
+
+def parts_of(states):
+    """`parts` of some states, each beginning with its number; the list that holds them is none."""
+    found = {}
+    for index, state in enumerate(states):
+        parts(state, f"state[{index}]", found)
+    return found
 
 
 class Module:
     """A workload of the kind `module`."""
 
     def __init__(self, config):
-        self.gpu = Gpu(config["flush"]) if config["gpu"] else None
+        self.gpu = Gpu(config["flush"], config["poison"]) if config["gpu"] else None
         self.clocks = dict(clocks())
         # Compiled here and never cached: a cache that a warm-up may write is no place for the workload.
         self.module = sys.modules["workload"] = types.ModuleType("workload")
@@ -217,13 +301,15 @@ class Module:
         # Bound before any code of the tree has run for real: what it puts in their place later is never called.
         self.make, self.run = self.module.setup, self.module.run
         self.export = self.module.export if config["export"] else None
-        self.states, self.spent, self.outputs = [], [], []
+        self.states, self.spent, self.outputs, self.inputs = [], [], [], []
 
-    def setup(self, seeds):
+    def setup(self, seeds, shape):
         self.states = self.spent = None
         collect_as_started()
         collect()
-        self.states = [self.make(seed) for seed in seeds]
+        if self.gpu is not None:
+            self.gpu.spoil()
+        self.states = [self.make(seed, **shape) for seed in seeds]
         collect()
         if self.gpu is not None:
             self.gpu.wait()
@@ -239,6 +325,7 @@ class Module:
         for state in self.spent:
             collect_as_started()
             if self.gpu is not None:
+                self.gpu.spoil()
                 self.gpu.flush()
             self.outputs.append(run(state))
         if self.gpu is not None:
@@ -251,6 +338,20 @@ class Module:
         now = dict(clocks())
         replaced = [name for name, found in self.clocks.items() if now.get(name) is not found]
         return {"device_seconds": self.gpu and self.gpu.seconds(), "replaced": replaced}
+
+    def look(self):
+        """Take digests of the states before they are run."""
+        self.inputs = parts_of(self.states)
+
+    def kept(self):
+        """The places of what was looked at and is after the runs as it was, and of what is not."""
+        now = parts_of(self.spent)
+        kept = [place for place, digest in self.inputs.items() if now.get(place) == digest]
+        return {"kept": kept, "changed": sorted(self.inputs.keys() - kept)}
+
+    def refer(self):
+        """Let the task's own `reference` make the outputs."""
+        self.outputs = [self.module.reference(state) for state in self.states]
 
     def digest(self):
         outputs = self.exported()
@@ -367,7 +468,8 @@ def serve(config, requests, replies):
     def reply(record):
         replies.write(json.dumps(record).encode() + b"\n")
 
-    poison = Poison() if config["poison"] else None
+    if config["poison"]:
+        Poison()
     try:
         workload = Module(config)
     except BaseException as error:
@@ -382,7 +484,15 @@ def serve(config, requests, replies):
             request = json.loads(line)
             name = request["do"]
             if name == "setup":
-                workload.setup(request["seeds"])
+                workload.setup(request["seeds"], request["shape"])
+                reply({"ok": True})
+            elif name == "look":
+                workload.look()
+                reply({"ok": True})
+            elif name == "kept":
+                reply(workload.kept())
+            elif name == "refer":
+                workload.refer()
                 reply({"ok": True})
             elif name == "digest":
                 replies.write(workload.digest().encode() + b"\n")
@@ -394,8 +504,6 @@ def serve(config, requests, replies):
                 reply({"bytes": workload.gpu.peak()})
             elif name == "inspect":
                 reply(workload.inspect())
-            elif name == "poisoned":
-                reply({"libraries": sorted(poison.libraries)})
             elif name == "reach":
                 functions = functions_reached(workload.once(request["seed"]))
                 reply({"functions": functions, "imported": imported()})

@@ -237,7 +237,18 @@ def _correctness(found: Correctness) -> str:
     outputs = {True: "outputs equal", False: "outputs DIFFER", None: "outputs not checked"}[found.outputs_equal]
     if found.outputs_compared:
         outputs += f" ({found.outputs_compared} compared, {count(found.seeds, 'seed')})"
-    said = " · ".join(filter(None, (tests, outputs, one_line(found.detail))))
+    before = count(found.fresh_states, "fresh state") if found.fresh_states else ""
+    before += f", {count(found.shapes_compared, 'other shape')}" if found.shapes_compared else ""
+    others = [
+        f"{name} {good if held else bad}"
+        for name, held, good, bad in (
+            ("memory", found.memory_written, "written", "READ UNWRITTEN"),
+            ("inputs", found.inputs_kept, "kept", "CHANGED"),
+            ("precision", found.precision_kept, "kept", "LOST"),
+        )
+        if held is not None
+    ]
+    said = " · ".join(filter(None, (tests, outputs, before, *others, one_line(found.detail))))
     if aside := found.tests_set_aside:
         more = f" and {len(aside) - _SHOWN_ASIDE} more" if len(aside) > _SHOWN_ASIDE else ""
         said += f"\n{count(len(aside), 'test')} set aside: {one_line(', '.join(aside[:_SHOWN_ASIDE]))}{more}"

@@ -86,14 +86,20 @@ class Correctness(Model):
     """What was checked of the candidate's behaviour. `None` means not checked, never clean.
 
     `tests_passed`: with the patch every test passed that passes on base each time; `tests_set_aside` names the others,
-    with the reason. `memory_written`: the outputs were base's even though every array that numpy or torch makes
-    unwritten was spoilt.
+    with the reason. `fresh_states` is how many states of fresh seeds were compared in full before anything was timed,
+    `shapes_compared` how many of the task's other shapes. `memory_written`: the outputs were base's even though all
+    memory was spoilt that is handed out unwritten. `inputs_kept`: `run` leaves its state as it was where base's does.
+    `precision_kept`: no floating array is further from the workload's own `reference` than twice base's is.
     """
 
     tests_passed: bool | None = None
     tests_set_aside: tuple[str, ...] = ()
     outputs_equal: bool | None = None
     memory_written: bool | None = None
+    inputs_kept: bool | None = None
+    precision_kept: bool | None = None
+    fresh_states: int = 0
+    shapes_compared: int = 0
     outputs_compared: int = 0
     seeds: int = 0
     detail: str = ""

@@ -363,6 +363,9 @@ class Task(Model):
     targets: tuple[RelativePath, ...] = Field((), description="globs the patch may touch")
     allow_protected: tuple[RelativePath, ...] = ()
     workload: Workload | None = None
+    shapes: tuple[dict[str, Any], ...] = Field(
+        (), description="further arguments of setup: other inputs, never timed, whose outputs must be base's too"
+    )
     metrics: tuple[Metric, ...] = (Metric(primary=True),)
     tests: tuple[str, ...] = ()
     resources: Resources = Resources()

@@ -14,13 +14,13 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from omniperf.errors import UsageError
-from omniperf.measure.arms import make_arm, on_lane
+from omniperf.measure.arms import make_arm, on_lane, poisoned
 from omniperf.measure.bench import in_tree
 from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
 from omniperf.measure.compare import Comparer
 from omniperf.measure.lanes import claimed, find_lanes
-from omniperf.measure.poison import poisoned_output
 from omniperf.measure.process import observe_process
+from omniperf.measure.untimed import fresh_groups, run_reference, run_untimed
 from omniperf.results.events import Event
 from omniperf.results.store import write_whole
 from omniperf.tasks.globs import matches
@@ -47,7 +47,7 @@ class Preflight(Model):
     A workload's `export` runs in the checker, far from the clock, unless what `run` returns is no plain data: then only
     the worker can make it so, and the clock must wait for that.
 
-    Memory is poisonable where base loads numpy or torch and its outputs stay the same when arrays start out spoilt.
+    Memory is poisonable where base's outputs stay the same when all that was never written starts out spoilt.
 
     `imported` are the tree's own files that a run loads, `preload` the modules that it takes from the host in the order
     of their imports, `import_seconds` what starting and importing take; `tests` is None where the task has none.
@@ -62,7 +62,8 @@ class Preflight(Model):
     outputs_comparable: bool
     own_check: bool
     exported: Literal["nowhere", "in the worker", "in the checker"]
-    memory: Literal["no arrays", "poisonable", "not poisonable"]
+    own_reference: bool
+    poisonable: bool
 
     @property
     def forkable(self) -> tuple[str, ...]:
@@ -114,6 +115,7 @@ def check_targets(bench: Bench, base: Workspace) -> None:
 
 def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     task = bench.task
+    _check_shapes(task, bench.kind)
     failed = bench.build(base)
     if failed is not None:
         said = f"Task {task.id}: its build {failed.ending} on base."
@@ -152,10 +154,11 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
     exported: Literal["nowhere", "in the worker", "in the checker"] = "nowhere"
     if "export" in defined:
         exported = "in the worker" if arm.export else "in the checker"
-    own_check, own_export = "check" in defined, exported == "in the checker"
+    own_check, own_reference = "check" in defined, "reference" in defined
+    own_export = exported == "in the checker"
     with Comparer(bench.backend, arm, task, bench.kind, own_check=own_check, own_export=own_export) as comparer:
         comparable = not silent and not comparer.difference(second.output, first.output, 1)
-        memory = _memory(bench, arm, drawn[1], first.output, comparer) if comparable else "not poisonable"
+        poisonable = comparable and bench.kind == "module" and _prove_behaviour(bench, arm, comparer, own_reference)
     if not comparable and not silent:
         _refuse_unsteady(bench)
     return Preflight(
@@ -168,23 +171,57 @@ def _prove(bench: Bench, base: Workspace, caches: Path) -> Preflight:
         outputs_comparable=comparable,
         own_check=own_check,
         exported=exported,
-        memory=memory,
+        own_reference=own_reference,
+        poisonable=poisonable,
     )
 
 
-def _memory(
-    bench: Bench, arm: Arm, seed: int, output: bytes, comparer: Comparer
-) -> Literal["no arrays", "poisonable", "not poisonable"]:
-    """Whether a patch can be asked if it reads memory that it never wrote: base must stand the question first."""
-    if bench.kind != "module":
-        return "not poisonable"
-    try:
-        libraries, poisoned = poisoned_output(bench.backend, arm, bench.task, bench.kind, [seed])
-    except WorkloadError:
-        return "not poisonable"
-    if not libraries:
-        return "no arrays"
-    return "not poisonable" if comparer.difference(poisoned, output, 1) else "poisonable"
+def _check_shapes(task: Task, kind: str) -> None:
+    """Raise UsageError where `setup` does not take what the task's shapes give it."""
+    if not task.shapes:
+        return
+    assert task.workload is not None
+    if kind != "module" or task.workload.file is None:
+        raise UsageError(f"Task {task.id}: `shapes` are arguments of setup, and a {kind} has none.", "Write a module.")
+    tree = ast.parse((task.folder / task.workload.file).read_bytes())
+    setup = next(node for node in tree.body if isinstance(node, ast.FunctionDef) and node.name == "setup")
+    taken = {argument.arg for argument in (*setup.args.args[1:], *setup.args.kwonlyargs)}
+    unknown = {name for shape in task.shapes for name in shape} - taken
+    if unknown and setup.args.kwarg is None:
+        raise UsageError(
+            f"Task {task.id}: setup of its workload does not take {', '.join(sorted(unknown))}, which `shapes` gives.",
+            "Define it as `setup(seed, NAME=DEFAULT)`: the defaults are what is timed.",
+        )
+
+
+def _prove_behaviour(bench: Bench, arm: Arm, comparer: Comparer, own_reference: bool) -> bool:
+    """Whether base stands poisoned memory. Raises UsageError where it does not stand its task's shapes or reference."""
+    task, groups = bench.task, fresh_groups(bench.task)
+    with _said_of_base(task), claimed(find_lanes(task.resources)) as lane:
+        arm = on_lane(arm, lane)
+        plain = run_untimed(bench.backend, arm, task, groups, _allowed(task))
+        exact = run_reference(bench.backend, arm, task, groups, _allowed(task)) if own_reference else []
+        again = run_untimed(bench.backend, arm, task, groups[1:], _allowed(task)) if task.shapes else []
+        try:
+            spoilt = run_untimed(bench.backend, poisoned(arm), task, groups, _allowed(task))
+        except WorkloadError:
+            spoilt = []
+    for group, one, other in zip(groups[1:], plain[1:], again, strict=bool(again)):
+        if said := comparer.difference(other.output, one.output, len(group.seeds)):
+            raise UsageError(
+                f"Task {task.id}: with {dict(group.shape)} its workload gives two outputs for one seed ({said}).",
+                "Make `run` deterministic there too, or leave that shape out.",
+            )
+    for group, one, true in zip(groups, plain, exact, strict=bool(exact)):
+        if said := comparer.precision_loss(one.output, one.output, true, len(group.seeds)):
+            raise UsageError(
+                f"Task {task.id}: its workload's reference cannot be compared with: {said}.",
+                "Have `reference(state)` return what `run` returns, in the same order and of the same sizes.",
+            )
+    return bool(spoilt) and not any(
+        comparer.difference(other.output, one.output, len(group.seeds))
+        for group, one, other in zip(groups, plain, spoilt, strict=True)
+    )
 
 
 def _remembered(task: Task, kind: str) -> tuple[str, str]:

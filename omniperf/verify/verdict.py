@@ -17,14 +17,13 @@ from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.calibration import stored
-from omniperf.measure.clock import WorkloadError
 from omniperf.measure.pairs import BaseError, CandidateError, OutputsDifferError, Pairs, Plan, measure_pairs
-from omniperf.measure.poison import poisoned_difference
 from omniperf.measure.statistics import decide, guard_held, hl_interval
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
 from omniperf.tasks.schema import MEASURED
 from omniperf.verify import scope
+from omniperf.verify.behaviour import check_behaviour
 from omniperf.verify.pass_to_pass import Judged, judge
 from omniperf.workspace.patch import PatchDoesNotApplyError, parse, without
 
@@ -46,13 +45,9 @@ _SLOWER_IMPORT_SHARE, _SLOWER_IMPORT_SECONDS = 0.25, 0.02  # of base's, and beyo
 _UNSEEN_SHARE, _UNSEEN_SECONDS = 0.10, 0.001  # of a batch that the GPU's own clock may miss
 
 _ASKS_UNWRITTEN = re.compile(rb"^\+.*\b(?:new_)?empty(?:_like|_strided|_permuted)?\(.*", re.M)
-# What takes memory that is unwritten even where arrays are poisoned; `torch.Tensor([1, 2])` is written.
+# What takes memory that no poison reaches: other libraries' memory of GPUs.
 ESCAPES_POISON = re.compile(
-    rb"^\+.*(?:\b(?:nd|rec|char)array(?:\.__new__)?\("
-    rb"|\bma\.empty(?:_like)?\("
-    rb"|\b(?:BFloat16|Bool|Byte|Char|Double|Float|Half|Int|Long|Short)?Tensor\((?!\s*[\[(])"
-    rb"|\.resize_(?:as_)?\().*",
-    re.M,
+    rb"^\+.*(?:\b(?:cupy|cp)\.(?:empty\w*|ndarray)\(|\bdevice_array(?:_like)?\(|\bcudaMalloc\w*\().*", re.M
 )
 
 
@@ -126,20 +121,19 @@ def _verify(
             _arm(bench, proved, "base", base, caches),
             _arm(bench, proved, "candidate", candidate, caches),
         )
-        memory_written, detail = _memory(bench, proved, arms, emit)
-        if memory_written is False:
-            return Verdict(
-                class_="incorrect",
-                reason="With the memory of new arrays spoilt, the outputs are not base's: some is read unwritten.",
-                correctness=tested.model_copy(update={"memory_written": False, "detail": detail}),
-            )
+        emit(Event("verify", "comparing what the patch does with what base does, in spoilt memory", {}))
+        wrong, correctness = check_behaviour(bench, proved, *arms)
+        of_tests = {"tests_passed": tested.tests_passed, "tests_set_aside": tested.tests_set_aside}
+        correctness = correctness.model_copy(update=of_tests)
+        if wrong:
+            return Verdict(class_="incorrect", reason=wrong, correctness=correctness)
+        if unwritten := _unchecked_memory(patch, proved):
+            correctness = correctness.model_copy(update={"memory_written": None})
         known = stored(bench)
         floor = known.noise.floor if known else None
-        verdict = _measured(bench, proved, arms, record, emit, tested, claims=claims, floor=floor)
-        unwritten = _unchecked_memory(patch, proved)
-        correctness = verdict.correctness.model_copy(update={"memory_written": None if unwritten else memory_written})
+        verdict = _measured(bench, proved, arms, record, emit, correctness, claims=claims, floor=floor)
         findings = (*verdict.findings, *unwritten, *_unchecked_reach(bench))
-        verdict = verdict.model_copy(update={"correctness": correctness, "findings": findings})
+        verdict = verdict.model_copy(update={"findings": findings})
         if versus_human and verdict.speedup is not None:
             verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
     return verdict
@@ -160,24 +154,11 @@ def _tests(bench: Bench, proved: Preflight, patch: Patch) -> Judged:
     return judge(bench, proved.tests, without(bench.seal, patch, scope.TESTS).data)
 
 
-def _memory(bench: Bench, proved: Preflight, arms: tuple[Arm, Arm], emit: Emit) -> tuple[bool | None, str]:
-    """Whether the candidate's outputs are base's while its memory is poisoned. None where that cannot be asked."""
-    if proved.memory != "poisonable":
-        return None, ""
-    emit(Event("verify", "running the patch with poisoned memory", {}))
-    with proved.comparer(bench, arms[0]) as comparer:
-        try:
-            difference = poisoned_difference(bench.backend, bench.task, bench.kind, *arms, comparer)
-        except WorkloadError as error:
-            raise OmniPerfError(f"The workload fails on base: {error}.", "Run `omniperf tasks validate`.") from error
-    return not difference, difference
-
-
 def _unchecked_memory(patch: Patch, proved: Preflight) -> tuple[Finding, ...]:
     """A finding where a patch may take unwritten memory and nothing could show that it writes all it reads."""
     found = ESCAPES_POISON.search(patch.data)
     message = "The patch may take memory unwritten, and in a way that poisoning does not reach."
-    if proved.memory != "poisonable":
+    if not proved.poisonable:
         found = _ASKS_UNWRITTEN.search(patch.data) or found
         message = "The patch may take memory unwritten, and this workload could not be run with poisoned memory."
     if found is None:
@@ -231,12 +212,9 @@ def _measured(
             return Verdict(class_="incorrect", reason=str(error), correctness=correctness, **sworn)
         except BaseError as error:
             raise OmniPerfError(str(error), "Run `omniperf tasks validate`.") from error
-    compared = {
-        "outputs_equal": True if proved.outputs_comparable else None,
-        "outputs_compared": pairs.compared,
-        "seeds": pairs.seeds,
-    }
-    correctness = correctness.model_copy(update=compared)
+    outputs_equal = True if proved.outputs_comparable else None
+    counted = {"outputs_equal": outputs_equal, "outputs_compared": pairs.compared, "seeds": pairs.seeds}
+    correctness = correctness.model_copy(update=counted)
     cost = Cost(lane_seconds=pairs.lane_seconds, samples=pairs.samples)
     if pairs.decision is None:
         reason = f"{pairs.stopped} ({len(pairs.base)} pairs)."

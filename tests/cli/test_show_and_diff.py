@@ -33,7 +33,7 @@ def test_one_attempt_in_full(omniperf: Omniperf, attempt: Path) -> None:
         "the lower bound 1.75 is above 1 + margin",
         "1.840x (95 %: 1.785 to 1.895)",
         "12 pairs, noise 1.2 % a pair, could have detected 0.9 %",
-        "tests pass · outputs equal (24 compared, 6 seeds)",
+        "tests pass · outputs equal (24 compared, 6 seeds) · 3 fresh states, 1 other",
         "OUT OF SCOPE: docs/new name.txt",
         "2.340 ms",
         "1.271 ms",

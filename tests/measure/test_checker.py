@@ -3,12 +3,13 @@
 import contextlib
 import marshal
 import math
+import struct
 
 import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from omniperf.measure.checker import NotPlainError, compare, difference, read
+from omniperf.measure.checker import NotPlainError, compare, difference, precision_loss, read
 
 plain = st.recursive(
     st.none()
@@ -92,8 +93,6 @@ def array(kind: str, dtype: str, shape: tuple[int, ...], data: bytes) -> bytes:
 
 
 def floats(*values: float) -> bytes:
-    import struct
-
     return struct.pack(f"<{len(values)}f", *values)
 
 
@@ -137,3 +136,82 @@ def test_export_is_applied_to_both_sides_here_and_not_in_the_worker() -> None:
     assert compare(other, one, 1, export=export)["equal"]
     assert not compare(long, one, 1, export=export)["equal"]
     assert "not a valid answer" in compare(invalid, one, 1, export=export)["detail"]
+
+
+def doubles(values: list[float]) -> bytes:
+    return array("ndarray", "<f8", (len(values),), struct.pack(f"<{len(values)}d", *values))
+
+
+def singles(values: list[float]) -> bytes:
+    return array("ndarray", "<f4", (len(values),), floats(*values))
+
+
+def rounded(values: list[float], bits: int) -> list[float]:
+    """As float32 with so many of its last bits 0."""
+    whole = struct.unpack(f"<{len(values)}I", floats(*values))
+    return list(
+        struct.unpack(f"<{len(values)}f", struct.pack(f"<{len(values)}I", *(one >> bits << bits for one in whole)))
+    )
+
+
+VALUES = [math.sqrt(2 + n) for n in range(200)]
+SINGLE = rounded(VALUES, 0)
+
+
+@pytest.mark.parametrize(
+    ("mine", "base", "lower"),
+    [
+        (doubles(SINGLE), doubles(VALUES), "float32"),
+        (doubles([*SINGLE, 0.1]), doubles([*VALUES, 0.1]), "float32"),
+        (marshal.dumps([SINGLE], 2), marshal.dumps([VALUES], 2), "float32"),
+        (doubles(rounded(VALUES, 16)), doubles(VALUES), "bfloat16"),
+        (singles(rounded(VALUES, 13)), singles(VALUES), "float16"),
+        (singles([one * 2**20 for one in rounded(VALUES, 13)]), singles([one * 2**20 for one in VALUES]), "tf32"),
+        (singles(rounded(VALUES, 16)), singles(VALUES), "bfloat16"),
+        (doubles(SINGLE[:31]), doubles(VALUES[:31]), ""),
+        (doubles([*SINGLE, *VALUES]), doubles([*VALUES, *VALUES]), ""),
+        (doubles(SINGLE), doubles(rounded(VALUES, 1)), ""),
+        (doubles([0.0, math.inf, 1.0] * 66), doubles(VALUES[:198]), ""),
+        (singles(SINGLE), singles(VALUES), ""),
+    ],
+)
+def test_numbers_of_a_lower_precision_than_bases_are_refused_even_where_a_check_passes(
+    mine: bytes, base: bytes, lower: str
+) -> None:
+    found = compare(mine, base, 1, lambda output, reference: None)
+    assert found["equal"] is not bool(lower)
+    assert found["detail"].endswith(f"values rounded to {lower}" if lower else "")
+
+
+EXACT = [1.0, 2.0, 4.0, *([3.0] * 2000)]
+
+
+@pytest.mark.parametrize(
+    ("mine", "base", "lost"),
+    [
+        (EXACT, EXACT, ""),
+        ([1.0 + 3e-15, *EXACT[1:]], EXACT, ""),  # 4 ulp of the largest value, 4.0, are 3.6e-15
+        ([1.0 + 1e-14, *EXACT[1:]], EXACT, "largest error"),
+        ([1.0 + 1e-8, *EXACT[1:]], [1.0 + 6e-9, *EXACT[1:]], ""),
+        ([1.0 + 1e-8, *EXACT[1:]], [1.0 + 4e-9, *EXACT[1:]], "largest error"),
+        ([*EXACT[:3], *[3.0 + 1e-9] * 2000], [1.0 + 1e-9, *EXACT[1:]], "99.9th percentile"),
+        ([math.nan, *EXACT[1:]], EXACT, "largest error"),
+        ([math.nan, *EXACT[1:]], [math.nan, *EXACT[1:]], ""),
+        (EXACT[1:], EXACT, "2002 numbers"),
+    ],
+)
+def test_the_error_against_the_exact_values_may_be_twice_bases_or_four_units(
+    mine: list[float], base: list[float], lost: str
+) -> None:
+    found = precision_loss([mine], [base], [EXACT])
+    assert lost in found and bool(found) is bool(lost)
+
+
+def test_nan_that_base_has_nowhere_is_refused_even_where_a_check_passes() -> None:
+    good, bad = doubles([1.0, 2.0]), doubles([1.0, math.nan])
+    assert compare(bad, good, 1, lambda output, reference: None)["detail"] == "output[0] has NaN, base's has none"
+    assert compare(good, bad, 1, lambda output, reference: None)["equal"]
+
+
+def test_a_reference_without_a_floating_array_is_no_reference() -> None:
+    assert "no floating array" in precision_loss([EXACT], [EXACT], [[1, 2]])
