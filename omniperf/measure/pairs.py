@@ -214,7 +214,7 @@ def measure_pairs(
             hopeless = (
                 plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
             )
-            if hopeless or time.monotonic() > deadline:
+            if hopeless or time.monotonic() - lane_clock.waited > deadline:
                 break
     finally:
         pairs.lane_seconds, pairs.lane_waited = lane_clock.seconds, lane_clock.waited
