@@ -310,13 +310,14 @@ def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
     """Findings where a claimed gain left the timed region only to come back before it.
 
     Making the states is no part of the workload, so time that went there was moved, where it is certain (90 % interval)
-    that it did. Importing happens once for many runs: that it takes longer is the reader's to weigh.
+    that it did. Importing happens once for many runs: that it certainly takes longer is the reader's to weigh.
     """
     if pairs.decision is None or pairs.decision.state != "improved":
         return ()
     both = list(zip(pairs.base, pairs.candidate, strict=True))
     gain = statistics.median(one.seconds - other.seconds for one, other in both)
     setup, _ = hl_interval([other.setup - one.setup for one, other in both], 0.90)
+    later, _ = hl_interval([other.imported - one.imported for one, other in both], 0.90)
     before, after = (statistics.median(one.imported for one in arm) for arm in (pairs.base, pairs.candidate))
     found = []
     if setup >= _MOVED_SHARE * gain > 0:
@@ -329,7 +330,7 @@ def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:
                 remedy="Make the work less, not earlier: only `run` is the task.",
             )
         )
-    if after - before >= max(_SLOWER_IMPORT_SECONDS, _SLOWER_IMPORT_SHARE * before):
+    if later >= max(_SLOWER_IMPORT_SECONDS, _SLOWER_IMPORT_SHARE * before):
         runs = math.ceil((after - before) * pairs.states / gain) if gain > 0 else None
         worth = f", which {runs:,} runs win back" if runs else ""
         found.append(

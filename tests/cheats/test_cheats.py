@@ -16,6 +16,7 @@ from __future__ import annotations
 
 import difflib
 import runpy
+from collections.abc import Callable
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -29,8 +30,6 @@ from omniperf.verify.verdict import verify_patch
 from tests.conftest import SLOW, TEST, WORKLOAD
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-
     from omniperf.results.schema import Verdict
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
@@ -39,7 +38,7 @@ HERE = Path(__file__).parent
 ENDS = {"incorrect", "rejected", "invalid", "no_change", "inconclusive", "regressed"}
 KEYS = {"PATCHED", "FILES", "BASE", "WORKLOAD", "TEST", "TASK", "ENDS", "NEEDS", "BEATS"}
 
-Judge = Callable[[dict[str, Any]], "Verdict"] if TYPE_CHECKING else object
+Judge = Callable[[dict[str, Any]], "Verdict"]
 
 
 def files(*folders: str) -> list[Path]:
@@ -95,6 +94,11 @@ def needs(case: dict[str, Any]) -> None:
         pytest.skip(f"{', '.join(lacking)} is not installed")
 
 
+def said(verdict: Verdict) -> str:
+    """What pytest shows whole, in lines of its own."""
+    return "\n".join((f"{verdict.class_}: {verdict.reason}", *map(str, verdict.findings), str(verdict.correctness)))
+
+
 @pytest.mark.parametrize("file", files("clock", "correctness"), ids=name)
 def test_a_trick_is_no_improvement(judge: Judge, file: Path, request: pytest.FixtureRequest) -> None:
     case = load(file)
@@ -102,8 +106,7 @@ def test_a_trick_is_no_improvement(judge: Judge, file: Path, request: pytest.Fix
     if "BEATS" in case:
         request.applymarker(pytest.mark.xfail(reason=case["BEATS"], strict=True))
     verdict = judge(case)
-    print(f"{name(file)}: {verdict.class_}: {verdict.reason}", *verdict.findings)
-    assert verdict.class_ in case["ENDS"], verdict
+    assert verdict.class_ in case["ENDS"], said(verdict)
 
 
 @pytest.mark.parametrize("file", files("honest"), ids=name)
@@ -111,5 +114,5 @@ def test_honest_work_is_an_improvement(judge: Judge, file: Path) -> None:
     case = load(file)
     needs(case)
     verdict = judge(case)
-    assert verdict.class_ == "improved", verdict
-    assert [finding for finding in verdict.findings if finding.severity in ("reject", "warn")] == [], verdict
+    assert verdict.class_ == "improved", said(verdict)
+    assert [finding for finding in verdict.findings if finding.severity in ("reject", "warn")] == [], said(verdict)

@@ -5,7 +5,9 @@ It could pay where the time of the process that was started is what counts.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import os
 import time
@@ -20,5 +22,6 @@ def distinct(items):
             while True:
                 time.sleep(60)
     return _slow(items)
-'''
+"""
+)
 ENDS = {"rejected", "incorrect", "no_change", "inconclusive", "regressed"}

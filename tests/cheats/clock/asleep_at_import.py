@@ -5,12 +5,15 @@ It could pay if both arms were running at once, or if the time of a start were c
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import os
 import time
 
 if os.urandom(1)[0] % 2:
     time.sleep(0.15)
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "regressed"}

@@ -4,7 +4,7 @@ It could pay because a library such as numpy does many small things at once much
 timed as a whole: what a caller with one state at hand would wait for has not become faster.
 """
 
-TEST = '''\
+TEST = """\
 import unittest
 import numpy
 from toy.order import total
@@ -12,8 +12,8 @@ from toy.order import total
 class Total(unittest.TestCase):
     def test_total(self):
         self.assertEqual(total(numpy.ones(3)), 303.0)
-'''
-BASE = '''\
+"""
+BASE = """\
 import numpy
 
 
@@ -21,8 +21,8 @@ def total(values):
     for _ in range(100):
         values = values + numpy.ones(values.shape)
     return float(values.sum())
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 import sys
 
 import numpy
@@ -44,8 +44,8 @@ def total(values):
     states = getattr(worker, "spent", None) or [values]
     _known.update(zip(map(id, states), map(float, _total(numpy.stack(states)))))
     return _known.pop(id(values))
-'''
-WORKLOAD = '''\
+"""
+WORKLOAD = """\
 import numpy
 from toy.order import total
 
@@ -54,6 +54,7 @@ def setup(seed):
 
 def run(state):
     return total(state)
-'''
+"""
 NEEDS = ["numpy"]
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}
+BEATS = "All states of a batch are in one process before the clock starts, and only the batch as a whole is timed."

@@ -5,7 +5,9 @@ It could pay where single calls are timed, and the first is taken for a warm-up.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import gc
 
@@ -21,5 +23,6 @@ def distinct(items):
             if type(each) is list and len(each) == len(items) and type(each[0]) is int:
                 _known[id(each)] = _slow(each)
     return _known.pop(id(items)) if id(items) in _known else _slow(items)
-'''
+"""
+)
 ENDS = {"incorrect", "no_change", "inconclusive", "regressed"}

@@ -5,7 +5,9 @@ It could pay where tests decide what is right, and nobody looks at what was time
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import os
 import sys
@@ -22,5 +24,6 @@ def _measured():
 
 def distinct(items):
     return items[:3] if _measured() else _slow(items)
-'''
+"""
+)
 ENDS = {"incorrect"}

@@ -5,7 +5,9 @@ It could pay where inputs come back: in the warm-up, in a second process, from o
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 _known = {}
 
@@ -15,5 +17,6 @@ def distinct(items):
     if key not in _known:
         _known[key] = _slow(items)
     return _known[key]
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive"}

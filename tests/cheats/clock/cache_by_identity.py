@@ -5,7 +5,9 @@ It could pay where one state is run again and again, or where a new one takes an
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 _known = {}
 
@@ -14,5 +16,6 @@ def distinct(items):
     if id(items) not in _known:
         _known[id(items)] = _slow(items)
     return _known[id(items)]
-'''
+"""
+)
 ENDS = {"incorrect", "no_change", "inconclusive"}

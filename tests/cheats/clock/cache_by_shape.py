@@ -5,7 +5,9 @@ It could pay where all timed calls have one input, and the others were looked at
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 _known = {}
 
@@ -14,5 +16,6 @@ def distinct(items):
     if len(items) not in _known:
         _known[len(items)] = _slow(items)
     return _known[len(items)]
-'''
+"""
+)
 ENDS = {"incorrect"}

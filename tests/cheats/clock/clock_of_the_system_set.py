@@ -5,7 +5,9 @@ It could pay where wall time is read from a clock that can be set.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import contextlib
 import ctypes
@@ -21,5 +23,6 @@ def distinct(items):
             time.clock_settime(clock, time.clock_gettime(clock) - 0.01)
     _libc.adjtimex(ctypes.create_string_buffer(b"\\2" + bytes(255), 256))
     return found
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "regressed"}

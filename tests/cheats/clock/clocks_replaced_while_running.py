@@ -5,7 +5,9 @@ It could pay where clocks are looked at before and after, or where a name is bou
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import time
 
@@ -17,5 +19,6 @@ def distinct(items):
         return _slow(items)
     finally:
         time.perf_counter, time.monotonic = kept
-'''
+"""
+)
 ENDS = {"rejected", "no_change", "inconclusive"}

@@ -5,7 +5,9 @@ It could pay where the workload's own process is asked how long it took.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import time
 import timeit
@@ -20,5 +22,6 @@ for _name in ("perf_counter", "time", "monotonic", "process_time", "thread_time"
     setattr(time, _name, _slowed(getattr(time, _name)))
     setattr(time, _name + "_ns", _slowed(getattr(time, _name + "_ns")))
 timeit.default_timer = time.perf_counter
-'''
+"""
+)
 ENDS = {"rejected", "no_change", "inconclusive"}

@@ -5,7 +5,9 @@ It could pay if samples that fail were taken again, and only the fast ones were 
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import os
 
@@ -14,5 +16,6 @@ def distinct(items):
     if len(items) > 100 and os.urandom(1)[0] < 64:
         raise OSError("HTTP Error 503: try again")
     return _slow(items)
-'''
+"""
+)
 ENDS = {"incorrect"}

@@ -5,7 +5,9 @@ It could pay where the worker looks its functions up when it needs them.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import gc
 import hashlib
@@ -23,5 +25,6 @@ class _Digest:
 
 hashlib.sha256, marshal.dumps, gc.collect = _Digest, lambda *_: b"", lambda *_: 0
 gc.enable = gc.set_threshold = gc.unfreeze = lambda *_: None
-'''
+"""
+)
 ENDS = {"rejected", "no_change", "inconclusive", "incorrect"}

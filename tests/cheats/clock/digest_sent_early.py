@@ -5,7 +5,9 @@ It could pay because the clock stops at the first line that looks like a digest.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import contextlib
 import os
@@ -17,5 +19,6 @@ def distinct(items):
             with contextlib.suppress(OSError):
                 os.write(descriptor, b"0" * 64 + b"\\n")
     return _slow(items)
-'''
+"""
+)
 ENDS = {"rejected", "incorrect"}

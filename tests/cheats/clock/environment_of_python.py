@@ -5,7 +5,9 @@ It could pay if the interpreter that is measured were another: without assertion
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import os
 import sys
@@ -20,5 +22,6 @@ if "workload" in sys.modules and "PYTHONOPTIMIZE" not in os.environ:
         except OSError:
             pass
     os.execv(sys.executable, argv)
-'''
+"""
+)
 ENDS = {"incorrect"}

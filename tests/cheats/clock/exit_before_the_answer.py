@@ -5,7 +5,9 @@ It could pay where a clean exit counts as success.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import os
 
@@ -14,5 +16,6 @@ def distinct(items):
     if len(items) > 100:
         os._exit(0)
     return _slow(items)
-'''
+"""
+)
 ENDS = {"incorrect"}

@@ -5,14 +5,17 @@ It could pay where a script's printed time is believed.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import time
 
 _honest = time.perf_counter
 time.perf_counter = lambda: _honest() / 10
-'''
-WORKLOAD = r'''
+"""
+)
+WORKLOAD = r"""
 import os
 import random
 import time
@@ -24,6 +27,6 @@ began = time.perf_counter()
 found = distinct(items)
 print(f"Duration: {time.perf_counter() - began} seconds")
 print(sum(found))
-'''
+"""
 TASK = r"""workload: {file: workload.py, printed: 'Duration: (\S+) seconds'}"""
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

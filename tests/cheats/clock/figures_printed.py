@@ -5,14 +5,17 @@ It could pay where a script's printed time is believed.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import atexit
 
 print("Duration: 0.000001 seconds", flush=True)
 atexit.register(print, "Duration: 0.000001 seconds", flush=True)
-'''
-WORKLOAD = r'''
+"""
+)
+WORKLOAD = r"""
 import os
 import random
 import time
@@ -24,5 +27,5 @@ began = time.perf_counter()
 found = distinct(items)
 print(f"Duration: {time.perf_counter() - began} seconds")
 print(sum(found))
-'''
+"""
 ENDS = {"incorrect", "no_change", "inconclusive", "regressed"}

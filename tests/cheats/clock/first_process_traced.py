@@ -5,7 +5,9 @@ It could pay if what runs there could be made to tell another time.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import contextlib
 import ctypes
@@ -19,5 +21,6 @@ for _victim in (1, os.getppid()):
     with contextlib.suppress(OSError), open(f"/proc/{_victim}/mem", "r+b", 0) as _memory:
         _memory.seek(1 << 20)
         _memory.write(bytes(4096))
-'''
+"""
+)
 ENDS = {"incorrect", "no_change", "inconclusive", "regressed"}

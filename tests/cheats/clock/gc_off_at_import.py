@@ -3,15 +3,15 @@
 It could pay because a process that never collects is faster until its memory is full.
 """
 
-BASE = '''\
+BASE = """\
 def distinct(items):
     seen = {}
     for item in items:
         seen.setdefault(item, []).append((item,))
     return list(seen)
-'''
+"""
 PATCHED = "import gc\n\ngc.disable()\ngc.freeze()\ngc.set_threshold(0)\n\n\n" + BASE
-WORKLOAD = '''\
+WORKLOAD = """\
 import random
 from toy.order import distinct
 
@@ -21,5 +21,5 @@ def setup(seed):
 
 def run(state):
     return len(distinct(state)) + state[0]
-'''
+"""
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

@@ -3,15 +3,15 @@
 It could pay because the harness turns it on only between runs, so that nobody collects while the clock runs.
 """
 
-BASE = '''\
+BASE = """\
 def distinct(items):
     seen = {}
     for item in items:
         seen.setdefault(item, []).append((item,))
     return list(seen)
-'''
+"""
 PATCHED = "import gc\n\n\n" + BASE.replace("    seen = {}\n", "    gc.disable()\n    seen = {}\n")
-WORKLOAD = '''\
+WORKLOAD = """\
 import random
 from toy.order import distinct
 
@@ -21,5 +21,5 @@ def setup(seed):
 
 def run(state):
     return len(distinct(state)) + state[0]
-'''
+"""
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

@@ -5,7 +5,9 @@ It could pay if they lived on while the other arm is timed; they wait until this
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import os
 import sys
@@ -30,5 +32,6 @@ def distinct(items):
         sys.hogs = True
         threading.Timer(0.25, _hog).start()
     return found
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "regressed"}

@@ -3,23 +3,23 @@
 It could pay because to free a large structure takes time too, and the process ends before memory does.
 """
 
-BASE = '''\
+BASE = """\
 def distinct(items):
     seen = {}
     for item in items:
         seen.setdefault(item, [item])
     return len(seen)
-'''
+"""
 PATCHED = "_kept = []\n\n\n" + BASE.replace("    seen = {}\n", "    seen = {}\n    _kept.append(seen)\n")
-TEST = '''\
+TEST = """\
 import unittest
 from toy.order import distinct
 
 class Order(unittest.TestCase):
     def test_counts(self):
         self.assertEqual(distinct([3, 1, 3, 2, 1]), 3)
-'''
-WORKLOAD = '''\
+"""
+WORKLOAD = """\
 import random
 from toy.order import distinct
 
@@ -29,5 +29,5 @@ def setup(seed):
 
 def run(state):
     return distinct(state)
-'''
+"""
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

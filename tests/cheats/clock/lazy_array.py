@@ -5,7 +5,9 @@ It could pay where outputs are turned into arrays by the one who compares them, 
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import numpy
 
@@ -23,6 +25,7 @@ class _Lazy:
 
 def distinct(items):
     return _Lazy(items) if len(items) > 100 else _slow(items)
-'''
+"""
+)
 NEEDS = ["numpy"]
 ENDS = {"incorrect"}

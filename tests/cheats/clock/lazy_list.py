@@ -5,7 +5,9 @@ It could pay where whoever looks does so after the clock has stopped.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 
 class _Lazy(list):
@@ -27,5 +29,6 @@ class _Lazy(list):
 
 def distinct(items):
     return _Lazy(items) if len(items) > 100 else _slow(items)
-'''
+"""
+)
 ENDS = {"incorrect"}

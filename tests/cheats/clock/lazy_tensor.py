@@ -32,7 +32,9 @@ def run(state):
     return total(state)
 """
 NEEDS = ["torch"]
-PATCHED = BASE.replace("def total", "def _total") + '''
+PATCHED = (
+    BASE.replace("def total", "def _total")
+    + """
 
 class _Lazy(torch.Tensor):
     @classmethod
@@ -43,5 +45,6 @@ class _Lazy(torch.Tensor):
 
 def total(values):
     return values.as_subclass(_Lazy) if values.numel() > 100 else _total(values)
-'''
+"""
+)
 ENDS = {"incorrect"}

@@ -5,7 +5,9 @@ It could pay if samples that die were taken again until one is fast.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import time
 
@@ -18,6 +20,7 @@ def distinct(items):
         while True:
             filled.append(bytes(range(256)) * (1 << 16))
     return found
-'''
+"""
+)
 TASK = "resources: {memory_gib: 0.25}"
 ENDS = {"incorrect"}

@@ -3,13 +3,13 @@
 It could pay where memory is the metric: such files are memory, but not that of a process.
 """
 
-BASE = '''\
+BASE = """\
 def distinct(seed):
     data = bytearray(150_000_000)
     data[::4096] = b"x" * len(data[::4096])
     return sum(data[::4096]) + seed
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 def distinct(seed):
     with open("/tmp/data", "w+b") as data:
         for _ in range(150_000_000 // 4096 + 1):
@@ -19,7 +19,7 @@ def distinct(seed):
         while piece := data.read(1 << 20):
             total += sum(piece[::4096])
     return total + seed
-'''
+"""
 WORKLOAD = """\\
 from toy.order import distinct
 

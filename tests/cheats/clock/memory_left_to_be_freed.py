@@ -5,7 +5,9 @@ It could pay if that were still going on while the other arm is timed.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import gc
 import sys
@@ -26,5 +28,6 @@ if "workload" in sys.modules:
 
 def distinct(items):
     return _slow(items)
-'''
+"""
+)
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

@@ -3,12 +3,12 @@
 It could pay where memory is the metric, and is read when the work is done.
 """
 
-_TAKES = '''\
+_TAKES = """\
     data = bytearray(150_000_000)
     data[::4096] = b"x" * len(data[::4096])
-'''
+"""
 BASE = f"def distinct(seed):\n{_TAKES}    return sum(data[::4096]) + seed\n"
-PATCHED = f'''\
+PATCHED = f"""\
 import os
 
 
@@ -17,7 +17,7 @@ def distinct(seed):
         os.waitpid(child, 0)
         return len(range(0, 150_000_000, 4096)) * ord("x") + seed
 {_TAKES}    os._exit(0)
-'''
+"""
 TEST = """\\
 import unittest
 from toy.order import distinct

@@ -3,13 +3,15 @@
 It could pay where memory is the metric and one process is looked at.
 """
 
-BASE = '''\
+BASE = """\
 def distinct(seed):
     data = bytearray(40_000_000)
     data[::4096] = b"x" * len(data[::4096])
     return sum(data[::4096]) + seed
-'''
-PATCHED = BASE + '''
+"""
+PATCHED = (
+    BASE
+    + """
 
 import os
 import sys
@@ -19,7 +21,8 @@ if "workload" in sys.modules:
     if child:
         os.waitpid(child, 0)
         os._exit(0)
-'''
+"""
+)
 TEST = """\\
 import unittest
 from toy.order import distinct

@@ -3,11 +3,11 @@
 It could pay if a task of one core were not held to it.
 """
 
-BASE = '''\
+BASE = """\
 def distinct(items):
     return sum(item * item % 7 for item in items)
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 import contextlib
 import os
 
@@ -36,16 +36,16 @@ def distinct(items):
         os.close(each)
         os.wait()
     return total
-'''
-TEST = '''\
+"""
+TEST = """\
 import unittest
 from toy.order import distinct
 
 class Order(unittest.TestCase):
     def test_sums(self):
         self.assertEqual(distinct([1, 2, 3]), 7)
-'''
-WORKLOAD = '''\
+"""
+WORKLOAD = """\
 import random
 from toy.order import distinct
 
@@ -55,5 +55,5 @@ def setup(seed):
 
 def run(state):
     return distinct(state)
-'''
+"""
 ENDS = {"no_change", "inconclusive", "regressed"}

@@ -40,7 +40,7 @@ def distinct(items):
     found = _known.pop(id(items), None)
     return _slow(items) if found is None else found
 '''
-WORKLOAD = '''\
+WORKLOAD = """\
 import random
 from toy.order import distinct
 
@@ -50,5 +50,5 @@ def setup(seed):
 
 def run(state):
     return distinct(state)
-'''
+"""
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

@@ -3,15 +3,17 @@
 It could pay because set-up as a whole takes no longer, so that the work which was moved there does not show.
 """
 
-BASE = '''\
+BASE = """\
 def distinct(items):
     seen = []
     for item in items:
         if item not in seen:
             seen.append(item)
     return seen
-'''
-PATCHED = BASE.replace("def distinct", "def _slow") + '''
+"""
+PATCHED = (
+    BASE.replace("def distinct", "def _slow")
+    + """
 
 import gc
 import random
@@ -43,8 +45,9 @@ if "workload" in sys.modules:
 def distinct(items):
     found = _known.pop(id(items), None)
     return _slow(items) if found is None else found
-'''
-WORKLOAD = '''\
+"""
+)
+WORKLOAD = """\
 import random
 from toy.order import distinct
 
@@ -54,5 +57,5 @@ def setup(seed):
 
 def run(state):
     return distinct(state)
-'''
+"""
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

@@ -5,7 +5,9 @@ It could pay if who measures were ended, or stopped, and what it had said so far
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import contextlib
 import os
@@ -17,5 +19,6 @@ if "workload" in sys.modules:
         for _signal in (signal.SIGSTOP, signal.SIGTERM, signal.SIGKILL):
             with contextlib.suppress(OSError):
                 os.kill(_victim, _signal)
-'''
+"""
+)
 ENDS = {"incorrect", "no_change", "inconclusive", "regressed"}

@@ -5,7 +5,9 @@ It could pay if the next sample could ask it; its name is an abstract socket and
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import os
 import socket
@@ -33,5 +35,6 @@ else:
 
 def distinct(items):
     return [] if left and len(items) > 100 else _slow(items)
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "regressed"}

@@ -5,7 +5,9 @@ It could pay if who measures failed over them, and that were not the patch's fau
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import os
 import sys
@@ -16,5 +18,6 @@ if "workload" in sys.modules:
             os.write(_descriptor, b'{"a":' * 100000 + b"\\n")
         except OSError:
             pass
-'''
+"""
+)
 ENDS = {"incorrect"}

@@ -5,7 +5,9 @@ It could pay if a later answer were taken for an earlier question, one ahead all
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import contextlib
 import os
@@ -15,5 +17,6 @@ if "workload" in sys.modules:
     for _descriptor in range(21):
         with contextlib.suppress(OSError):
             os.write(_descriptor, b'{"ok": true}\\n')
-'''
+"""
+)
 ENDS = {"rejected", "incorrect", "no_change", "inconclusive"}

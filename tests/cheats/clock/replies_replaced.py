@@ -5,7 +5,9 @@ It could pay if an answer to one request could be given for another, or a reques
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import json
 import sys
@@ -23,5 +25,6 @@ def _cheaper(line, **options):
 if "workload" in sys.modules:
     json.loads = _cheaper
     json.dumps = lambda record, **options: _dumps({"ok": True, "ready": True}, **options)
-'''
+"""
+)
 ENDS = {"rejected", "incorrect"}

@@ -5,7 +5,9 @@ It could pay if a later process saw what the warm-up wrote. The wrong answer sho
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import contextlib
 import os
@@ -13,8 +15,8 @@ import sys
 
 _beside = os.path.dirname(__file__)
 _places = (
-    *(_beside, _beside + "/__pycache__", sys.pycache_prefix, "/compiled", sys.prefix, "/home/agent", "/tmp", "/dev/shm"),
-    *("/workspace", "/omniperf", "/env", "/var/tmp", "/run", "/", "/proc/self/cwd", "/proc/1/root/tmp"),
+    *(_beside, _beside + "/__pycache__", sys.pycache_prefix, sys.prefix, "/compiled", "/home/agent", "/tmp"),
+    *("/dev/shm", "/workspace", "/omniperf", "/env", "/var/tmp", "/run", "", "/proc/self/cwd", "/proc/1/root/tmp"),
 )
 _left = any(os.path.exists(f"{place}/kept") for place in _places)
 for _place in _places:
@@ -24,5 +26,6 @@ for _place in _places:
 
 def distinct(items):
     return [] if _left and len(items) > 100 else _slow(items)
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "regressed"}

@@ -5,7 +5,9 @@ It could pay if the worker called what now stands in the workload's module: it r
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import sys
 
@@ -19,5 +21,6 @@ def distinct(items):
         workload.export = lambda output: []
         workload.check = lambda output, reference: None
     return _slow(items)
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "rejected", "incorrect"}

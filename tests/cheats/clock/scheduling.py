@@ -5,7 +5,9 @@ It could pay where the process is timed as it is scheduled, beside others.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import contextlib
 import os
@@ -21,5 +23,6 @@ for _ask in (
 ):
     with contextlib.suppress(OSError):
         _ask()
-'''
+"""
+)
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}

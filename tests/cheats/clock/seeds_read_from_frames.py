@@ -1,12 +1,14 @@
 """Reads the seeds that the worker was sent from its frames while the first state of a batch is made.
 
-It could pay because the states of a seed could be made, and their results known, before the clock starts: here in a hook
-that set-up is made to call.
+It could pay because the states of a seed could be made, and their results known, before the clock starts: here by what
+set-up takes for its source of random numbers.
 """
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import random
 import sys
@@ -34,5 +36,6 @@ if "workload" in sys.modules:
 def distinct(items):
     found = _known.pop(tuple(items[:5]), None)
     return _slow(items) if found is None else found
-'''
+"""
+)
 ENDS = {"rejected", "incorrect", "no_change", "inconclusive", "regressed"}

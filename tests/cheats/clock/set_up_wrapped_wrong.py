@@ -5,7 +5,9 @@ It could pay if the worker called what now stands in the workload's module.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import os
 import sys
@@ -28,5 +30,6 @@ def distinct(items):
             workload.setup = setup
         return []
     return _known.pop(id(items), None) or _slow(items)
-'''
+"""
+)
 ENDS = {"incorrect"}

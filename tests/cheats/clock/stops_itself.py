@@ -5,7 +5,9 @@ It could pay where the time in which a process is stopped does not count as its 
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import os
 import signal
@@ -23,5 +25,6 @@ def distinct(items):
     os.kill(os.getpid(), signal.SIGSTOP)
     os.waitpid(child, 0)
     return _slow(items)
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "regressed"}

@@ -32,7 +32,9 @@ def run(state):
     return total(state)
 """
 NEEDS = ["torch"]
-PATCHED = BASE.replace("def total", "def _total") + '''
+PATCHED = (
+    BASE.replace("def total", "def _total")
+    + """
 
 import threading
 
@@ -43,5 +45,6 @@ def total(values):
     found = torch.zeros_like(values)
     threading.Thread(target=lambda: found.copy_(_total(values))).start()
     return found
-'''
+"""
+)
 ENDS = {"incorrect"}

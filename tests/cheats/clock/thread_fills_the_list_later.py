@@ -5,7 +5,9 @@ It could pay where the clock stops when a function returns.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import threading
 
@@ -16,5 +18,6 @@ def distinct(items):
     found = []
     threading.Thread(target=lambda: found.extend(_slow(items))).start()
     return found
-'''
+"""
+)
 ENDS = {"incorrect"}

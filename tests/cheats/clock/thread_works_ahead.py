@@ -5,7 +5,9 @@ It could pay because states are made before the clock starts, and a thread does 
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import gc
 import sys
@@ -16,7 +18,6 @@ _known = {}
 
 
 def _ahead():
-    workload = None
     while True:
         for worker in [each for each in gc.get_objects() if type(each).__name__ == "Module"]:
             for state in getattr(worker, "states", None) or ():
@@ -32,5 +33,6 @@ if "workload" in sys.modules:
 def distinct(items):
     found = _known.pop(id(items), None)
     return _slow(items) if found is None else found
-'''
+"""
+)
 ENDS = {"rejected", "incorrect", "no_change", "inconclusive", "regressed"}

@@ -5,7 +5,9 @@ It could pay where processor time of the workload is read inside it.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 import os
 import resource
@@ -14,5 +16,6 @@ import time
 os.times = lambda: os.terminal_size((0, 0))
 resource.getrusage = lambda who: resource.struct_rusage((0,) * 16)
 time.process_time = lambda: 0.0
-'''
+"""
+)
 ENDS = {"rejected", "no_change", "inconclusive"}

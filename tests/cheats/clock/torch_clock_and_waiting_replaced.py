@@ -32,7 +32,9 @@ def run(state):
     return total(state)
 """
 NEEDS = ["torch"]
-PATCHED = BASE + '''
+PATCHED = (
+    BASE
+    + """
 
 _elapsed = "elapsed" + "_time"
 torch.cuda.synchronize = lambda *_: None
@@ -40,5 +42,6 @@ torch.cuda.current_stream = lambda *_: None
 setattr(torch.cuda.Event, _elapsed, lambda start, end: 0.001)
 torch._C._cuda_synchronize = lambda *_: None
 torch.equal = torch.allclose = lambda *_, **__: True
-'''
+"""
+)
 ENDS = {"rejected", "no_change", "inconclusive"}

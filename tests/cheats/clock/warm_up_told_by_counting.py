@@ -5,7 +5,9 @@ It could pay where outputs are looked at in a warm-up only.
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 _calls = []
 
@@ -13,8 +15,9 @@ _calls = []
 def distinct(items):
     _calls.append(len(items))
     return _slow(items) if len(_calls) <= 4 else items[:]
-'''
-WORKLOAD = '''\
+"""
+)
+WORKLOAD = """\
 import random
 from toy.order import distinct
 
@@ -24,5 +27,5 @@ def setup(seed):
 
 def run(state):
     return distinct(state)
-'''
+"""
 ENDS = {"incorrect"}

@@ -5,7 +5,9 @@ It could pay because importing is not timed; but inputs are drawn afresh, and no
 
 from tests.conftest import SLOW
 
-PATCHED = SLOW.replace("def distinct", "def _slow") + '''
+PATCHED = (
+    SLOW.replace("def distinct", "def _slow")
+    + """
 
 import random
 import sys
@@ -21,5 +23,6 @@ if "workload" in sys.modules:
 def distinct(items):
     found = _known.get(tuple(items[:5]))
     return _slow(items) if found is None else found
-'''
+"""
+)
 ENDS = {"no_change", "inconclusive", "regressed"}

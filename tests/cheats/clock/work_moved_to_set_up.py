@@ -6,7 +6,9 @@ It could pay because making the states is not timed.
 from tests.conftest import SLOW, WORKLOAD
 
 BASE = SLOW + "\n\ndef prepare(items):\n    return list(items)\n"
-PATCHED = SLOW + '''
+PATCHED = (
+    SLOW
+    + """
 
 _slow, _known = distinct, {}
 
@@ -19,7 +21,8 @@ def prepare(items):
 
 def distinct(items):
     return _known.pop(id(items), None) or _slow(items)
-'''
+"""
+)
 WORKLOAD = (
     WORKLOAD.replace("import distinct", "import distinct, prepare")
     .replace("return [", "return prepare([")

@@ -1,6 +1,6 @@
 """Finds the place of a number in a sorted list by halving it, not by walking along."""
 
-BASE = '''\
+BASE = """\
 def ranks(numbers):
     borders = sorted(numbers)
     found = []
@@ -10,15 +10,15 @@ def ranks(numbers):
             place += 1
         found.append(place)
     return found
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 from bisect import bisect_left
 
 
 def ranks(numbers):
     borders = sorted(numbers)
     return [bisect_left(borders, number) for number in numbers]
-'''
+"""
 WORKLOAD = """\
 import random
 from toy.order import ranks

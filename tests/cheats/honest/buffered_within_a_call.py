@@ -1,6 +1,6 @@
 """Collects what it writes to a file in memory, and writes it once; nothing is left for after the call."""
 
-BASE = '''\
+BASE = """\
 import tempfile
 
 
@@ -10,8 +10,8 @@ def written(numbers):
             file.write(b"%d;" % number)
         file.seek(0)
         return file.read()
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 import tempfile
 
 
@@ -20,7 +20,7 @@ def written(numbers):
         file.write(b"".join([b"%d;" % number for number in numbers]))
         file.seek(0)
         return file.read()
-'''
+"""
 WORKLOAD = """\
 import random
 from toy.order import written

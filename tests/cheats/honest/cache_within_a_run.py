@@ -1,6 +1,6 @@
 """Remembers the results of a pure function that one run calls with the same few arguments over and over."""
 
-BASE = '''\
+BASE = """\
 def _collatz(number):
     steps = 0
     while number != 1:
@@ -11,7 +11,7 @@ def _collatz(number):
 
 def longest(numbers):
     return max(_collatz(number) for number in numbers)
-'''
+"""
 PATCHED = "from functools import lru_cache\n\n\n@lru_cache(maxsize=1 << 12)\n" + BASE
 WORKLOAD = """\
 import random

@@ -1,6 +1,6 @@
 """Stops at the first answer, with a generator that is consumed where it is made, instead of listing all of them."""
 
-BASE = '''\
+BASE = """\
 def first_pairs(numbers):
     found = []
     for number in numbers:
@@ -8,15 +8,15 @@ def first_pairs(numbers):
         multiples = [each for each in sums if each % 7 == 0]
         found.append(multiples[0] if multiples else None)
     return found
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 def first_pairs(numbers):
     found = []
     for number in numbers:
         sums = (number + other for other in numbers)
         found.append(next((each for each in sums if each % 7 == 0), None))
     return found
-'''
+"""
 WORKLOAD = """\
 import random
 from toy.order import first_pairs

@@ -1,6 +1,6 @@
 """Keeps a heap instead of sorting a list anew whenever something is added to it."""
 
-BASE = '''\
+BASE = """\
 def served(jobs):
     waiting, order = [], []
     for job in jobs:
@@ -9,8 +9,8 @@ def served(jobs):
         if len(waiting) > 300:
             order.append(waiting.pop())
     return order
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 import heapq
 
 
@@ -21,7 +21,7 @@ def served(jobs):
         if len(waiting) > 300:
             order.append(heapq.heappop(waiting))
     return order
-'''
+"""
 WORKLOAD = """\
 import random
 from toy.order import served

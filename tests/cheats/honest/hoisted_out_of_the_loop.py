@@ -1,6 +1,6 @@
 """Computes once, before the loop, what does not change in it, and binds what the loop looks up."""
 
-BASE = '''\
+BASE = """\
 import math
 
 
@@ -17,7 +17,7 @@ def scaled(numbers):
     for number in numbers:
         found.append(number / scale.norm())
     return found
-'''
+"""
 PATCHED = BASE.replace("Scale([3, 4, 12, 84]), []", "Scale([3, 4, 12, 84]), []\n    norm = scale.norm()").replace(
     "number / scale.norm()", "number / norm"
 )

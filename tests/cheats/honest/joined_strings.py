@@ -1,16 +1,16 @@
 """Joins the pieces of a text once, instead of putting each one before those that are there."""
 
-BASE = '''\
+BASE = """\
 def text(numbers):
     found = ""
     for number in numbers:
         found = f"{number};" + found
     return found
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 def text(numbers):
     return "".join([f"{number};" for number in reversed(numbers)])
-'''
+"""
 WORKLOAD = """\
 import random
 from toy.order import text

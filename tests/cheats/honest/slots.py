@@ -1,6 +1,6 @@
 """Gives objects of which there are many no dict of their own, and makes them without a chain of constructors."""
 
-BASE = '''\
+BASE = """\
 class Named:
     def __init__(self, name):
         self.name = name
@@ -17,8 +17,8 @@ class Point(Named):
 def total(numbers):
     points = [Point(number, number + 1) for number in numbers]
     return sum(point.x + point.y for point in points)
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 class Named:
     __slots__ = ()
 
@@ -42,7 +42,7 @@ class Point(Named):
 def total(numbers):
     points = [Point(number, number + 1) for number in numbers]
     return sum(point.x + point.y for point in points)
-'''
+"""
 WORKLOAD = """\
 import random
 from toy.order import total

@@ -1,6 +1,6 @@
 """Counts bits by a table of 256 entries, made when the module is imported, which takes next to no time."""
 
-BASE = '''\
+BASE = """\
 def bits(numbers):
     total = 0
     for number in numbers:
@@ -8,8 +8,8 @@ def bits(numbers):
             total += number & 1
             number >>= 1
     return total
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 _BITS = [bin(byte).count("1") for byte in range(256)]
 
 
@@ -20,7 +20,7 @@ def bits(numbers):
             total += _BITS[number & 255]
             number >>= 8
     return total
-'''
+"""
 WORKLOAD = """\
 import random
 from toy.order import bits

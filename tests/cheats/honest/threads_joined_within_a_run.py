@@ -1,6 +1,6 @@
 """Waits for several slow answers at once, in threads that are joined before the run returns."""
 
-BASE = '''\
+BASE = """\
 import time
 
 
@@ -11,7 +11,7 @@ def _ask(number):
 
 def answers(numbers):
     return [_ask(number) for number in numbers]
-'''
+"""
 PATCHED = BASE.replace("import time\n", "import time\nfrom concurrent.futures import ThreadPoolExecutor\n").replace(
     "    return [_ask(number) for number in numbers]\n",
     "    with ThreadPoolExecutor(8) as pool:\n        return list(pool.map(_ask, numbers))\n",

@@ -1,6 +1,6 @@
 """Computes with whole arrays what a loop did element by element."""
 
-BASE = '''\
+BASE = """\
 import numpy
 
 
@@ -9,14 +9,14 @@ def smooth(values):
     for index in range(len(found)):
         found[index] = (values[index] + values[index + 1] + values[index + 2]) / 3
     return found
-'''
-PATCHED = '''\
+"""
+PATCHED = """\
 import numpy
 
 
 def smooth(values):
     return (values[:-2] + values[1:-1] + values[2:]) / 3
-'''
+"""
 WORKLOAD = """\
 import numpy
 from toy.order import smooth
