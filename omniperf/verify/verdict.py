@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
+from omniperf.measure.alone import Alone, measured_alone
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.clock import WorkloadError
@@ -222,6 +223,13 @@ def _measured(
                 bench.backend, task, bench.kind, *arms, plan,
                 comparer if proved.outputs_comparable else None, record, emit,
             )  # fmt: skip
+            alone = None
+            if pairs.states > 1 and pairs.decision is not None and pairs.decision.state == "improved":
+                emit(Event("verify", "running states one at a time", {}))
+                alone = measured_alone(
+                    bench.backend, task, *arms, pairs.medians("latency"), task.limits.command_seconds, secret,
+                    comparer if proved.outputs_comparable else None, record,
+                )  # fmt: skip
         except CandidateError as error:
             equal = False if isinstance(error, OutputsDifferError) else None
             correctness = correctness.model_copy(update={"outputs_equal": equal, "detail": str(error)})
@@ -245,7 +253,7 @@ def _measured(
         speedup=pairs.decision.estimate,
         metrics=metrics,
         correctness=correctness,
-        findings=_before_the_clock(pairs) if bench.kind == "module" else (),
+        findings=(*_only_in_batches(pairs, alone), *_before_the_clock(pairs)) if bench.kind == "module" else (),
         printed=pairs.printed(task),
         cost=cost,
         **sworn,
@@ -304,6 +312,23 @@ def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
             )
         )
     return tuple(results)
+
+
+def _only_in_batches(pairs: Pairs, alone: Alone | None) -> tuple[Finding, ...]:
+    """A finding where states that come one at a time are certainly not that much faster."""
+    if alone is None or not alone.missing:
+        return ()
+    base, candidate = pairs.medians("latency")
+    together, single = f"{base / candidate:.3f}", f"{alone.speedup:.3f}"
+    return (
+        Finding(
+            id="only-in-batches",
+            severity="reject",
+            message=f"States got {together} times as fast in a batch, {single} times one at a time.",
+            evidence=f"{pairs.states} states a batch; {alone.pairs} pairs of processes with one state at a time",
+            remedy="Make each run faster: a caller has one state at hand, not the next ones too.",
+        ),
+    )
 
 
 def _before_the_clock(pairs: Pairs) -> tuple[Finding, ...]:

@@ -28,5 +28,4 @@ found = distinct(items)
 print(f"Duration: {time.perf_counter() - began} seconds")
 print(sum(found))
 """
-TASK = r"""workload: {file: workload.py, printed: 'Duration: (\S+) seconds'}"""
 ENDS = {"rejected", "no_change", "inconclusive", "regressed"}
