@@ -37,6 +37,11 @@ def collect_as_started():
     unfreeze()
 
 
+def keep_collecting():
+    """Make the ways to turn collecting off do nothing, for code that is imported from now on."""
+    gc.disable = gc.freeze = gc.set_threshold = lambda *_: None
+
+
 def collect_what_was_put_off():
     """Collect now where a run has left collecting turned off: its garbage is its own, and so is the time it takes."""
     if not is_collecting() or get_threshold() != THRESHOLD or frozen():
@@ -419,6 +424,7 @@ def main():
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     site.main()
+    keep_collecting()
     sys.path[:0] = config["pythonpath"]
     serve(config, requests, replies)
     os._exit(0)  # exit handlers of the tree have nothing to add

@@ -37,4 +37,4 @@ def distinct(items):
     return [] if left and len(items) > 100 else _slow(items)
 """
 )
-ENDS = {"no_change", "inconclusive", "regressed"}
+ENDS = {"incorrect", "no_change", "inconclusive", "regressed"}
