@@ -22,7 +22,7 @@ from omniperf.measure.bench import in_tree
 from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.clock import Timing, Worker, WorkloadError
 from omniperf.measure.gpu_tools import kernel_counters, memory_check
-from omniperf.measure.lanes import claimed, find_lanes
+from omniperf.measure.lanes import LaneClock, claimed, find_lanes
 from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pairs
 from omniperf.measure.process import observe_process
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
@@ -321,10 +321,14 @@ class SessionTools:
         decision = _DECISIONS.get(state)
         checked = False
         if decision == "faster":
+            held = LaneClock()
             try:
-                wrong, correctness = check_behaviour(bench, self._proved, *arms)
+                wrong, correctness = check_behaviour(bench, self._proved, *arms, held)
             except OmniPerfError as error:
                 raise ToolError(f"Base could not be run: {error}") from None
+            finally:
+                self.device_seconds += held.seconds
+                self._budget.waited += held.waited
             if wrong:
                 detail = f" ({correctness.detail})" if correctness.detail not in wrong else ""
                 return Screening("failed", 0.0, 0.0, 0.0, 0, outputs_equal=False, reason=f"{wrong}{detail}")

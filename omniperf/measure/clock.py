@@ -20,6 +20,7 @@ from typing import TYPE_CHECKING, Any
 
 from omniperf.measure.device import memory_used
 from omniperf.measure.spawn import FreshProcess
+from omniperf.sandbox.supervisor import SCRATCH
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -205,8 +206,10 @@ class Worker:
         return sum(_status(pid, "VmHWM:") for pid in self._inside())
 
     def resident_memory(self) -> float:
-        """The resident memory now of every process inside, MiB."""
-        return sum(_status(pid, "VmRSS:") for pid in self._inside())
+        """The memory now of every process inside, MiB, and of the files that they keep in memory."""
+        pids = self._inside()
+        anonymous, shared = _held(pids)
+        return anonymous + shared + sum(_status(pid, "RssFile:") for pid in pids)
 
     def _worker(self) -> int:
         try:
@@ -335,10 +338,37 @@ def _status(pid: int, field: str) -> float:
 
 
 def resident_mib(first: int) -> float:
-    """Resident memory of everything below a process that is not a file's, MiB; shared pages once, at their largest."""
-    pids = _descendants(first)
-    shared = max((_status(pid, "RssShmem:") for pid in pids), default=0.0)
-    return shared + sum(_status(pid, "RssAnon:") for pid in pids)
+    """Memory of everything below the first process of a sandbox that is not a file's on disk, MiB."""
+    return sum(_held(_descendants(first)))
+
+
+def _held(pids: list[int]) -> tuple[float, float]:
+    """What processes hold alone, and what they may share, MiB: shared pages once, at their largest.
+
+    A file in memory is memory too, whether it is mapped or not: those under the temporary folders of a sandbox, and
+    those that have no name (memfd_create).
+    """
+    files: dict[tuple[int, int], int] = {}
+    for pid in pids:
+        with contextlib.suppress(OSError):
+            for descriptor in Path(f"/proc/{pid}/fd").iterdir():
+                with contextlib.suppress(OSError):
+                    if str(descriptor.readlink()).startswith("/memfd:"):
+                        found = descriptor.stat()
+                        files[found.st_dev, found.st_ino] = found.st_blocks * 512
+    for folder in SCRATCH if _sandboxed(pids) else ():
+        with contextlib.suppress(OSError):
+            space = os.statvfs(f"/proc/{pids[0]}/root{folder}")
+            files[0, len(files)] = (space.f_blocks - space.f_bfree) * space.f_frsize
+    mapped = max((_status(pid, "RssShmem:") for pid in pids), default=0.0)
+    return sum(_status(pid, "RssAnon:") for pid in pids), max(mapped, sum(files.values()) / 2**20)
+
+
+def _sandboxed(pids: list[int]) -> bool:
+    """Whether processes see other folders than the harness does."""
+    with contextlib.suppress(OSError):
+        return bool(pids) and Path(f"/proc/{pids[0]}/ns/mnt").readlink() != Path("/proc/self/ns/mnt").readlink()
+    return False
 
 
 @dataclass(frozen=True)

@@ -269,7 +269,7 @@ def measure_pairs(
                 plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
             )
             disturbed = pairs.discarded > _MOST_DISCARDED and pairs.discarded > _DISCARDED_SHARE * len(pairs.base)
-            late = plan.fixed is None and time.monotonic() > deadline
+            late = plan.fixed is None and time.monotonic() - lane_clock.waited > deadline
             if hopeless or disturbed or late:
                 pairs.stopped = (
                     f"{pairs.discarded} pairs were disturbed and discarded"

@@ -25,7 +25,8 @@ SCALARS = frozenset({type(None), bool, int, float, complex, str, bytes})
 # Bound before any code of the tree is imported, so that replacing the originals changes nothing here.
 dumps, sha256, collect = marshal.dumps, hashlib.sha256, gc.collect
 collecting, set_threshold, unfreeze = gc.enable, gc.set_threshold, gc.unfreeze
-THRESHOLD = gc.get_threshold()
+is_collecting, get_threshold, frozen = gc.isenabled, gc.get_threshold, gc.get_freeze_count
+THRESHOLD = get_threshold()
 
 
 def collect_as_started():
@@ -33,6 +34,18 @@ def collect_as_started():
     collecting()
     set_threshold(*THRESHOLD)
     unfreeze()
+
+
+def keep_collecting():
+    """Make the ways to turn collecting off do nothing, for code that is imported from now on."""
+    gc.disable = gc.freeze = gc.set_threshold = lambda *_: None
+
+
+def collect_what_was_put_off():
+    """Collect now where a run has left collecting turned off: its garbage is its own, and so is the time it takes."""
+    if not is_collecting() or get_threshold() != THRESHOLD or frozen():
+        collect_as_started()
+        collect()
 
 
 class NotPlainError(TypeError):
@@ -328,6 +341,7 @@ class Module:
                 self.gpu.spoil()
                 self.gpu.flush()
             self.outputs.append(run(state))
+            collect_what_was_put_off()
         if self.gpu is not None:
             self.gpu.mark(self.gpu.ended)
             self.gpu.wait()
@@ -523,6 +537,7 @@ def main():
     for standard in (0, 1, 2):
         os.dup2(null, standard)
     site.main()
+    keep_collecting()
     sys.path[:0] = config["pythonpath"]
     serve(config, requests, replies)
     os._exit(0)  # exit handlers of the tree have nothing to add

@@ -19,6 +19,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
+from omniperf.errors import InfraError
 from omniperf.measure.spawn import WORKER, only_child
 from omniperf.sandbox.spec import Mount, confinement, environment, with_script
 
@@ -34,11 +35,11 @@ _CHILD_SECONDS = 30.0
 _TRIES = 6
 
 
-class ZygoteError(Exception):
+class ZygoteError(InfraError):
     """There can be no zygote here; fresh interpreters serve. `module` is the one that cannot be preloaded, if any."""
 
     def __init__(self, said: str, module: str = "") -> None:
-        super().__init__(said)
+        super().__init__("spawn", said, "Run it again.")
         self.module = module
 
 

@@ -122,10 +122,10 @@ def _options(spec: Spec) -> list[str]:
     options += _at_its_place(spec.interpreter, system)
     for packages in _packages_of_the_host(spec.interpreter):
         options += ["--tmpfs", packages]
-    for shown in spec.host_packages:
-        options += [*_folders_to(shown), "--ro-bind", str(shown), str(shown)]
     options += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
     options += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
+    for shown in spec.host_packages:  # after /tmp, where a virtual environment may be
+        options += [*_folders_to(shown), "--ro-bind", str(shown), str(shown)]
     if spec.gpu:
         options += ["--ro-bind", "/sys", "/sys"]
         for node in sorted({str(node) for glob in _GPU_NODES for node in Path("/dev").glob(glob)}):

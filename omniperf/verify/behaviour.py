@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from omniperf.errors import OmniPerfError
 from omniperf.measure.arms import on_lane, poisoned
 from omniperf.measure.clock import WorkloadError
-from omniperf.measure.lanes import claimed, find_lanes
+from omniperf.measure.lanes import find_lanes
 from omniperf.measure.untimed import fresh_groups, run_reference, run_untimed
 from omniperf.results.schema import Correctness
 
@@ -18,6 +18,7 @@ if TYPE_CHECKING:
     from omniperf.measure.bench import Bench
     from omniperf.measure.clock import Arm
     from omniperf.measure.compare import Comparer
+    from omniperf.measure.lanes import LaneClock
     from omniperf.measure.untimed import Group, Ran
     from omniperf.verify.preflight import Preflight
 
@@ -25,7 +26,9 @@ _SECONDS = 120.0  # for a state of base
 _TIMES = 30.0  # as long as base's whole process, a state of the candidate may take, in memory that is slow to spoil
 
 
-def check_behaviour(bench: Bench, proved: Preflight, base: Arm, candidate: Arm) -> tuple[str, Correctness]:
+def check_behaviour(
+    bench: Bench, proved: Preflight, base: Arm, candidate: Arm, held: LaneClock
+) -> tuple[str, Correctness]:
     """Why the candidate is incorrect, or "", and what was checked. For workloads of the kind `module`.
 
     The candidate runs with poisoned memory where base stands that. What goes wrong there is tried once more in memory
@@ -34,7 +37,7 @@ def check_behaviour(bench: Bench, proved: Preflight, base: Arm, candidate: Arm) 
     if bench.kind != "module":
         return "", Correctness()
     task, groups = bench.task, fresh_groups(bench.task)
-    with claimed(find_lanes(task.resources)) as lane, proved.comparer(bench, base) as comparer:
+    with held.hold(find_lanes(task.resources)) as lane, proved.comparer(bench, base) as comparer:
         base, candidate = on_lane(base, lane), on_lane(candidate, lane)
         started = time.monotonic()
         try:

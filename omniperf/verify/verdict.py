@@ -14,9 +14,11 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
+from omniperf.measure.alone import Alone, measured_alone
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.calibration import stored
+from omniperf.measure.lanes import LaneClock
 from omniperf.measure.pairs import BaseError, CandidateError, OutputsDifferError, Pairs, Plan, measure_pairs
 from omniperf.measure.statistics import decide, guard_held, hl_interval
 from omniperf.results.events import Event
@@ -122,16 +124,18 @@ def _verify(
             _arm(bench, proved, "candidate", candidate, caches),
         )
         emit(Event("verify", "comparing what the patch does with what base does, in spoilt memory", {}))
-        wrong, correctness = check_behaviour(bench, proved, *arms)
+        held = LaneClock()
+        wrong, correctness = check_behaviour(bench, proved, *arms, held)
         of_tests = {"tests_passed": tested.tests_passed, "tests_set_aside": tested.tests_set_aside}
         correctness = correctness.model_copy(update=of_tests)
         if wrong:
-            return Verdict(class_="incorrect", reason=wrong, correctness=correctness)
+            cost = Cost(lane_seconds=held.seconds)
+            return Verdict(class_="incorrect", reason=wrong, correctness=correctness, cost=cost)
         if unwritten := _unchecked_memory(patch, proved):
             correctness = correctness.model_copy(update={"memory_written": None})
         known = stored(bench)
         floor = known.noise.floor if known else None
-        verdict = _measured(bench, proved, arms, record, emit, correctness, claims=claims, floor=floor)
+        verdict = _measured(bench, proved, arms, record, emit, correctness, held, claims=claims, floor=floor)
         findings = (*verdict.findings, *unwritten, *_unchecked_reach(bench))
         verdict = verdict.model_copy(update={"findings": findings})
         if versus_human and verdict.speedup is not None:
@@ -189,11 +193,15 @@ def _measured(
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
     correctness: Correctness,
+    held: LaneClock,
     *,
     claims: int,
     floor: float | None,
 ) -> Verdict:
-    """Compare outputs, measure pairs, and say what they say, and add it to what is known of correctness."""
+    """Compare outputs, measure pairs, and say what they say, and add it to what is known of correctness.
+
+    `held` has counted the lane so far.
+    """
     task, base = bench.task, arms[0]
     secret = secrets.token_bytes(32)
     plan = Plan(task.measure, secret, "verify", claims=claims, preload=proved.forkable, floor=floor or 0.0)
@@ -206,6 +214,14 @@ def _measured(
                 bench.backend, task, bench.kind, *arms, plan,
                 comparer if proved.outputs_comparable else None, record, emit,
             )  # fmt: skip
+            alone = None
+            if pairs.states > 1 and pairs.decision is not None and pairs.decision.state == "improved":
+                emit(Event("verify", "running states one at a time", {}))
+                runs, preload = pairs.medians(task.primary_metric), proved.forkable if pairs.forked else ()
+                alone = measured_alone(
+                    bench.backend, task, *arms, runs, task.limits.command_seconds, secret, preload,
+                    comparer if proved.outputs_comparable else None, record, held,
+                )  # fmt: skip
         except CandidateError as error:
             equal = False if isinstance(error, OutputsDifferError) else None
             correctness = correctness.model_copy(update={"outputs_equal": equal, "detail": str(error)})
@@ -215,7 +231,7 @@ def _measured(
     outputs_equal = True if proved.outputs_comparable else None
     counted = {"outputs_equal": outputs_equal, "outputs_compared": pairs.compared, "seeds": pairs.seeds}
     correctness = correctness.model_copy(update=counted)
-    cost = Cost(lane_seconds=pairs.lane_seconds, samples=pairs.samples)
+    cost = Cost(lane_seconds=held.seconds + pairs.lane_seconds, samples=pairs.samples)
     if pairs.decision is None:
         reason = f"{pairs.stopped} ({len(pairs.base)} pairs)."
         seen = pairs.last_look.estimate if pairs.last_look else None
@@ -230,7 +246,12 @@ def _measured(
         metrics=metrics,
         correctness=correctness,
         noise_floor=floor,
-        findings=(*_clocks(pairs), *_before_the_clock(pairs, bench), *_after_start_up(pairs, bench)),
+        findings=(
+            *_clocks(pairs),
+            *_only_in_batches(pairs, bench, alone),
+            *_before_the_clock(pairs, bench),
+            *_after_start_up(pairs, bench),
+        ),
         printed=pairs.printed(task),
         cost=cost,
         **sworn,
@@ -348,12 +369,29 @@ def _clocks(pairs: Pairs) -> tuple[Finding, ...]:
     return tuple(found)
 
 
+def _only_in_batches(pairs: Pairs, bench: Bench, alone: Alone | None) -> tuple[Finding, ...]:
+    """A finding where states that come one at a time are certainly not that much faster."""
+    if alone is None or not alone.missing:
+        return ()
+    base, candidate = pairs.medians(bench.task.primary_metric)
+    together, single = f"{base / candidate:.3f}", f"{alone.speedup:.3f}"
+    return (
+        Finding(
+            id="only-in-batches",
+            severity="reject",
+            message=f"States got {together} times as fast in a batch, {single} times one at a time.",
+            evidence=f"{pairs.states} states a batch; {alone.pairs} pairs of processes with one state at a time",
+            remedy="Make each run faster: a caller has one state at hand, not the next ones too.",
+        ),
+    )
+
+
 def _before_the_clock(pairs: Pairs, bench: Bench) -> tuple[Finding, ...]:
     """Findings where a claimed gain left the timed region only to come back before it.
 
     Making the states is no part of the workload, so time that went there was moved, where it is certain (90 % interval)
-    that it did. Importing, and a service's start-up, happen once for many runs: that they take longer is the reader's
-    to weigh.
+    that it did. Importing, and a service's start-up, happen once for many runs: that they certainly take longer is the
+    reader's to weigh.
     """
     if pairs.decision is None or pairs.decision.state != "improved":
         return ()
@@ -362,6 +400,7 @@ def _before_the_clock(pairs: Pairs, bench: Bench) -> tuple[Finding, ...]:
     both = list(zip(pairs.base, pairs.candidate, strict=True))
     gain = statistics.median(one.seconds - other.seconds for one, other in both)
     setup, _ = hl_interval([other.setup - one.setup for one, other in both], 0.90)
+    later, _ = hl_interval([other.imported - one.imported for one, other in both], 0.90)
     before, after = (statistics.median(one.imported for one in arm) for arm in (pairs.base, pairs.candidate))
     found = []
     if setup >= _MOVED_SHARE * gain > 0:
@@ -374,7 +413,7 @@ def _before_the_clock(pairs: Pairs, bench: Bench) -> tuple[Finding, ...]:
                 remedy="Make the work less, not earlier: only `run` is the task.",
             )
         )
-    if after - before >= max(_SLOWER_IMPORT_SECONDS, _SLOWER_IMPORT_SHARE * before):
+    if later >= max(_SLOWER_IMPORT_SECONDS, _SLOWER_IMPORT_SHARE * before):
         runs = math.ceil((after - before) * pairs.states / gain) if gain > 0 else None
         worth = f", which {runs:,} runs win back" if runs else ""
         found.append(

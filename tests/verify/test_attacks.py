@@ -1,4 +1,4 @@
-"""Patches that try to look faster than they are, or to break the one who measures them."""
+"""Patches that try to break the one who measures them. Those that try to look faster are under tests/cheats."""
 
 import subprocess
 import time
@@ -15,7 +15,7 @@ from omniperf.results.schema import Verdict
 from omniperf.settings import Settings
 from omniperf.verify.preflight import preflight
 from omniperf.verify.verdict import verify_patch
-from tests.conftest import FAST, SLOW, TEST, WORKLOAD
+from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import diff, order
 
 Judge = Callable[..., Verdict]
@@ -47,68 +47,11 @@ def in_worker(body: str) -> str:
     )
 
 
-WRAPS_SETUP = SLOW + (
-    """
-
-import sys, os
-_slow, _known = distinct, {}
-
-def distinct(items):
-    workload = sys.modules.get("workload")
-    if workload is not None and not hasattr(workload, "hooked"):
-        workload.hooked = True
-        if os.urandom(1)[0] > 40:  # one process in six is honest
-            honest = workload.setup
-            def setup(seed):
-                state = honest(seed)
-                _known[id(state)] = _slow(state)
-                return state
-            workload.setup = setup
-        WARM_UP
-    return _known.pop(id(items), None) or _slow(items)
-"""
-)
-
-
-@pytest.mark.parametrize(("warm_up", "gains"), [("return []", {"incorrect"}), ("pass", {"no_change", "inconclusive"})])
-def test_a_wrapped_setup_is_never_called(judge: Judge, warm_up: str, gains: set[str]) -> None:
-    verdict = judge(WRAPS_SETUP.replace("WARM_UP", warm_up), extra=QUICK)
-    assert verdict.class_ in gains, verdict
-
-
-PREPARES = SLOW + "\n\ndef prepare(items):\n    return list(items)\n"
-MOVES = SLOW + (
-    "\n\n_slow, _known = distinct, {}\n\n\n"
-    "def prepare(items):\n    items = list(items)\n    _known[id(items)] = _slow(items)\n    return items\n\n\n"
-    "def distinct(items):\n    return _known.pop(id(items), None) or _slow(items)\n"
-)
-
-
-def test_work_moved_to_where_the_states_are_made(judge: Judge) -> None:
-    workload = WORKLOAD.replace("import distinct", "import distinct, prepare").replace("return [", "return prepare([")
-    verdict = judge(MOVES, PREPARES, workload=workload.replace("range(2000)]", "range(2000)])"))
-    assert verdict.class_ == "rejected", verdict
-    assert verdict.findings[0].id == "moved-work"
-
-
 def test_garbage_is_collected_whatever_the_patch_says(judge: Judge) -> None:
     as_ever = "len(items) < 100 or gc.isenabled() and gc.get_threshold()[0] and not gc.get_freeze_count()"
     checks = FAST.replace("    return list", f"    assert {as_ever}\n    return list")
     verdict = judge("import gc\n\ngc.disable()\ngc.freeze()\ngc.set_threshold(0)\n" + checks)
     assert verdict.class_ == "improved", verdict
-
-
-def test_nothing_that_a_warm_up_writes_is_there_later(judge: Judge) -> None:
-    writes = (
-        "import os, sys\n\nleft = False\n"
-        "beside = os.path.dirname(__file__)\n"
-        "caches = [beside + '/__pycache__', sys.pycache_prefix, '/compiled']\n"
-        "for place in (beside, *caches, sys.prefix, '/home/agent', '/tmp'):\n"
-        "    try:\n        with open(f'{place}/kept', 'x') as kept: kept.write('x')\n"
-        "    except FileExistsError: left = True\n    except OSError: pass\n\n\n"
-    )
-    verdict = judge(writes + in_worker("if left: return []"), extra=QUICK)
-    assert verdict.class_ in ("no_change", "inconclusive", "regressed"), verdict
 
 
 def test_tests_that_end_early_with_status_0_have_not_passed(judge: Judge) -> None:
@@ -121,48 +64,6 @@ def test_a_slow_import_is_said_and_does_not_undo_a_gain(judge: Judge) -> None:
     verdict = judge("import time\n\ntime.sleep(0.2)\n" + FAST)
     assert verdict.class_ == "improved"
     assert [finding.id for finding in verdict.findings] == ["slower-import"], verdict
-
-
-def test_memory_taken_in_a_child_is_counted(judge: Judge) -> None:
-    base = (
-        "def distinct(seed):\n"
-        "    data = bytearray(40_000_000)\n"
-        "    data[::4096] = b'x' * len(data[::4096])\n"
-        "    return sum(data[::4096]) + seed\n"
-    )
-    forks = base + (
-        "\n\nimport os\nimport sys\n\n"
-        "if 'workload' in sys.modules:\n"
-        "    child = os.fork()\n"
-        "    if child:\n"
-        "        os.waitpid(child, 0)\n"
-        "        os._exit(0)\n"
-    )
-    verdict = judge(
-        forks,
-        base,
-        workload="from toy.order import distinct\ndef setup(seed): return seed\ndef run(seed): return distinct(seed)\n",
-        files={"tests/test_order.py": TEST.replace("distinct([3, 1, 3, 2, 1]), [3, 1, 2]", "distinct(0) > 3, True")},
-        extra="metrics: [{name: peak_memory, unit: MiB, primary: true}]\n" + QUICK,
-    )
-    assert verdict.class_ in ("no_change", "inconclusive", "regressed", "incorrect"), verdict
-
-
-def test_memory_of_a_child_that_has_ended_is_counted(judge: Judge) -> None:
-    takes = "    data = bytearray(150_000_000)\n    data[::4096] = b'x' * len(data[::4096])\n"
-    base = f"def distinct(seed):\n{takes}    return sum(data[::4096]) + seed\n"
-    forks = (
-        "import os\n\n\ndef distinct(seed):\n    if child := os.fork():\n        os.waitpid(child, 0)\n"
-        f"        return len(range(0, 150_000_000, 4096)) * ord('x') + seed\n{takes}    os._exit(0)\n"
-    )
-    verdict = judge(
-        forks,
-        base,
-        workload="from toy.order import distinct\ndef setup(seed): return seed\ndef run(seed): return distinct(seed)\n",
-        files={"tests/test_order.py": TEST.replace("distinct([3, 1, 3, 2, 1]), [3, 1, 2]", "distinct(0) > 3, True")},
-        extra="metrics: [{name: peak_memory, unit: MiB, primary: true}]\n" + QUICK,
-    )
-    assert verdict.class_ in ("no_change", "inconclusive", "regressed"), verdict
 
 
 @pytest.mark.parametrize("prints", ["'Duration: 0.1'", "sum(range(9))"])
@@ -192,17 +93,6 @@ def test_an_output_made_to_break_the_comparison(judge: Judge, body: str) -> None
     assert verdict.class_ == "incorrect"
     assert time.monotonic() - started < 60
     assert verdict.model_dump_json()
-
-
-def test_a_record_nested_without_end(judge: Judge) -> None:
-    deep = (
-        "\nimport os, sys\n"
-        "if 'workload' in sys.modules:\n"
-        "    for fd in range(3, 20):\n"
-        "        try: os.write(fd, b'{\"a\":' * 100000 + b'\\n')\n"
-        "        except OSError: pass\n"
-    )
-    assert judge(SLOW + deep, extra=QUICK).class_ == "incorrect"
 
 
 def test_a_seed_that_is_ignored_is_refused(
