@@ -66,8 +66,8 @@ def measured_alone(
     """Run states one at a time in fresh processes of both arms, in random blocks, until it is certain what that gains.
 
     `runs` are the seconds of one run in a batch, on base and with the patch, `seconds` those after which a step counts
-    as not finishing. `preload` is what a zygote imports for the processes, `held` counts the lane. Outputs are compared.
-    For workloads of the kind `module`. Raises BaseError or CandidateError.
+    as not finishing. `preload` is what a zygote imports for the processes, `held` counts the lane. Outputs are
+    compared. For workloads of the kind `module`. Raises BaseError or CandidateError.
     """
     rounds = max(_FEWEST_ROUNDS, min(_MOST_ROUNDS, round(_ROUNDS_SECONDS / runs[0])))
     taken: dict[str, list[float]] = {"A": [], "B": []}
