@@ -6,9 +6,9 @@ every right, and only then becomes the worker. Standard library only.
 
 Standard input is a sequenced-packet socket. The first message is the configuration {"preload": [module], "folders":
 [path], "cores": [int], "worker": path, "confined": path, "scratch": bytes}; the answer is {"ready": true} or {"error":
-str, "module": str}. Then every message is {"arm": {target: source}, "confine": {...}} with three descriptors
-(requests, replies, errors) and is answered by a pidfd of the first process of the child's namespace, which ends by
-writing the worker's exit status to `errors` as the last line.
+str, "module": str}. Then every message is {"arm": {target: [source, writable]}, "confine": {...}} with three
+descriptors (requests, replies, errors) and is answered by a pidfd of the first process of the child's namespace, which
+ends by writing the worker's exit status to `errors` as the last line.
 """
 
 import ctypes
@@ -22,7 +22,8 @@ import threading
 import types
 
 CLONE_NEWNS, CLONE_NEWIPC, CLONE_NEWPID = 0x20000, 0x8000000, 0x20000000
-MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_BIND, MS_REC, MS_PRIVATE = 1, 2, 4, 8, 4096, 16384, 1 << 18
+MS_RDONLY, MS_NOSUID, MS_NODEV, MS_NOEXEC, MS_REMOUNT, MS_BIND, MS_REC = 1, 2, 4, 8, 32, 4096, 16384
+MS_PRIVATE = 1 << 18
 PR_SET_DUMPABLE, PR_SET_NO_NEW_PRIVS, PR_CAP_AMBIENT, PR_CAP_AMBIENT_CLEAR_ALL = 4, 38, 47, 4
 CAPABILITY_VERSION_3 = 0x20080522
 SCRATCH = ("/tmp", "/dev/shm", "/home/agent")  # noqa: S108 - the child's own
@@ -46,8 +47,11 @@ def mount(source, target, kind=None, flags=0, options=None):
 def enclose(arm, scratch):
     """Make the view of a fresh sandbox: the arm's folders at their places, nothing of the other's, nothing left."""
     mount(None, "/", None, MS_REC | MS_PRIVATE)
-    for target, source in arm.items():
+    for target, (source, writable) in arm.items():
         mount(source, target, None, MS_BIND | MS_REC)
+        if not writable:
+            flags = os.statvfs(target).f_flag & (MS_NOSUID | MS_NODEV | MS_NOEXEC)
+            mount(None, target, None, MS_REMOUNT | MS_BIND | MS_RDONLY | flags)
     mount("tmpfs", "/arms", "tmpfs", MS_RDONLY, "size=4k,mode=755")
     for folder in SCRATCH:
         mount("tmpfs", folder, "tmpfs", MS_NOSUID | MS_NODEV, f"size={scratch},mode=1777")

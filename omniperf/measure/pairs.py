@@ -7,14 +7,13 @@ import os
 import re
 import statistics
 import time
-from contextlib import ExitStack
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
 from omniperf.measure.arms import on_lane, sealed
-from omniperf.measure.clock import Timing, Worker, WorkloadError, sample
+from omniperf.measure.clock import Timing, WorkloadError, sample
 from omniperf.measure.device import disturbance, host_disturbance, host_state, settled
 from omniperf.measure.lanes import LaneClock, find_lanes
 from omniperf.measure.order import arm_order, seeds
@@ -24,6 +23,7 @@ from omniperf.results.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
+    from contextlib import AbstractContextManager
 
     from omniperf.measure.clock import Arm, Sample
     from omniperf.measure.compare import Comparer
@@ -146,141 +146,188 @@ def measure_pairs(
     Every timed output is compared with base's through `comparer`; None means that outputs cannot be compared.
     Raises CandidateError or BaseError.
     """
-    pairs, lane_clock = Pairs(), LaneClock()
-    lanes = find_lanes(task.resources)
-    metric = task.primary_metric
-    deadline = time.monotonic() + plan.measure.max_minutes * 60
-
-    def take(arm: Arm, drawn: list[int], timing: Timing, zygote: Zygote | None = None) -> Sample:
-        pairs.samples += 1
+    found = Pairs()
+    with Zygotes(backend, plan.preload) as zygotes:
+        measuring = _Measuring(backend, task, kind, base, candidate, plan, comparer, record, emit, found, zygotes)
         try:
-            return sample(backend, arm, task, kind, drawn, timing, zygote)
+            measuring.warm_up()
+            while found.decision is None and not found.stopped and len(found.base) != plan.fixed:
+                measuring.block()
+        finally:
+            found.lane_seconds, found.lane_waited = measuring.clock.seconds, measuring.clock.waited
+    return found
+
+
+@dataclass
+class _Measuring:
+    """A measurement under way."""
+
+    backend: Backend
+    task: Task
+    kind: str
+    base: Arm
+    candidate: Arm
+    plan: Plan
+    comparer: Comparer | None
+    record: Callable[[Mapping[str, object]], None]
+    emit: Emit
+    found: Pairs
+    zygotes: Zygotes
+
+    def __post_init__(self) -> None:
+        self.clock, self.lanes = LaneClock(), find_lanes(self.task.resources)
+        self.looks = looks_of(self.plan.measure) if self.plan.looks is None else self.plan.looks
+        self.last = self.plan.fixed or max(self.looks)
+        self.deadline = time.monotonic() + self.plan.measure.max_minutes * 60
+        self.rested, self.timing = time.monotonic(), Timing()
+
+    def warm_up(self) -> None:
+        """Run a few states of both arms, which compiles what is compiled when used, and settle how long a batch is."""
+        plan, found = self.plan, self.found
+        with self.lane() as lane:
+            arms = {"A": on_lane(self.base, lane), "B": on_lane(self.candidate, lane)}
+            drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + plan.warm_states)
+            self.timing = Timing(plan.warm_states)
+            base, zygote = self.first_of_all(arms, drawn)
+            self.timing = Timing(plan.warm_states, _limit(base.total))
+            candidate = self.take(arms["B"], drawn, zygote)
+            self.compare(candidate, base, plan.warm_states if self.kind == "module" else 1)
+        if self.kind == "module" and self.task.primary_metric.name == "latency":
+            found.states = _states(base, candidate, plan.warm_states)
+        self.timing = Timing(found.states, _limit(found.states * base.total))
+        self.rested = time.monotonic()
+
+    def first_of_all(self, arms: Mapping[str, Arm], drawn: list[int]) -> tuple[Sample, Zygote | None]:
+        """Base's first sample, which shows whether a zygote can serve here, and the zygote where it can."""
+        try:
+            zygote = self.zygotes.of_block([*arms.values()], keep=True)
+            if zygote is not None:
+                first = sample(self.backend, arms["A"], self.task, self.kind, drawn, self.timing, zygote)
+                self.found.samples, self.found.forked = 1, True
+                return first, zygote
+        except (ZygoteError, WorkloadError) as error:
+            self.record({"phase": self.plan.phase, "label": self.plan.label, "zygote": f"not used: {error}"})
+            self.zygotes.give_up()
+        return self.take(arms["A"], drawn, None), None
+
+    def block(self) -> None:
+        """Measure two pairs in random order, as far as they are wanted, and decide where a look is due."""
+        plan, found = self.plan, self.found
+        block = len(found.base) // 2
+        order = arm_order(plan.secret, plan.label, block)
+        with self.lane() as lane:
+            arms = {"A": on_lane(self.base, lane), "B": on_lane(self.candidate, lane)}
+            zygote = self.zygote(arms)
+            arms = {letter: sealed(arm, lane) for letter, arm in arms.items()}
+            if time.monotonic() - self.rested > _REST_SECONDS:  # others had the lane: its state is not what it was
+                drawn = seeds(plan.secret, f"{plan.label}:warm-again", block, 1 + found.states)
+                for letter in "AB":
+                    self.take(arms[letter], drawn, zygote)
+            for half in (order[:2], order[2:]):
+                zygote = self.pair(lane, arms, half, zygote)
+                if len(found.base) == plan.fixed or (plan.fixed is None and self.decided()):
+                    return
+        self.rested = time.monotonic()
+        found.stopped = self.why_stop()
+
+    def zygote(self, arms: Mapping[str, Arm]) -> Zygote | None:
+        """The zygote for a block, None where fresh interpreters serve."""
+        try:
+            return self.zygotes.of_block([*arms.values()])
+        except ZygoteError as error:
+            self.record({"phase": self.plan.phase, "label": self.plan.label, "zygote": f"no longer used: {error}"})
+            self.zygotes.give_up()
+            return None
+
+    def pair(self, lane: Lane, arms: Mapping[str, Arm], half: str, zygote: Zygote | None) -> Zygote | None:
+        """Measure a pair that nothing disturbed, and keep it. Returns the zygote, None where it failed under way."""
+        plan, found, number, reason = self.plan, self.found, len(self.found.base), ""
+        for _ in range(_MOST_DISCARDED):
+            label = f"{plan.label}:redone-{found.discarded}" if found.discarded else plan.label
+            drawn = seeds(plan.secret, label, number, _WARM_UPS + found.states)
+            hosts, devices, taken = [host_state(lane.cores)], [settled(lane.gpus)], {}
+            try:
+                for letter in half:
+                    taken[letter] = self.take(arms[letter], drawn, zygote)
+                    hosts.append(host_state(lane.cores))
+                    devices.append(settled(lane.gpus))
+            except ZygoteError as error:
+                self.zygotes.give_up()
+                zygote, reason = None, f"the zygote failed: {error}"
+            else:
+                reasons = (disturbance(*pair) for pair in pairwise(devices))
+                reason = next(filter(None, (*reasons, *(host_disturbance(*pair) for pair in pairwise(hosts)))), "")
+            if not reason:
+                break
+            found.discarded += 1
+            self.record({"phase": plan.phase, "label": plan.label, "pair": number, "discarded": reason})
+        else:
+            raise InfraError("device", f"Nothing can be measured here: {reason}.", "Stop what disturbs it, or wait.")
+        for kept, letter in ((found.base, "A"), (found.candidate, "B")):
+            kept.append(replace(taken[letter], output=b"", warm_output=b""))  # outputs are large, and needed only below
+        gpus = {"gpus": [one.record() for one in devices[-1]]} if lane.gpus else {}
+        load = {"load": round(os.getloadavg()[0], 2)}
+        self.record({**_pair_record(plan, number, half, drawn, taken, lane.name), **load, **gpus})
+        self.compare(taken["B"], taken["A"], found.states)
+        counted = {"pairs": number + 1, "max_pairs": self.last, "transient": True}
+        self.emit(Event(plan.phase, "measuring base and candidate in turn", counted))
+        return zygote
+
+    def decided(self) -> bool:
+        """Ask the rule where a look is due, and say whether that was the end."""
+        plan, found, metric = self.plan, self.found, self.task.primary_metric
+        if len(found.base) not in self.looks:
+            return False
+        look = decide(
+            found.log_ratios(metric), plan.measure, self.looks,
+            counter=metric.name == "peak_memory", claims=plan.claims, floor=plan.floor,
+        )  # fmt: skip
+        found.last_look = look
+        _say(plan, len(found.base), self.last, look, self.emit)
+        if look.state != "continue":
+            found.decision = look
+        return found.decision is not None
+
+    def why_stop(self) -> str:
+        """Why no further block is worth measuring, or ""."""
+        plan, found = self.plan, self.found
+        if found.discarded > _MOST_DISCARDED and found.discarded > _DISCARDED_SHARE * len(found.base):
+            return f"{found.discarded} pairs were disturbed and discarded"
+        least = math.log1p(plan.measure.min_effect)
+        if plan.give_up and len(found.base) == 2 and max(found.log_ratios(self.task.primary_metric)) < least:
+            return "the first pairs show no gain worth measuring"
+        if plan.fixed is None and time.monotonic() - self.clock.waited > self.deadline:
+            return f"{plan.measure.max_minutes:g} minutes were not enough for a decision"
+        return ""
+
+    def take(self, arm: Arm, drawn: list[int], zygote: Zygote | None) -> Sample:
+        """A sample. Raises BaseError or CandidateError."""
+        self.found.samples += 1
+        try:
+            return sample(self.backend, arm, self.task, self.kind, drawn, self.timing, zygote)
         except WorkloadError as error:
-            if arm.name == base.name:
+            if arm.name == self.base.name:
                 raise BaseError(f"The workload fails on base: {error}.") from error
             raise CandidateError(f"The workload fails with the patch: {error}") from error
 
-    def undisturbed(
-        lane: Lane, arms: Mapping[str, Arm], half: str, number: int, zygote: Zygote | None
-    ) -> tuple[list[int], dict[str, Sample], dict[str, object]]:
-        """A pair that nothing disturbed: its seeds, its samples, and the state of its devices afterwards."""
-        reason = ""
-        for _ in range(_MOST_DISCARDED):
-            label = f"{plan.label}:redone-{pairs.discarded}" if pairs.discarded else plan.label
-            drawn = seeds(plan.secret, label, number, _WARM_UPS + pairs.states)
-            hosts, states, taken = [host_state(lane.cores)], [settled(lane.gpus)], {}
-            try:
-                for letter in half:
-                    taken[letter] = take(arms[letter], drawn, timing, zygote)
-                    hosts.append(host_state(lane.cores))
-                    states.append(settled(lane.gpus))
-            except ZygoteError as error:
-                zygotes.give_up()
-                zygote, reason = None, f"the zygote failed: {error}"
-            else:
-                reasons = (disturbance(*pair) for pair in pairwise(states))
-                reason = next(filter(None, (*reasons, *(host_disturbance(*pair) for pair in pairwise(hosts)))), "")
-            if not reason:
-                seen: dict[str, object] = {"load": round(os.getloadavg()[0], 2)}
-                return drawn, taken, {**seen, "gpus": [one.record() for one in states[-1]]} if lane.gpus else seen
-            pairs.discarded += 1
-            record({"phase": plan.phase, "label": plan.label, "pair": number, "discarded": reason})
-        raise InfraError("device", f"Nothing can be measured here: {reason}.", "Stop what disturbs it, or wait.")
-
-    def forked(arms: Mapping[str, Arm]) -> Zygote | None:
-        """The zygote of a block; before the first, a worker is forked on base to see whether one can run here."""
-        try:
-            zygote = zygotes.of_block([arms["A"], arms["B"]])
-            if zygote is not None and not pairs.forked:
-                with Worker(backend, arms["A"], task, kind, zygote) as worker:
-                    worker.setup(seeds(plan.secret, f"{plan.label}:zygote", 0, 1), timing.seconds)
-                    worker.run(timing.seconds)
-                pairs.forked = True
-        except (ZygoteError, WorkloadError) as error:
-            record({"phase": plan.phase, "label": plan.label, "zygote": f"not used: {error}"})
-            zygotes.give_up()
-            return None
-        return zygote
-
-    def compare(mine: Sample, reference: Sample, count: int) -> None:
-        pairs.seeds += count
+    def compare(self, mine: Sample, reference: Sample, count: int) -> None:
+        """Compare the candidate's outputs with base's. Raises OutputsDifferError."""
+        self.found.seeds += count
         if mine.completed != reference.completed:
             said = f"{mine.completed:,} requests completed, base's were {reference.completed:,}, with the same seed."
             raise OutputsDifferError(f"The outputs are not base's: {said}")
-        if comparer is None:
+        if self.comparer is None:
             return
-        difference = comparer.difference(mine.warm_output, reference.warm_output, 1) if kind == "module" else ""
-        difference = difference or comparer.difference(mine.output, reference.output, count)
+        of_warm_up = self.kind == "module" and self.comparer.difference(mine.warm_output, reference.warm_output, 1)
+        difference = of_warm_up or self.comparer.difference(mine.output, reference.output, count)
         if difference:
             raise OutputsDifferError(f"The outputs are not base's: {difference}")
-        pairs.compared += count
+        self.found.compared += count
 
-    def waiting() -> None:
-        emit(Event(plan.phase, "waiting for another measurement on this host", {"transient": True}))
-
-    stack = ExitStack()
-    try:
-        with lane_clock.hold(lanes, waiting) as lane:
-            drawn = seeds(plan.secret, f"{plan.label}:warm-up", 0, 1 + plan.warm_states)
-            warm_base = take(on_lane(base, lane), drawn, Timing(plan.warm_states))
-            limit = _limit(warm_base.total)
-            warm_candidate = take(on_lane(candidate, lane), drawn, Timing(plan.warm_states, limit))
-            compare(warm_candidate, warm_base, plan.warm_states if kind == "module" else 1)
-            if kind == "module" and metric.name == "latency":
-                pairs.states = _states(warm_base, warm_candidate, plan.warm_states)
-        timing = Timing(pairs.states, _limit(pairs.states * warm_base.total))
-        looks = looks_of(plan.measure) if plan.looks is None else plan.looks
-        last, rested = plan.fixed or max(looks), time.monotonic()
-        zygotes = stack.enter_context(Zygotes(backend, plan.preload))
-        while pairs.decision is None and len(pairs.base) != plan.fixed:
-            block = len(pairs.base) // 2
-            order = arm_order(plan.secret, plan.label, block)
-            with lane_clock.hold(lanes, waiting) as lane:
-                arms = {"A": sealed(base, lane), "B": sealed(candidate, lane)}
-                if time.monotonic() - rested > _REST_SECONDS:  # others had the lane: its state is not what it was
-                    drawn = seeds(plan.secret, f"{plan.label}:warm-again", block, 1 + pairs.states)
-                    for letter in "AB":
-                        take(arms[letter], drawn, timing)
-                zygote = forked(arms)
-                for half in (order[:2], order[2:]):
-                    number = len(pairs.base)
-                    drawn, taken, devices = undisturbed(lane, arms, half, number, zygote if zygotes.used else None)
-                    for kept, letter in ((pairs.base, "A"), (pairs.candidate, "B")):
-                        # outputs are large, and needed only below
-                        kept.append(replace(taken[letter], output=b"", warm_output=b""))
-                    record({**_pair_record(plan, number, half, drawn, taken, lane.name), **devices})
-                    compare(taken["B"], taken["A"], pairs.states)
-                    counted = {"pairs": number + 1, "max_pairs": last, "transient": True}
-                    emit(Event(plan.phase, "measuring base and candidate in turn", counted))
-                    if number + 1 == plan.fixed:
-                        break
-                    if plan.fixed is None and number + 1 in looks:
-                        found = decide(
-                            pairs.log_ratios(metric), plan.measure, looks,
-                            counter=metric.name == "peak_memory", claims=plan.claims, floor=plan.floor,
-                        )  # fmt: skip
-                        pairs.last_look = found
-                        _say(plan, number + 1, last, found, emit)
-                        if found.state != "continue":
-                            pairs.decision = found
-                            break
-            rested = time.monotonic()
-            hopeless = (
-                plan.give_up and block == 0 and max(pairs.log_ratios(metric)) < math.log1p(plan.measure.min_effect)
-            )
-            disturbed = pairs.discarded > _MOST_DISCARDED and pairs.discarded > _DISCARDED_SHARE * len(pairs.base)
-            late = plan.fixed is None and time.monotonic() - lane_clock.waited > deadline
-            if hopeless or disturbed or late:
-                pairs.stopped = (
-                    f"{pairs.discarded} pairs were disturbed and discarded"
-                    if disturbed
-                    else f"{plan.measure.max_minutes:g} minutes were not enough for a decision"
-                )
-                break
-    finally:
-        stack.close()
-        pairs.lane_seconds, pairs.lane_waited = lane_clock.seconds, lane_clock.waited
-    return pairs
+    def lane(self) -> AbstractContextManager[Lane]:
+        """Hold a lane, and say so where it has to be waited for."""
+        said = Event(self.plan.phase, "waiting for another measurement on this host", {"transient": True})
+        return self.clock.hold(self.lanes, lambda: self.emit(said))
 
 
 def _value(one: Sample, metric: Metric) -> float:

@@ -54,16 +54,18 @@ class Zygotes:
         self._backend, self._preload = backend, tuple(preload) if backend.isolated else ()
         self._current: Zygote | None = None
         self._next: Zygote | None = None
+        self._keep = False
 
-    @property
-    def used(self) -> bool:
-        """Whether samples are forked."""
-        return bool(self._preload)
+    def of_block(self, arms: Sequence[Arm], *, keep: bool = False) -> Zygote | None:
+        """The zygote for a block of those arms, or None for fresh interpreters; with `keep` the next block has it too.
 
-    def of_block(self, arms: Sequence[Arm]) -> Zygote | None:
-        """The zygote for a block of those arms, or None for fresh interpreters. Raises ZygoteError."""
+        Raises ZygoteError.
+        """
         if not self._preload:
             return None
+        kept, self._keep = self._keep, keep
+        if kept and self._current is not None and self._current.arms == tuple(arms):
+            return self._current
         if self._current is not None:
             self._current.close()
             self._current = None
@@ -110,17 +112,17 @@ class Zygotes:
 
 
 class Zygote:
-    """One zygote for two arms that are sealed on one lane. Raises ZygoteError. It imports while the caller goes on."""
+    """One zygote for two arms on one lane, sealed or not. Raises ZygoteError. It imports while the caller goes on."""
 
     def __init__(self, backend: Backend, arms: Sequence[Arm], preload: Sequence[str], cores: Sequence[int]) -> None:
         self.arms = tuple(arms)
         first, *others = (arm.spec for arm in arms)
         own = [mount.target for mount in first.mounts if any(mount not in other.mounts for other in others)]
-        self._places = {arm.name: {target: f"/arms/{arm.name}{target}" for target in _tops(own)} for arm in arms}
+        self._own = _tops(own)
         # Where children see their arm's folders it has empty ones: packages make their caches when they are imported.
         self._empty = tempfile.TemporaryDirectory(prefix="omniperf-")
         mounts = [mount for mount in first.mounts if mount.target not in own]
-        for target in _tops(own):
+        for target in self._own:
             empty = Path(self._empty.name, target.replace("/", "-"))
             empty.mkdir()
             mounts.append(Mount(empty, target, writable=True))
@@ -151,13 +153,15 @@ class Zygote:
             self._fail()
 
     def child(self, arm: Arm) -> ZygoteChild:
-        """A worker's process for one of the arms. Raises ZygoteError."""
+        """A worker's process for one of the arms, which may be sealed by now. Raises ZygoteError."""
         self.wait()
         requests_inside, requests = os.pipe()
         replies, replies_inside = os.pipe()
         errors, errors_inside = os.pipe()
         given = [requests_inside, replies_inside, errors_inside]
-        message = {"arm": self._places[arm.name], "confine": confinement(arm.spec, isolated=True)}
+        writable = {mount.target: mount.writable for mount in arm.spec.mounts}
+        places = {target: (f"/arms/{arm.name}{target}", writable[target]) for target in self._own}
+        message = {"arm": places, "confine": confinement(arm.spec, isolated=True)}
         try:
             socket.send_fds(self._channel, [json.dumps(message).encode()], given)
             _, received, _, _ = socket.recv_fds(self._channel, 16, 1)

@@ -20,6 +20,7 @@ def without_init(*names):
 
 
 without_init("liger_kernel", "liger_kernel.ops")
+sys.modules["peft"] = None  # it is optional, and takes several seconds to import
 
 from liger_kernel.ops.layer_norm import LigerLayerNormFunction  # noqa: E402
 
