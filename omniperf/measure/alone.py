@@ -33,7 +33,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
 
 _FEWEST_BLOCKS, _MOST_BLOCKS = 2, 6  # of two pairs
-_MOST_ROUNDS, _FEWEST_ROUNDS, _ROUNDS_SECONDS = 16, 2, 0.3  # in a process
+_MOST_ROUNDS, _FEWEST_ROUNDS, _ROUNDS_SECONDS = 16, 2, 0.1  # in a process
 _CERTAIN = 0.90
 _SHARE = 0.5  # of the gain that batches show, as a log ratio: certainly less says that it is the batch's alone
 

@@ -206,8 +206,7 @@ class _Measuring:
                 self.found.samples, self.found.forked = 1, True
                 return first, zygote
         except (ZygoteError, WorkloadError) as error:
-            self.record({"phase": self.plan.phase, "label": self.plan.label, "zygote": f"not used: {error}"})
-            self.zygotes.give_up()
+            self.no_zygote(str(error))
         return self.take(arms["A"], drawn, None), None
 
     def block(self) -> None:
@@ -235,9 +234,15 @@ class _Measuring:
         try:
             return self.zygotes.of_block([*arms.values()])
         except ZygoteError as error:
-            self.record({"phase": self.plan.phase, "label": self.plan.label, "zygote": f"no longer used: {error}"})
-            self.zygotes.give_up()
+            self.no_zygote(str(error))
             return None
+
+    def no_zygote(self, why: str = "") -> None:
+        """From now on, fresh interpreters."""
+        if why:
+            self.record({"phase": self.plan.phase, "label": self.plan.label, "zygote": f"not used: {why}"})
+        self.zygotes.give_up()
+        self.found.forked = False
 
     def pair(self, lane: Lane, arms: Mapping[str, Arm], half: str, zygote: Zygote | None) -> Zygote | None:
         """Measure a pair that nothing disturbed, and keep it. Returns the zygote, None where it failed under way."""
@@ -252,7 +257,7 @@ class _Measuring:
                     hosts.append(host_state(lane.cores))
                     devices.append(settled(lane.gpus))
             except ZygoteError as error:
-                self.zygotes.give_up()
+                self.no_zygote()
                 zygote, reason = None, f"the zygote failed: {error}"
             else:
                 reasons = (disturbance(*pair) for pair in pairwise(devices))
