@@ -1,11 +1,13 @@
-"""Planted truth: patches whose speedup is known exactly, through the whole of `verify_patch` on this machine.
+"""Planted truth: patches whose speedup is known exactly, measured as a verdict measures them, on this machine.
 
     python -m benchmarks.planted FILE.jsonl [--runs 200] [--hog] [--seed 1]
 
-The workload repeats one step of pure-Python arithmetic; a patch makes it 0, 1, 2, 5, 10 or 20 % fewer or more steps,
-with the same outputs. A step costs the same wherever it is, so base's steps over the candidate's are the true speedup,
-but for the 0.1 to 0.3 ms that the clock itself takes of a sample of 0.1 s. With `--hog` half of the runs have a busy
-process beside them, on the core that no lane has: the harness and its clock have to share that one.
+Every run is a `measure_pairs` of its own, from the warm-up to the decision; what else a verdict asks of a patch (tests,
+outputs of other states) is left out, since these patches have nothing to fear from it. The workload repeats one step of
+pure-Python arithmetic; a patch makes it 0, 1, 2, 5, 10 or 20 % fewer or more steps, with the same outputs. A step costs
+the same wherever it is, so base's steps over the candidate's are the true speedup, but for the 0.1 to 0.3 ms that the
+clock itself takes of a sample of 0.1 s. With `--hog` half of the runs have a busy process beside them, on the core that
+no lane has: the harness and its clock have to share that one.
 
 Each run appends one line to FILE, so that it can be stopped at any time and goes on where it was. The table at the end
 is of all lines.
@@ -19,23 +21,28 @@ import itertools
 import json
 import os
 import random
+import secrets
 import subprocess
 import sys
 import tempfile
 from collections import Counter
-from contextlib import contextmanager
+from contextlib import ExitStack, contextmanager
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omniperf.measure.arms import make_arm
 from omniperf.measure.bench import open_bench
+from omniperf.measure.bytecode import add_bytecode
+from omniperf.measure.pairs import Plan, measure_pairs
 from omniperf.results.events import ignore
 from omniperf.settings import load_settings
 from omniperf.tasks.load import load_task
 from omniperf.verify.preflight import preflight
-from omniperf.verify.verdict import verify_patch
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+    from omniperf.measure.clock import Arm
 
 MORE_STEPS = (-20, -10, -5, -2, -1, 0, 1, 2, 5, 10, 20)
 """Steps of the candidate beyond base's, in percent of them."""
@@ -134,25 +141,40 @@ def measure(file: Path, planned: list[tuple[int, bool]]) -> None:
         settings = load_settings({name: home / name for name in ("results", "worktrees", "cache", "tasks")})
         bench = open_bench(load_task(str(home / "task"), settings), settings, ignore)
         proved = preflight(bench, ignore)
-        for number, (more, hog) in enumerate(planned[done:], done):
-            load = os.getloadavg()[0]
-            with hogged(hog):
-                verdict = verify_patch(bench, patch(more), proved, lambda _: None, ignore)
-            estimate = verdict.speedup.model_dump(mode="json") if verdict.speedup else None
-            row = {
-                "run": number,
-                "more_steps_percent": more,
-                "truth": truth(more),
-                "hog": hog,
-                "load_before": load,
-                "class": verdict.class_,
-                "reason": verdict.reason,
-                "lane_seconds": verdict.cost.lane_seconds,
-                "estimate": estimate,
-            }
-            with file.open("a") as out:
-                out.write(json.dumps(row) + "\n")
-            print(f"{number + 1}/{len(planned)} {more:+d} % steps{' beside a hog' if hog else ''}: {verdict.reason}")
+        with ExitStack() as stack:
+
+            def arm(name: str, data: bytes) -> Arm:
+                tree = stack.enter_context(bench.tree(name, data))
+                add_bytecode(bench, tree, proved.imported, ["work.py"] if data else [])
+                return make_arm(name, bench.task, bench.environment, bench.backend, tree, home)
+
+            base, candidates = arm("base", b""), {more: arm("candidate", patch(more)) for more in MORE_STEPS}
+            comparer = stack.enter_context(proved.comparer(bench, base))
+            for number, (more, hog) in enumerate(planned[done:], done):
+                load, plan = os.getloadavg()[0], Plan(bench.task.measure, secrets.token_bytes(32), "planted")
+                with hogged(hog):
+                    pairs = measure_pairs(
+                        bench.backend, bench.task, bench.kind, base, candidates[more], plan, comparer,
+                        lambda _: None, ignore,
+                    )  # fmt: skip
+                look = pairs.decision or pairs.last_look
+                row = {
+                    "run": number,
+                    "more_steps_percent": more,
+                    "truth": truth(more),
+                    "hog": hog,
+                    "load_before": load,
+                    "class": pairs.decision.state if pairs.decision else "inconclusive",
+                    "discarded": pairs.discarded,
+                    "sample_seconds": [round(one.seconds, 4) for one in (*pairs.base, *pairs.candidate)],
+                    "lane_seconds": pairs.lane_seconds,
+                    "estimate": look.estimate.model_dump(mode="json") if look else None,
+                }
+                with file.open("a") as out:
+                    out.write(json.dumps(row) + "\n")
+                said = f"{look.estimate.speedup:.3f}x after {look.estimate.pairs} pairs" if look else pairs.stopped
+                beside = " beside a hog" if hog else ""
+                print(f"{number + 1}/{len(planned)} {more:+d} % steps{beside}: {row['class']}, {said}", flush=True)
 
 
 def covers(row: dict[str, Any], name: str) -> bool:
