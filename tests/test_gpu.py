@@ -138,8 +138,8 @@ def test_a_deep_profile_has_what_nvidias_tools_say(
     profile = seen["profile"]
     if shutil.which("ncu", path=TOOLS_PATH) is None:
         assert (profile.counters, profile.no_counters) == ((), "")
-    elif profile.no_counters:  # most hosts keep counters from ordinary users
-        assert "PERM" in profile.no_counters, profile.no_counters
+    elif profile.no_counters:  # most hosts keep counters from ordinary users, some have no more than the command
+        assert profile.counters == ()
     else:
         counted = profile.counters[0]
         assert counted.name == "scale_kernel"

@@ -33,6 +33,7 @@ _FORKER = Path(__file__).with_name("forker.py")
 _READY_SECONDS = 120.0
 _CHILD_SECONDS = 30.0
 _TRIES = 6
+_OWN = ("workspace", "compiled")  # folders of which each arm has its own
 
 
 class ZygoteError(InfraError):
@@ -116,8 +117,8 @@ class Zygote:
 
     def __init__(self, backend: Backend, arms: Sequence[Arm], preload: Sequence[str], cores: Sequence[int]) -> None:
         self.arms = tuple(arms)
-        first, *others = (arm.spec for arm in arms)
-        own = [mount.target for mount in first.mounts if any(mount not in other.mounts for other in others)]
+        first = arms[0].spec
+        own = [mount.target for mount in first.mounts if Path(mount.target).parts[1] in _OWN]
         self._own = _tops(own)
         # Where children see their arm's folders it has empty ones: packages make their caches when they are imported.
         self._empty = tempfile.TemporaryDirectory(prefix="omniperf-")
