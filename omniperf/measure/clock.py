@@ -34,7 +34,7 @@ if TYPE_CHECKING:
 _OUTPUT_LIMIT = 512 * 2**20
 _GUARD_SECONDS = 0.25  # between looks at the memory of everything inside: limits of the kernel bind single processes
 _PEAK_SECONDS = 0.003  # between looks where memory is what is measured: to touch 10 MiB takes about as long
-_STEADY_SHARE, _WARM_SECONDS = 0.05, 0.25  # two warm-up runs as long as each other, or so much time for them
+_STEADY_SHARE, _WARM_SECONDS = 0.1, 0.05  # two warm-up runs about as long as each other, or so long after the first
 _READY_SECONDS = 300.0  # importing and compiling a large tree for the first time
 
 
@@ -445,12 +445,12 @@ def sample(
 
 def _warm_up(worker: Worker, seeds: list[int], seconds: float) -> tuple[str, bytes]:
     """Run one seed after the other until two take about as long; the first one's digest and output."""
-    took, digest, output, begun = 0.0, "", b"", time.monotonic()
+    took, digest, output, begun = 0.0, "", b"", 0.0
     for seed in seeds:
         worker.setup([seed], seconds)
         before, (took, told) = took, worker.run(seconds)
         if not digest:
-            digest, output = told, worker.output(seconds)
-        if abs(took - before) <= _STEADY_SHARE * took or time.monotonic() - begun > _WARM_SECONDS:
+            digest, output, begun = told, worker.output(seconds), time.monotonic()
+        elif abs(took - before) <= _STEADY_SHARE * took or time.monotonic() - begun > _WARM_SECONDS:
             break
     return digest, output

@@ -78,8 +78,9 @@ def judge(
 
     def run(case: dict[str, Any]) -> Verdict:
         base = {**case["BASE"], "tests/test_order.py": case.get("TEST", TEST)}
-        # A few pairs will do: what pays a trick pays a lot, and the sequence may claim from four on.
-        extra = "measure: {rule: sequence, max_pairs: 6, max_minutes: 0.2}\n" + case.get("TASK", "")
+        # A few pairs will do for a trick: what pays, pays a lot, and the sequence may claim from four on.
+        rule = "rule: sequence, max_pairs: 6, max_minutes: 0.5" if "ENDS" in case else "max_minutes: 0.5"
+        extra = f"measure: {{{rule}}}\n" + case.get("TASK", "")
         task = make_task(extra, workload=case.get("WORKLOAD", WORKLOAD), files=base)
         environment = task.environment.model_copy(update={"host_packages": tuple(case.get("NEEDS", ()))})
         bench = open_bench(task.model_copy(update={"environment": environment}), settings, ignore)

@@ -8,6 +8,7 @@ import pytest
 from omniperf.errors import UsageError
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bench import Bench, open_bench
+from omniperf.measure.lanes import LaneClock
 from omniperf.results.events import ignore
 from omniperf.results.schema import Correctness
 from omniperf.settings import Settings
@@ -43,7 +44,7 @@ def behave(opened: Open, tmp_path: Path) -> Behave:
                 make_arm(name, bench.task, bench.environment, bench.backend, tree, tmp_path)
                 for name, tree in (("base", one), ("candidate", other))
             )
-            return check_behaviour(bench, proved, *arms)
+            return check_behaviour(bench, proved, *arms, LaneClock())
 
     return run
 
