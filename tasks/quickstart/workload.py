@@ -27,15 +27,14 @@ def line(rng, client, second):
     return f'{stamp} client={client} {method} {target} {status} {size} {millis}ms "{agent}"'
 
 
-def setup(seed):
+def setup(seed, clients=CLIENTS, visits=VISITS):
     """Every client comes equally often; who comes when, and for what, the seed says."""
     rng = random.Random(seed)
-    clients = [f"{value:08x}" for value in rng.sample(range(2**32), CLIENTS)]
-    visits = clients * VISITS
+    visits = [f"{value:08x}" for value in rng.sample(range(2**32), clients)] * visits
     rng.shuffle(visits)
     lines = [line(rng, client, second) for second, client in enumerate(visits)]
     for _ in range(NOISE):
-        lines.insert(rng.randrange(len(lines)), f"worker {rng.randrange(8)} restarted")
+        lines.insert(rng.randrange(len(lines) + 1), f"worker {rng.randrange(8)} restarted")
     return "\n".join(lines) + "\n"
 
 

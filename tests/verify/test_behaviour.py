@@ -6,6 +6,7 @@ from pathlib import Path
 import pytest
 
 from omniperf.errors import UsageError
+from omniperf.measure import worker
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.measure.lanes import LaneClock
@@ -181,3 +182,15 @@ def test_a_reference_that_cannot_be_compared_with_is_refused(opened: Open) -> No
     workload = AVERAGES.replace("for row in state]\n", "for row in state[1:]]\n")
     with pytest.raises(UsageError, match="reference cannot be compared with"):
         preflight(opened(MEANS, workload), ignore)
+
+
+def test_a_tensor_that_stays_on_its_device_is_told_from_a_changed_one() -> None:
+    torch = pytest.importorskip("torch")
+    tensor = torch.randn(1000, 7)
+    changed, swapped = tensor.clone(), tensor.clone()
+    changed[3, 4] += 1e-6
+    swapped[0], swapped[1] = tensor[1], tensor[0]
+    sums = worker.sums_on_device(torch, tensor)
+    assert worker.sums_on_device(torch, tensor.clone()) == sums
+    others = (changed, swapped, tensor.reshape(7, 1000), torch.empty(0), torch.tensor(True))
+    assert len({sums, *(worker.sums_on_device(torch, other) for other in others)}) == 6
