@@ -212,7 +212,7 @@ def test_a_script_is_held_to_the_tasks_memory(timed: Callable[..., Sample]) -> N
         timed(HOG + body, (7,), seconds=10, extra="resources: {memory_gib: 0.25}")
 
 
-def test_a_worker_cannot_leave_the_cores_of_its_lane(timed: Callable[..., Sample]) -> None:
+def test_a_worker_cannot_leave_the_cores_of_its_lane(all_cores: None, timed: Callable[..., Sample]) -> None:
     """Nor can its threads and children. It is told that it could: libraries that bind threads abort on an error."""
     cores = sorted(os.sched_getaffinity(0))
     if len(cores) == 1:

@@ -18,7 +18,7 @@ from omniperf.measure.nvml import Gpu
 from omniperf.tasks.schema import Resources
 
 
-def test_lanes_are_disjoint_and_leave_a_core_for_the_harness() -> None:
+def test_lanes_are_disjoint_and_leave_a_core_for_the_harness(all_cores: None) -> None:
     available = sorted(os.sched_getaffinity(0))
     cores = [core for lane in cpu_lanes(1) for core in lane.cores]
     assert len(cores) == len(set(cores))

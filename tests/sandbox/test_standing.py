@@ -204,7 +204,7 @@ def test_an_interpreter_under_opt_is_there_whether_or_not_opt_is(bench: Bench, t
     assert ("--ro-bind /opt/python /opt/python" in options) != network
 
 
-def test_commands_may_choose_among_the_cores(walled: StandingSandbox) -> None:
+def test_commands_may_choose_among_the_cores(all_cores: None, walled: StandingSandbox) -> None:
     """Only what is measured is held to its lane."""
     choose = "import os; core = max(os.sched_getaffinity(0)); os.sched_setaffinity(0, {core})"
     assert walled.run(f"python -c '{choose}; assert os.sched_getaffinity(0) == {{core}}'", 10).ok
