@@ -20,7 +20,7 @@ from omniperf.measure.lanes import find_lanes
 from omniperf.measure.order import arm_order, seeds
 from omniperf.measure.pairs import BaseError, CandidateError, OutputsDifferError
 from omniperf.measure.statistics import hl_interval
-from omniperf.measure.zygote import Zygotes
+from omniperf.measure.zygote import ZygoteError, Zygotes
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping, Sequence
@@ -78,36 +78,51 @@ def measured_alone(
         try:
             with Worker(backend, arm, task, "module", zygote) as worker:
                 run, overhead, outputs = _rounds(worker, drawn, seconds)
-        except WorkloadError as error:
+        except (ZygoteError, WorkloadError) as error:
+            if zygote is not None:  # whatever it was, a fresh interpreter has the last word
+                zygotes.give_up()
+                return one_process(arm, letter, drawn, None)
             said = f"The workload fails, one state at a time: {error}"
             raise (BaseError if letter == "A" else CandidateError)(said) from error
         taken[letter].append(run)
-        overheads.append(overhead)
+        if letter == "A":  # the other's could be made as long as its patch likes
+            overheads.append(overhead)
         return outputs
 
-    for block in range(_MOST_BLOCKS):
-        order = arm_order(secret, "alone", block)
-        with held.hold(lanes) as lane, Zygotes(backend, preload) as zygotes:
-            arms = {"A": sealed(base, lane), "B": sealed(candidate, lane)}
-            zygote = zygotes.of_block(list(arms.values()))
-            for half in (order[:2], order[2:]):
-                number = len(taken["A"])
-                drawn = seeds(secret, "alone", number, 1 + rounds)
-                outputs = {letter: one_process(arms[letter], letter, drawn, zygote) for letter in half}
-                for mine, reference in zip(outputs["B"], outputs["A"], strict=True):
-                    if comparer is not None and (difference := comparer.difference(mine, reference, 1)):
-                        raise OutputsDifferError(f"The outputs are not base's, one state at a time: {difference}")
-                last = {"base": taken["A"][-1], "candidate": taken["B"][-1]}
-                record({"phase": "verify", "label": "alone", "pair": number, "order": half, "seeds": drawn, **last})
-        # A round has the overhead of its own pipe and digest, which shrinks the ratio that is to be expected.
-        overhead = statistics.median(overheads)
-        wanted = _SHARE * math.log((runs[0] + overhead) / (runs[1] + overhead))
-        both = zip(taken["A"], taken["B"], strict=True)
-        least, most = hl_interval([math.log(one / other) for one, other in both], _CERTAIN)
-        if block + 1 >= _FEWEST_BLOCKS and (most < wanted or least > wanted):
-            break
+    with Zygotes(backend, preload) as zygotes:
+        for block in range(_MOST_BLOCKS):
+            order = arm_order(secret, "alone", block)
+            with held.hold(lanes) as lane:
+                arms = {"A": sealed(base, lane), "B": sealed(candidate, lane)}
+                zygote = _zygote(zygotes, list(arms.values()))
+                for half in (order[:2], order[2:]):
+                    number = len(taken["A"])
+                    drawn = seeds(secret, "alone", number, 1 + rounds)
+                    outputs = {}
+                    for letter in half:
+                        outputs[letter] = one_process(arms[letter], letter, drawn, zygote if zygotes.used else None)
+                    for mine, reference in zip(outputs["B"], outputs["A"], strict=True):
+                        if comparer is not None and (difference := comparer.difference(mine, reference, 1)):
+                            raise OutputsDifferError(f"The outputs are not base's, one state at a time: {difference}")
+                    last = {"base": taken["A"][-1], "candidate": taken["B"][-1]}
+                    record({"phase": "verify", "label": "alone", "pair": number, "order": half, "seeds": drawn, **last})
+            # A round has the overhead of its own pipe and digest, which shrinks the ratio that is to be expected.
+            overhead = statistics.median(overheads)
+            wanted = _SHARE * math.log((runs[0] + overhead) / (runs[1] + overhead))
+            both = zip(taken["A"], taken["B"], strict=True)
+            least, most = hl_interval([math.log(one / other) for one, other in both], _CERTAIN)
+            if block + 1 >= _FEWEST_BLOCKS and (most < wanted or least > wanted):
+                break
     speedup = statistics.median(taken["A"]) / statistics.median(taken["B"])
     return Alone(len(taken["A"]), speedup, most < wanted)
+
+
+def _zygote(zygotes: Zygotes, arms: list[Arm]) -> Zygote | None:
+    try:
+        return zygotes.of_block(arms)
+    except ZygoteError:
+        zygotes.give_up()
+        return None
 
 
 def _rounds(worker: Worker, drawn: list[int], seconds: float) -> tuple[float, float, list[bytes]]:

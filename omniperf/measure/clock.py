@@ -16,7 +16,7 @@ import threading
 import time
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from omniperf.measure.device import memory_used
 from omniperf.measure.spawn import FreshProcess
@@ -36,6 +36,9 @@ _GUARD_SECONDS = 0.25  # between looks at the memory of everything inside: limit
 _PEAK_SECONDS = 0.003  # between looks where memory is what is measured: to touch 10 MiB takes about as long
 _STEADY_SHARE, _WARM_SECONDS = 0.1, 0.05  # two warm-up runs about as long as each other, or so long after the first
 _READY_SECONDS = 300.0  # importing and compiling a large tree for the first time
+
+
+_T = TypeVar("_T")
 
 
 class WorkloadError(Exception):
@@ -128,6 +131,7 @@ class Worker:
 
     def run(self, seconds: float) -> tuple[float, str]:
         """Run every state once; return the wall seconds until the digest was here, and the digest."""
+        self._expect_silence()
         started = time.perf_counter()
         self._send(b"run\n")
         line = self._line(seconds, "run")
@@ -136,6 +140,7 @@ class Worker:
 
     def again(self, seconds: float) -> float:
         """The wall seconds of a digest alone."""
+        self._expect_silence()
         started = time.perf_counter()
         self._send(b'{"do": "digest"}\n')
         line = self._line(seconds, "export")
@@ -161,8 +166,13 @@ class Worker:
 
     def reached(self, seed: int, seconds: float) -> tuple[list[list[Any]], list[list[str]]]:
         """Run one state; return (file, function) of every function that ran, and (name, file) of all modules."""
-        told = self._ask({"do": "reach", "seed": seed}, seconds, "run")
-        return told["functions"], told["imported"]
+
+        def read(told: dict[str, Any]) -> tuple[list[list[Any]], list[list[str]]]:
+            pairs = ([[str(one), str(other)] for one, other in told[name]] for name in ("functions", "imported"))
+            functions, modules = pairs
+            return functions, modules
+
+        return self._told({"do": "reach", "seed": seed}, seconds, "run", read)
 
     def profile(self, seeds: tuple[int, int, int], seconds: float) -> tuple[list[list[Any]], list[list[Any]]]:
         """Run one state under cProfile, and on a GPU one more under torch's profiler.
@@ -170,17 +180,24 @@ class Worker:
         Returns (file, line, function, calls, own seconds, total seconds) of the functions and (name, launches, seconds)
         of the kernels.
         """
-        told = self._ask({"do": "profile", "seeds": seeds}, seconds, "run")
-        return told["functions"], told["kernels"]
+
+        def read(told: dict[str, Any]) -> tuple[list[list[Any]], list[list[Any]]]:
+            functions = [
+                [str(file), int(line), str(name), int(calls), float(own), float(total)]
+                for file, line, name, calls, own, total in told["functions"]
+            ]
+            return functions, [[str(name), int(count), float(taken)] for name, count, taken in told["kernels"]]
+
+        return self._told({"do": "profile", "seeds": seeds}, seconds, "run", read)
 
     def inspected(self, seconds: float) -> tuple[float | None, tuple[str, ...]]:
         """The seconds of the last batch by the GPU's own clock, if there is one, and the clocks that were replaced."""
-        told = self._ask({"do": "inspect"}, seconds, "inspection")
-        device, replaced = told.get("device_seconds"), told.get("replaced")
-        return (
-            float(device) if isinstance(device, (int, float)) else None,
-            tuple(map(str, replaced)) if isinstance(replaced, list) else (),
-        )
+
+        def read(told: dict[str, Any]) -> tuple[float | None, tuple[str, ...]]:
+            device = told["device_seconds"]
+            return None if device is None else float(device), tuple(map(str, told["replaced"]))
+
+        return self._told({"do": "inspect"}, seconds, "inspection", read)
 
     def look(self, seconds: float) -> None:
         """Look at the states that were made, for `kept` to compare with."""
@@ -188,9 +205,11 @@ class Worker:
 
     def kept(self, seconds: float) -> tuple[frozenset[str], frozenset[str]]:
         """The places in the states that `run` left as they were when looked at, and those that it changed."""
-        told = self._ask({"do": "kept"}, seconds, "looking at its inputs")
-        kept, changed = (frozenset(map(str, told.get(name) or ())) for name in ("kept", "changed"))
-        return kept, changed
+
+        def read(told: dict[str, Any]) -> tuple[frozenset[str], frozenset[str]]:
+            return frozenset(map(str, told["kept"])), frozenset(map(str, told["changed"]))
+
+        return self._told({"do": "kept"}, seconds, "looking at its inputs", read)
 
     def refer(self, seconds: float) -> None:
         """Have the workload's own `reference` make the outputs, in the place of `run`."""
@@ -198,8 +217,7 @@ class Worker:
 
     def device_memory(self, seconds: float) -> float:
         """The most that torch says it had taken of its GPUs so far, MiB."""
-        told = self._ask({"do": "memory"}, seconds, "memory").get("bytes")
-        return told / 2**20 if isinstance(told, int) else 0.0
+        return self._told({"do": "memory"}, seconds, "memory", lambda told: float(told["bytes"]) / 2**20)
 
     def peak_memory(self) -> float:
         """The peak resident memory so far of every process that is still inside, MiB, as the kernel counted it."""
@@ -214,11 +232,18 @@ class Worker:
     def _worker(self) -> int:
         try:
             return self._process.pid
-        except ValueError as error:
+        except (ValueError, OSError) as error:
             raise WorkloadError(str(error)) from None
 
     def _inside(self) -> list[int]:
         return _descendants(self._first) if self._first is not None else [self._pid, *_descendants(self._pid)]
+
+    def _expect_silence(self) -> None:
+        """What answers before it is asked has nothing to be timed."""
+        if self._buffer or (
+            select.select([self._replies], [], [], 0)[0] and self._read(time.monotonic() + 1, "waiting")
+        ):
+            raise WorkloadError("the worker answered before it was asked")
 
     def _digest(self, line: bytes, doing: str) -> str:
         if line.startswith(b"{"):
@@ -231,6 +256,14 @@ class Worker:
     def _ask(self, request: dict[str, object], seconds: float, doing: str) -> dict[str, Any]:
         self._send(json.dumps(request).encode() + b"\n")
         return self._record(seconds, doing)
+
+    def _told(self, request: dict[str, object], seconds: float, doing: str, read: Callable[[dict[str, Any]], _T]) -> _T:
+        """What the answer says, as `read` has it; code of a tree may have written anything."""
+        told = self._ask(request, seconds, doing)
+        try:
+            return read(told)
+        except (KeyError, TypeError, ValueError, OverflowError):
+            raise WorkloadError(f"{doing} was answered by something that is not its record") from None
 
     def _record(self, seconds: float, doing: str) -> dict[str, Any]:
         line = self._line(seconds, doing)
@@ -431,6 +464,8 @@ def sample(
         peak = worker.device_memory(timing.seconds) if devices else worker.peak_memory()
         if most is not None:
             peak = max(peak, most.seen)
+            if not peak > 0:
+                raise WorkloadError("no memory is seen to be taken")
         overhead = worker.again(timing.seconds)
         output = worker.output(timing.seconds)
         device, replaced = worker.inspected(timing.seconds)

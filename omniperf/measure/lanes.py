@@ -89,17 +89,25 @@ def gpu_lanes(wanted: Resources, present: Sequence[Gpu], on_cores: tuple[Lane, .
 def claimed(lanes: tuple[Lane, ...], waiting: Callable[[], None] = lambda: None) -> Iterator[Lane]:
     """Hold one of the lanes, the first that is free; else call `waiting` once and wait for the first."""
     for lane in lanes:
-        with ExitStack() as held:
-            try:
-                _take(lane, held, fcntl.LOCK_NB)
-            except BlockingIOError:
-                continue
-            yield lane
+        if (held := at_once(lane)) is not None:
+            with held:
+                yield lane
             return
     waiting()
     with ExitStack() as held:
         _take(lanes[0], held, 0)
         yield lanes[0]
+
+
+def at_once(lane: Lane) -> ExitStack | None:
+    """Hold a lane until the stack is closed, if nobody else does; None where somebody does."""
+    held = ExitStack()
+    try:
+        _take(lane, held, fcntl.LOCK_NB)
+    except BlockingIOError:
+        held.close()
+        return None
+    return held
 
 
 def _take(lane: Lane, held: ExitStack, how: int) -> None:

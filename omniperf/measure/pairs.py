@@ -40,7 +40,7 @@ _MOST_STATES = 256
 _SETUP_SECONDS = 2.0  # that making the states of a batch may take
 _REST_SECONDS = 60.0  # after so long without a sample, one of each arm is discarded
 _MOST_DISCARDED = 8  # tries of one pair on a disturbed device
-_DISCARDED_SHARE = 0.25  # of all pairs: on such a device no verdict is given
+_FEW_DISCARDED, _DISCARDED_SHARE = 3, 0.25  # so many, and of all pairs: on such a device no verdict is given
 _WARM_UPS = 5  # at most, in a process
 
 
@@ -190,11 +190,12 @@ class _Measuring:
             self.timing = Timing(plan.warm_states)
             base, zygote = self.first_of_all(arms, drawn)
             self.timing = Timing(plan.warm_states, _limit(base.total))
-            candidate = self.take(arms["B"], drawn, zygote)
+            candidate = self.warm(arms["B"], drawn, zygote)
             self.compare(candidate, base, plan.warm_states if self.kind == "module" else 1)
         if self.kind == "module" and self.task.primary_metric.name == "latency":
             found.states = _states(base, candidate, plan.warm_states)
-        self.timing = Timing(found.states, _limit(found.states * base.total))
+        one = (base.setup + base.seconds) / plan.warm_states
+        self.timing = Timing(found.states, _limit(base.imported + found.states * one))
         self.rested = time.monotonic()
 
     def first_of_all(self, arms: Mapping[str, Arm], drawn: list[int]) -> tuple[Sample, Zygote | None]:
@@ -221,10 +222,11 @@ class _Measuring:
             if time.monotonic() - self.rested > _REST_SECONDS:  # others had the lane: its state is not what it was
                 drawn = seeds(plan.secret, f"{plan.label}:warm-again", block, 1 + found.states)
                 for letter in "AB":
-                    self.take(arms[letter], drawn, zygote)
+                    self.warm(arms[letter], drawn, zygote if found.forked else None)
             for half in (order[:2], order[2:]):
-                zygote = self.pair(lane, arms, half, zygote)
-                if len(found.base) == plan.fixed or (plan.fixed is None and self.decided()):
+                self.pair(lane, arms, half, zygote if found.forked else None)
+                found.stopped = self.disturbed()
+                if found.stopped or len(found.base) == plan.fixed or (plan.fixed is None and self.decided()):
                     return
         self.rested = time.monotonic()
         found.stopped = self.why_stop()
@@ -244,8 +246,8 @@ class _Measuring:
         self.zygotes.give_up()
         self.found.forked = False
 
-    def pair(self, lane: Lane, arms: Mapping[str, Arm], half: str, zygote: Zygote | None) -> Zygote | None:
-        """Measure a pair that nothing disturbed, and keep it. Returns the zygote, None where it failed under way."""
+    def pair(self, lane: Lane, arms: Mapping[str, Arm], half: str, zygote: Zygote | None) -> None:
+        """Measure a pair that nothing disturbed, and keep it."""
         plan, found, number, reason = self.plan, self.found, len(self.found.base), ""
         for _ in range(_MOST_DISCARDED):
             label = f"{plan.label}:redone-{found.discarded}" if found.discarded else plan.label
@@ -276,7 +278,6 @@ class _Measuring:
         self.compare(taken["B"], taken["A"], found.states)
         counted = {"pairs": number + 1, "max_pairs": self.last, "transient": True}
         self.emit(Event(plan.phase, "measuring base and candidate in turn", counted))
-        return zygote
 
     def decided(self) -> bool:
         """Ask the rule where a look is due, and say whether that was the end."""
@@ -293,11 +294,16 @@ class _Measuring:
             found.decision = look
         return found.decision is not None
 
+    def disturbed(self) -> str:
+        """Why nothing can be said of a host that disturbs so much, or ""."""
+        discarded, tries = self.found.discarded, self.found.discarded + len(self.found.base)
+        if discarded >= _FEW_DISCARDED and discarded > _DISCARDED_SHARE * tries:
+            return f"{discarded} of {tries} pairs were disturbed and discarded"
+        return ""
+
     def why_stop(self) -> str:
         """Why no further block is worth measuring, or ""."""
         plan, found = self.plan, self.found
-        if found.discarded > _MOST_DISCARDED and found.discarded > _DISCARDED_SHARE * len(found.base):
-            return f"{found.discarded} pairs were disturbed and discarded"
         least = math.log1p(plan.measure.min_effect)
         if plan.give_up and len(found.base) == 2 and max(found.log_ratios(self.task.primary_metric)) < least:
             return "the first pairs show no gain worth measuring"
@@ -305,12 +311,25 @@ class _Measuring:
             return f"{plan.measure.max_minutes:g} minutes were not enough for a decision"
         return ""
 
+    def warm(self, arm: Arm, drawn: list[int], zygote: Zygote | None) -> Sample:
+        """A sample that is no part of a pair: where the zygote fails, from a fresh interpreter."""
+        try:
+            return self.take(arm, drawn, zygote)
+        except ZygoteError as error:
+            self.no_zygote(str(error))
+            return self.take(arm, drawn, None)
+
     def take(self, arm: Arm, drawn: list[int], zygote: Zygote | None) -> Sample:
-        """A sample. Raises BaseError or CandidateError."""
+        """A sample. Raises BaseError or CandidateError, ZygoteError for whatever goes wrong in a forked one.
+
+        A package may take badly to being forked, so a fresh interpreter has the last word.
+        """
         self.found.samples += 1
         try:
             return sample(self.backend, arm, self.task, self.kind, drawn, self.timing, zygote)
         except WorkloadError as error:
+            if zygote is not None:
+                raise ZygoteError(str(error)) from error
             if arm.name == self.base.name:
                 raise BaseError(f"The workload fails on base: {error}.") from error
             raise CandidateError(f"The workload fails with the patch: {error}") from error

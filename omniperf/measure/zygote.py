@@ -14,12 +14,13 @@ import signal
 import socket
 import tempfile
 import time
-from contextlib import suppress
+from contextlib import ExitStack, suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from omniperf.errors import InfraError
+from omniperf.measure.lanes import Lane, at_once
 from omniperf.measure.spawn import WORKER, only_child
 from omniperf.sandbox.spec import Mount, confinement, environment, with_script
 
@@ -47,8 +48,9 @@ class ZygoteError(InfraError):
 class Zygotes:
     """The zygotes of one measurement, a new one for every block. A context manager.
 
-    Nothing to preload means fresh interpreters. Where there are cores enough beside the lane's, the next block's zygote
-    imports there while this block is measured; as many as the lane has, since libraries count them when imported.
+    Nothing to preload means fresh interpreters. Where there are cores enough beside the lane's that nobody measures on,
+    the next block's zygote imports there while this block is measured; as many as the lane has, since libraries count
+    them when they are imported.
     """
 
     def __init__(self, backend: Backend, preload: Sequence[str]) -> None:
@@ -56,6 +58,12 @@ class Zygotes:
         self._current: Zygote | None = None
         self._next: Zygote | None = None
         self._keep = False
+        self._beside: ExitStack | None = None  # holds the cores on which the next one imports
+
+    @property
+    def used(self) -> bool:
+        """Whether samples are forked."""
+        return bool(self._preload)
 
     def of_block(self, arms: Sequence[Arm], *, keep: bool = False) -> Zygote | None:
         """The zygote for a block of those arms, or None for fresh interpreters; with `keep` the next block has it too.
@@ -71,14 +79,24 @@ class Zygotes:
             self._current.close()
             self._current = None
         cores = arms[0].spec.cores
-        spare = sorted(os.sched_getaffinity(0) - set(cores), reverse=True)
         if self._next is not None and self._next.arms != tuple(arms):
             self._next.close()
             self._next = None
         self._current, self._next = self._next or self._ready(arms, cores), None
-        beside = spare[: len(cores)] if len(spare) > len(cores) else None  # one more is the harness's own
-        self._next = Zygote(self._backend, arms, self._preload, beside) if beside else None
+        self._current.wait()
+        self._leave()
+        spare = sorted(os.sched_getaffinity(0) - set(cores))[1:]  # the first is the harness's own
+        beside = tuple(spare[-len(cores) :]) if len(spare) >= len(cores) else ()
+        if beside and (held := at_once(Lane(beside))) is not None:
+            self._beside = held
+            self._next = Zygote(self._backend, arms, self._preload, beside)
         return self._current
+
+    def _leave(self) -> None:
+        """Let others measure on the cores where a zygote has imported."""
+        if self._beside is not None:
+            self._beside.close()
+            self._beside = None
 
     def _ready(self, arms: Sequence[Arm], cores: Sequence[int]) -> Zygote:
         """A zygote that has imported all that can be imported before a fork."""
@@ -104,6 +122,7 @@ class Zygotes:
             if zygote is not None:
                 zygote.close()
         self._current = self._next = None
+        self._leave()
 
     def __enter__(self) -> Zygotes:
         return self
@@ -166,16 +185,17 @@ class Zygote:
         try:
             socket.send_fds(self._channel, [json.dumps(message).encode()], given)
             _, received, _, _ = socket.recv_fds(self._channel, 16, 1)
-        except OSError:
+        except OSError:  # nothing in time: whatever there is of a child ends with its zygote
             received = []
+            self._process.kill()
         finally:
             for descriptor in given:
                 os.close(descriptor)
         if not received:
-            with os.fdopen(errors, "rb") as told:
-                why = told.read().decode(errors="replace").strip()
             os.close(requests)
             os.close(replies)
+            with os.fdopen(errors, "rb") as told:
+                why = told.read().decode(errors="replace").strip()
             raise ZygoteError(why or "the zygote made no child")
         (pidfd,) = received
         return ZygoteChild(requests, replies, errors, pidfd)

@@ -120,7 +120,8 @@ def _options(spec: Spec) -> list[str]:
     if spec.network and Path("/run/systemd/resolve").is_dir():
         options += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
     options += _at_its_place(spec.interpreter, system)
-    for packages in _packages_of_the_host(spec.interpreter):
+    hidden = _packages_of_the_host(spec.interpreter)
+    for packages in hidden:
         options += ["--tmpfs", packages]
     options += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
     options += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
@@ -135,8 +136,10 @@ def _options(spec: Spec) -> list[str]:
         if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
             options += _folders_to(Path(mount.target))
         options += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-    if spec.mounts_more:
-        options += ["--cap-add", "CAP_SYS_ADMIN", "--remount-ro", "/dev", "--remount-ro", "/"]
+    # What was made for mounts to lie in is memory that nobody counts, and a zygote's children would share it.
+    for folder in (*hidden, "/dev", "/"):
+        options += ["--remount-ro", folder]
+    options += ["--cap-add", "CAP_SYS_ADMIN"] if spec.mounts_more else []
     return [*options, "--chdir", "/workspace"]
 
 

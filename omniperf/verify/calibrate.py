@@ -94,4 +94,6 @@ def measure_fixed(
                 )  # fmt: skip
             except (BaseError, CandidateError) as error:
                 raise OmniPerfError(str(error), "Run `omniperf tasks validate`.") from error
+    if len(pairs.base) != count:
+        raise OmniPerfError(f"{pairs.stopped}: {len(pairs.base)} of {count} pairs are no measure.", "Quiet the host.")
     return pairs, orders

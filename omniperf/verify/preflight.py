@@ -295,7 +295,7 @@ def reached_targets(bench: Bench, base: Workspace, caches: Path) -> Reached:
         )
     loaded = {path for _, file in modules if (path := in_tree(bench, file)) is not None and path.endswith(".py")}
     folders = bench.environment.host_packages
-    of_host = (name for name, file in modules if any(Path(file).is_relative_to(folder) for folder in folders))
+    of_host = (name for name, file in modules if name and any(Path(file).is_relative_to(top) for top in folders))
     return Reached(tuple(reached), tuple(sorted(loaded)), tuple(of_host))
 
 

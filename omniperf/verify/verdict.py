@@ -219,13 +219,14 @@ def _measured(
                 emit(Event("verify", "running states one at a time", {}))
                 runs, preload = pairs.medians(task.primary_metric), proved.forkable if pairs.forked else ()
                 alone = measured_alone(
-                    bench.backend, task, *arms, runs, task.limits.command_seconds, secret, preload,
+                    bench.backend, task, *arms, runs, _limit_alone(bench, runs), secret, preload,
                     comparer if proved.outputs_comparable else None, record, held,
                 )  # fmt: skip
         except CandidateError as error:
             equal = False if isinstance(error, OutputsDifferError) else None
             correctness = correctness.model_copy(update={"outputs_equal": equal, "detail": str(error)})
-            return Verdict(class_="incorrect", reason=str(error), correctness=correctness, **sworn)
+            cost = Cost(lane_seconds=held.seconds)
+            return Verdict(class_="incorrect", reason=str(error), correctness=correctness, cost=cost, **sworn)
         except BaseError as error:
             raise OmniPerfError(str(error), "Run `omniperf tasks validate`.") from error
     outputs_equal = True if proved.outputs_comparable else None
@@ -258,6 +259,11 @@ def _measured(
     )
     class_, reason = _judge(bench, pairs, verdict)
     return verdict.model_copy(update={"class_": class_, "reason": reason})
+
+
+def _limit_alone(bench: Bench, runs: tuple[float, float]) -> float:
+    """After how long a step counts as not finishing where states come one at a time."""
+    return min(bench.task.limits.command_seconds, 60.0 + 30.0 * max(runs))
 
 
 def _judge(bench: Bench, pairs: Pairs, verdict: Verdict) -> tuple[str, str]:

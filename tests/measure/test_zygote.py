@@ -111,10 +111,6 @@ def test_a_child_sees_what_a_fresh_interpreter_sees(arms: Any) -> None:
     assert child.pop("new_privileges") == "1"
     fresh.pop("new_privileges")
     assert child["capabilities"].strip("0") == ""
-    # a folder of bubblewrap's own, in which nobody could write either, unless it is one's own user that made it
-    for place in ("/", "/dev"):
-        assert child["left"].pop(place) in ("OSError", "PermissionError")
-        fresh["left"].pop(place)
     assert child == fresh
 
 
