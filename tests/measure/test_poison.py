@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omniperf.agents.budget import Budget
+from omniperf.agents.protocol import Screening
 from omniperf.agents.tools import SessionTools
 from omniperf.measure import arms, checker, worker
 from omniperf.measure.bench import Bench, open_bench
@@ -260,10 +261,15 @@ def test_the_benchmark_tool_asks_too(summing: Bench, tmp_path: Path) -> None:
             Journal(tmp_path / "journal.jsonl") as journal,
             SessionTools(summing, workspace, proved, budget, journal, ignore) as tools,
         ):
+
+            def decided() -> Screening:  # screening may leave it open on a host that is busy just then
+                tries = (tools.benchmark() for _ in range(4))
+                return next(found for found in tries if found.decision != "undecided")
+
             tools.create("toy/sums.py", LUCKY)
-            lucky = tools.benchmark()
+            lucky = decided()
             tools.create("toy/sums.py", RIGHT)
-            right = tools.benchmark()
+            right = decided()
     finally:
         workspace.remove()
     assert (lucky.decision, lucky.outputs_equal, lucky.memory_checked) == ("failed", False, False)
