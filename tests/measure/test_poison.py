@@ -13,7 +13,6 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omniperf.agents.budget import Budget
-from omniperf.agents.protocol import Screening
 from omniperf.agents.tools import SessionTools
 from omniperf.measure import arms, checker, worker
 from omniperf.measure.bench import Bench, open_bench
@@ -28,6 +27,7 @@ if TYPE_CHECKING:
     from collections.abc import Callable
     from pathlib import Path
 
+    from omniperf.agents.protocol import Screening
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
