@@ -371,6 +371,7 @@ class Module:
         """What the GPU's own clock saw of the last batch, and the clocks that were replaced since the start."""
         now = dict(clocks())
         replaced = [name for name, found in self.clocks.items() if now.get(name) is not found]
+        replaced += ["gc.callbacks"] if gc.callbacks else []  # what runs there runs where no clock is
         return {"device_seconds": self.gpu and self.gpu.seconds(), "replaced": replaced}
 
     def look(self):

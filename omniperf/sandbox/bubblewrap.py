@@ -127,6 +127,10 @@ def _options(spec: Spec) -> list[str]:
     options += ["--perms", "0755", "--dir", "/home", *scratch, "/home/agent"]
     for shown in spec.host_packages:  # after /tmp, where a virtual environment may be
         options += [*_folders_to(shown), "--ro-bind", str(shown), str(shown)]
+    # What is made for mounts to lie in is memory that nobody counts, and a zygote's children would share it. So it is
+    # closed: this here, before a mount may cover it, and the folders of the sandbox itself at the end.
+    for packages in hidden:
+        options += ["--remount-ro", packages]
     if spec.gpu:
         options += ["--ro-bind", "/sys", "/sys"]
         for node in sorted({str(node) for glob in _GPU_NODES for node in Path("/dev").glob(glob)}):
@@ -136,9 +140,7 @@ def _options(spec: Spec) -> list[str]:
         if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
             options += _folders_to(Path(mount.target))
         options += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
-    # What was made for mounts to lie in is memory that nobody counts, and a zygote's children would share it.
-    for folder in (*hidden, "/dev", "/"):
-        options += ["--remount-ro", folder]
+    options += ["--remount-ro", "/dev", "--remount-ro", "/"]
     options += ["--cap-add", "CAP_SYS_ADMIN"] if spec.mounts_more else []
     return [*options, "--chdir", "/workspace"]
 
