@@ -21,12 +21,12 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from omniperf.errors import InfraError
 from omniperf.measure.arms import python_path
 from omniperf.measure.clock import Sample, WorkloadError, resident_mib
 from omniperf.measure.figures import last_object, masked, read_figures
+from omniperf.measure.spawn import start_script
 from omniperf.sandbox.loopback import Loopback
-from omniperf.sandbox.spec import Mount, confined, environment, with_script
+from omniperf.sandbox.spec import Mount
 from omniperf.tasks.schema import Ready
 
 if TYPE_CHECKING:
@@ -63,23 +63,9 @@ class Program:
         self.output, self.errors = bytearray(), bytearray()
         self._endless = endless
         self._memory_mib = spec.allowance.memory / 2**20
-        spec = with_script(spec, _LAUNCH)
-        info, info_inside = os.pipe()
-        try:
-            self._process = backend.start(
-                spec, confined(backend, spec, _LAUNCH), environment(backend, spec), info_fd=info_inside
-            )
-        finally:
-            os.close(info_inside)
-        with os.fdopen(info, "rb") as told:
-            said = told.read() if backend.isolated else b""
+        self._process, self._first = start_script(backend, spec, _LAUNCH)
         pipes = (self._process.stdin, self._process.stdout, self._process.stderr)
         self._requests, self._stdout, self._stderr = (pipe.fileno() for pipe in pipes if pipe is not None)
-        if backend.isolated and not said:
-            _, stderr = self._process.communicate()
-            last = (stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise InfraError("spawn", f"The {backend.name} sandbox did not start ({last}).", "Run `omniperf doctor`.")
-        self._first: int | None = json.loads(said)["child-pid"] if said else None
         self._pid, self._alive = self._process.pid, -1
         self._inside = -1
         self.open: set[int] = set()

@@ -39,24 +39,32 @@ class Process(Protocol):
         ...
 
 
+def start_script(backend: Backend, spec: Spec, script: Path) -> tuple[subprocess.Popen[bytes], int | None]:
+    """Start a script of ours in a sandbox of its own; also the pid of the sandbox's first process, None without one.
+
+    Raises InfraError (spawn) where the sandbox does not start.
+    """
+    spec = with_script(spec, script)
+    info, info_inside = os.pipe()
+    try:
+        argv = confined(backend, spec, script)
+        process = backend.start(spec, argv, environment(backend, spec), info_fd=info_inside)
+    finally:
+        os.close(info_inside)
+    with os.fdopen(info, "rb") as told:
+        said = told.read() if backend.isolated else b""
+    if backend.isolated and not said:
+        _, stderr = process.communicate()
+        last = (stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+        raise InfraError("spawn", f"The {backend.name} sandbox did not start ({last}).", "Run `omniperf doctor`.")
+    return process, json.loads(said)["child-pid"] if said else None
+
+
 class FreshProcess:
     """A new interpreter in a new sandbox: nothing in it is older than the sample that it serves."""
 
     def __init__(self, backend: Backend, spec: Spec) -> None:
-        spec = with_script(spec, WORKER)
-        info, info_inside = os.pipe()
-        try:
-            argv = confined(backend, spec, WORKER)
-            self._process = backend.start(spec, argv, environment(backend, spec), info_fd=info_inside)
-        finally:
-            os.close(info_inside)
-        with os.fdopen(info, "rb") as told:
-            said = told.read() if backend.isolated else b""
-        if backend.isolated and not said:
-            _, stderr = self._process.communicate()
-            last = (stderr.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-            raise InfraError("spawn", f"The {backend.name} sandbox did not start ({last}).", "Run `omniperf doctor`.")
-        self.first: int | None = json.loads(said)["child-pid"] if said else None
+        self._process, self.first = start_script(backend, spec, WORKER)
         assert self._process.stdin is not None
         assert self._process.stdout is not None
         self.requests, self.replies = self._process.stdin.fileno(), self._process.stdout.fileno()
