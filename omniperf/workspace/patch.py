@@ -6,6 +6,7 @@ import errno
 import hashlib
 import os
 import re
+import shutil
 import stat
 import tempfile
 from dataclasses import dataclass
@@ -92,7 +93,8 @@ def _collect(workspace: Workspace, ignores: str) -> Patch:
     _make_collectable(tree)
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="collect-") as scratch:
         git_dir = _fresh_git(Path(scratch), seal, NOT_COLLECTED + _rooted(workspace.installed) + ignores)
-        (git_dir / "index").write_bytes(workspace.index.read_bytes())
+        # With its time: what was changed in the very second of the checkout is found by that alone.
+        shutil.copy2(workspace.index, git_dir / "index")
         git("add", "-u", git_dir=git_dir, work_tree=tree)
         # `git add` would read the ignore files of the tree, which are the agent's by now; `ls-files` need not.
         listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")

@@ -323,6 +323,20 @@ def test_a_file_edited_back_to_its_old_time_is_still_seen(workspace: Workspace) 
     assert [file.path for file in collect(workspace).files] == ["toy/order.py"]
 
 
+def test_an_edit_in_the_second_of_the_checkout_is_seen(bench: Bench) -> None:
+    for _ in range(20):
+        made = bench.workspace("agent")
+        file = made.tree / "toy/order.py"
+        checked_out = file.stat()
+        file.write_text(file.read_text().replace("o", "0"))  # as long as before, in place
+        edited, found = file.stat(), collect(made)
+        made.remove()
+        assert [changed.path for changed in found.files] == ["toy/order.py"]
+        if int(edited.st_ctime) == int(checked_out.st_ctime):
+            return
+    pytest.fail("no checkout was followed by its edit within one second")
+
+
 def test_a_submodule_stub_stays_as_it_is(tmp_path: Path, settings: object, bench: Bench) -> None:
     repo = bench.task.folder / "repo"
     git(repo, "update-index", "--add", "--cacheinfo", f"160000,{bench.source.base},vendored")
