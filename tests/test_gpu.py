@@ -172,7 +172,7 @@ def test_memory_that_torch_keeps_is_spoilt_before_every_run(tmp_path: Path) -> N
     config = {"kind": "module", "export": False, "poison": True, "gpu": True, "flush": True}
     python = find_interpreter(">=3.11", ("torch", "triton"))
     config |= {"workload": str(tmp_path / "workload.py"), "args": [], "pythonpath": [*map(str, python.folders)]}
-    setup = b'{"do": "setup", "seeds": [1, 2, 3], "shape": {}}'
+    setup = b'{"do": "setup", "seeds": [1, 2, 3], "shape": {}, "clean": true}'
     done = subprocess.run(
         (python.executable, "-s", "-S", "-P", worker.__file__),
         input=b"\n".join((json.dumps(config).encode(), setup, b"run", b'{"do": "export"}', b"")), capture_output=True,

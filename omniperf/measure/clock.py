@@ -70,7 +70,8 @@ class Sample:
 
     `overhead` is a second digest of the same outputs, without running anything: pipe, export and digest cost.
     `imported` is from the start of the process until the workload was imported, `setup` the making of the timed
-    states, `total` everything up to the end of the timed region. `warm_output` is that of the warm-up run.
+    states, `total` everything up to the end of the timed region. `warm_output` and `warm_overhead` are those of the
+    first warm-up run, of one state.
     `device_seconds` is the batch by the GPU's own clock, None without one; `replaced` are the clocks of the process
     that were no longer the originals after it. Both come from inside, so they can accuse but never acquit.
 
@@ -88,6 +89,7 @@ class Sample:
     digest: str
     output: bytes
     warm_output: bytes = b""
+    warm_overhead: float = 0.0
     printed: str = ""
     device_seconds: float | None = None
     replaced: tuple[str, ...] = ()
@@ -125,9 +127,15 @@ class Worker:
             self.close()
             raise
 
-    def setup(self, seeds: list[int], seconds: float, shape: Mapping[str, object] | None = None) -> None:
-        """Make one state a seed; `shape` are further arguments of `setup`. Raises WorkloadError."""
-        self._ask({"do": "setup", "seeds": seeds, "shape": dict(shape or {})}, seconds, "setup")
+    def setup(
+        self, seeds: list[int], seconds: float, shape: Mapping[str, object] | None = None, *, clean: bool = False
+    ) -> None:
+        """Make one state a seed; `shape` are further arguments of `setup`. Raises WorkloadError.
+
+        With `clean` all garbage is collected before and after, which a timed run needs.
+        """
+        request = {"do": "setup", "seeds": seeds, "shape": dict(shape or {}), "clean": clean}
+        self._ask(request, seconds, "setup")
 
     def run(self, seconds: float) -> tuple[float, str]:
         """Run every state once; return the wall seconds until the digest was here, and the digest."""
@@ -451,9 +459,9 @@ def sample(
     with Worker(backend, arm, task, kind, zygote) as worker:
         imported = time.perf_counter() - begun
         taken = memory_used(devices)
-        warm_digest, warm_output = _warm_up(worker, seeds[: -timing.states], timing.seconds)
+        warm_digest, warm_output, warm_overhead = _warm_up(worker, seeds[: -timing.states], timing.seconds)
         asked = time.perf_counter()
-        worker.setup(seeds[-timing.states :], timing.seconds)
+        worker.setup(seeds[-timing.states :], timing.seconds, clean=True)
         setup = time.perf_counter() - asked
         # What is taken is looked at all the while: a process that has ended, a count that was reset and memory that was
         # given back before the end have been seen.
@@ -474,18 +482,19 @@ def sample(
             raise WorkloadError("the digest that stopped the clock is not the digest of the outputs")
     return Sample(
         seconds, overhead, imported, setup, total, peak, digest, output, warm_output,
-        device_seconds=device, replaced=replaced,
+        warm_overhead, device_seconds=device, replaced=replaced,
     )  # fmt: skip
 
 
-def _warm_up(worker: Worker, seeds: list[int], seconds: float) -> tuple[str, bytes]:
-    """Run one seed after the other until two take about as long; the first one's digest and output."""
-    took, digest, output, begun = 0.0, "", b"", 0.0
+def _warm_up(worker: Worker, seeds: list[int], seconds: float) -> tuple[str, bytes, float]:
+    """Run one seed after the other until two take about as long; the first one's digest, output and overhead."""
+    took, digest, output, overhead, begun = 0.0, "", b"", 0.0, 0.0
     for seed in seeds:
         worker.setup([seed], seconds)
         before, (took, told) = took, worker.run(seconds)
         if not digest:
-            digest, output, begun = told, worker.output(seconds), time.monotonic()
+            digest, output = told, worker.output(seconds)
+            overhead, begun = worker.again(seconds), time.monotonic()
         elif abs(took - before) <= _STEADY_SHARE * took or time.monotonic() - begun > _WARM_SECONDS:
             break
-    return digest, output
+    return digest, output, overhead

@@ -33,7 +33,9 @@ if TYPE_CHECKING:
     from omniperf.sandbox.spec import Backend
     from omniperf.tasks.schema import Measure, Metric, Task
 
-_SAMPLE_SECONDS = 0.1  # a batch is at least this long on the slower arm, where one state is shorter
+# A batch is at least this long on the slower arm, where one state is shorter. Where a process takes longer to start, it
+# is as long as that: on GPUs that Python keeps busy, levels 5 to 10 % apart were seen to last for a tenth of a second.
+_SAMPLE_SECONDS, _LONGER_SECONDS = 0.1, 0.5
 _OVERHEAD_SHARE = 0.005  # pipe and digest may take this share of a sample
 _BASE_SECONDS = 2.0  # a batch made longer for a fast candidate's sake may take base no longer than this
 _MOST_STATES = 256
@@ -376,15 +378,26 @@ def _limit(seconds: float) -> float:
 def _states(base: Sample, candidate: Sample, warm_states: int) -> int:
     """How many states a batch needs so that it is long enough to be timed, and the clock's own cost is small."""
     one_base, one_candidate = base.seconds / warm_states, candidate.seconds / warm_states
-    overhead = max(base.overhead, candidate.overhead)
-    for_length = math.ceil(_SAMPLE_SECONDS / max(one_base, one_candidate))
-    # The overhead of a batch grows slower than the batch, so this errs towards more states than are needed.
-    for_overhead = math.ceil(overhead / _OVERHEAD_SHARE / min(one_base, one_candidate))
+    length = max(_SAMPLE_SECONDS, min(base.imported, _LONGER_SECONDS))
+    for_length = math.ceil(length / max(one_base, one_candidate))
+    for_overhead = max(_states_for(base, one_base, warm_states), _states_for(candidate, one_candidate, warm_states))
     affordable = max(1, math.floor(_BASE_SECONDS / max(one_base, one_candidate)))
     one_setup = max(base.setup, candidate.setup) / warm_states
     made_in_time = math.floor(_SETUP_SECONDS / one_setup) if one_setup > 0 else _MOST_STATES
     wanted = min(max(for_length, for_overhead), max(affordable, for_length), _MOST_STATES)
     return max(1, min(wanted, made_in_time))
+
+
+def _states_for(warm: Sample, one: float, warm_states: int) -> int:
+    """How many states a batch needs so that what its overhead has beside a part for each state is a small share.
+
+    That part grows as the batch does: where it takes most of the share, no batch is long enough, and at most twice as
+    many states are asked for as without it.
+    """
+    for_each = max(0.0, warm.overhead - warm.warm_overhead) / max(1, warm_states - 1)
+    once = max(0.0, warm.overhead - warm_states * for_each)
+    share = _OVERHEAD_SHARE * one
+    return math.ceil(once / max(share - for_each, share / 2))
 
 
 def _pair_record(

@@ -336,14 +336,15 @@ class Module:
         self.export = self.module.export if config["export"] else None
         self.states, self.spent, self.outputs, self.inputs = [], [], [], []
 
-    def setup(self, seeds, shape):
+    def setup(self, seeds, shape, clean):
         self.states = self.spent = None
         collect_as_started()
-        collect()
+        collect(2 if clean else 1)  # to look at all of torch as well takes longer than many a workload
         if self.gpu is not None:
             self.gpu.spoil()
         self.states = [self.make(seed, **shape) for seed in seeds]
-        collect()
+        if clean:
+            collect()
         if self.gpu is not None:
             self.gpu.wait()
 
@@ -519,7 +520,7 @@ def serve(config, requests, replies):
             request = json.loads(line)
             name = request["do"]
             if name == "setup":
-                workload.setup(request["seeds"], request["shape"])
+                workload.setup(request["seeds"], request["shape"], request["clean"])
                 reply({"ok": True})
             elif name == "look":
                 workload.look()

@@ -40,7 +40,7 @@ def outputs(folder: Path, workload: str, *, poison: bool) -> list[Any]:
     file.write_text(dedent(workload))
     config = {"kind": "module", "export": False, "poison": poison, "gpu": False, "flush": False}
     config |= {"workload": str(file), "args": [], "pythonpath": []}
-    setup = b'{"do": "setup", "seeds": [7], "shape": {}}'
+    setup = b'{"do": "setup", "seeds": [7], "shape": {}, "clean": true}'
     done = subprocess.run(
         (sys.executable, "-s", "-S", "-P", worker.__file__),
         input=b"\n".join((json.dumps(config).encode(), setup, b"run", b'{"do": "export"}', b"")), capture_output=True,
