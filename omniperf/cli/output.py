@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import json
 import sys
 from typing import TYPE_CHECKING
 
@@ -11,9 +10,10 @@ if TYPE_CHECKING:
 
 
 def print_json(value: object) -> None:
-    """Print plain data as indented JSON."""
-    json.dump(value, sys.stdout, indent=2, ensure_ascii=False)
-    sys.stdout.write("\n")
+    """Print plain data as indented JSON; numbers that are not finite are strings, as in files."""
+    from pydantic_core import to_json
+
+    sys.stdout.write(to_json(value, indent=2, inf_nan_mode="strings").decode() + "\n")
 
 
 def print_view(*views: RenderableType, wrap: bool = True) -> None:

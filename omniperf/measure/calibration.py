@@ -63,7 +63,7 @@ def noise_of(d: Sequence[float], orders: Sequence[str]) -> Noise:
         position_bias=statistics.fmean(second_to_first),
         autocorrelation=neighbours / spread if spread else None,
         outlier_share=sum(abs(one - centre) > _OUTLIER * sigma for one in d) / len(d),
-        floor=math.expm1(max(-low, high)),
+        floor=math.expm1(max(0.0, -low, high)),
     )
 
 

@@ -7,6 +7,7 @@ import os
 import time
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass
+from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -14,7 +15,7 @@ from omniperf.errors import InfraError
 from omniperf.measure.nvml import gpus
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator, Sequence
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
     from omniperf.measure.nvml import Gpu
     from omniperf.tasks.schema import Resources
@@ -32,8 +33,12 @@ class Lane:
 
     @property
     def locks(self) -> tuple[str, ...]:
-        """The names of its locks, one a device, in the one order in which everybody takes them."""
-        return (*(f"gpu-{uuid}" for uuid in sorted(self.gpus)), *(f"cpu-{core}" for core in sorted(self.cores)))
+        """The names of its locks, one a device, in the one order in which everybody takes them.
+
+        A core's is that of the physical core: who runs on its other thread disturbs as much as on the same.
+        """
+        cores = sorted({_physical(core) for core in self.cores})
+        return (*(f"gpu-{uuid}" for uuid in sorted(self.gpus)), *(f"cpu-{core}" for core in cores))
 
     @property
     def name(self) -> str:
@@ -50,16 +55,38 @@ def find_lanes(wanted: Resources) -> tuple[Lane, ...]:
 def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
     """Disjoint lanes of that many cores each, from the highest core down.
 
-    Core 0 stays free where there is another: it serves most interrupts, and the harness needs a place of its own.
-    Raises InfraError (device) on a host with fewer cores.
+    Of a core that runs several threads, a lane has the first alone and the others stay idle, unless there are too few
+    cores for that. Core 0 stays free where there is another: it serves most interrupts, and the harness needs a place
+    of its own. Raises InfraError (device) on a host with fewer cores.
     """
-    cores = sorted(os.sched_getaffinity(0), reverse=True)
+    threads = os.sched_getaffinity(0)
+    cores = sorted(first_threads(threads), reverse=True)
+    if len(cores) < cpus:
+        cores = sorted(threads, reverse=True)
     if len(cores) < cpus:
         raise InfraError(
             "device", f"The task needs {cpus} cores, this process may use {len(cores)}.", "Lower `resources.cpus`."
         )
     usable = cores[:-1] if len(cores) > cpus else cores
     return tuple(Lane(tuple(usable[start : start + cpus])) for start in range(0, len(usable) - cpus + 1, cpus))
+
+
+def first_threads(threads: Iterable[int]) -> list[int]:
+    """The lowest of the given threads of each physical core."""
+    lowest: dict[int, int] = {}
+    for thread in sorted(threads):
+        lowest.setdefault(_physical(thread), thread)
+    return list(lowest.values())
+
+
+@lru_cache
+def _physical(thread: int) -> int:
+    """The number of a thread's physical core: its lowest thread's, as the kernel lists them ("3", "0,16" or "0-1")."""
+    try:
+        listed = Path(f"/sys/devices/system/cpu/cpu{thread}/topology/thread_siblings_list").read_text()
+        return int(listed.replace(",", "-").split("-")[0])
+    except (OSError, ValueError):
+        return thread
 
 
 def gpu_lanes(wanted: Resources, present: Sequence[Gpu], on_cores: tuple[Lane, ...]) -> tuple[Lane, ...]:

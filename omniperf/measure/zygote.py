@@ -20,7 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, NoReturn
 
 from omniperf.errors import InfraError
-from omniperf.measure.lanes import Lane, at_once
+from omniperf.measure.lanes import Lane, at_once, first_threads
 from omniperf.measure.spawn import WORKER, only_child
 from omniperf.sandbox.spec import Mount, confinement, environment, with_script
 
@@ -85,7 +85,9 @@ class Zygotes:
         self._current, self._next = self._next or self._ready(arms, cores), None
         self._current.wait()
         self._leave()
-        spare = sorted(os.sched_getaffinity(0) - set(cores))[1:]  # the first is the harness's own
+        taken = set(Lane(tuple(cores)).locks)
+        free = (core for core in first_threads(os.sched_getaffinity(0)) if taken.isdisjoint(Lane((core,)).locks))
+        spare = list(free)[1:]  # the first is the harness's own
         beside = tuple(spare[-len(cores) :]) if len(spare) >= len(cores) else ()
         if beside and (held := at_once(Lane(beside))) is not None:
             self._beside = held

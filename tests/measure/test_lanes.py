@@ -26,6 +26,29 @@ def test_lanes_are_disjoint_and_leave_a_core_for_the_harness(all_cores: None) ->
         assert available[0] not in cores
 
 
+@pytest.fixture
+def two_threads_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Eight threads on four cores: 0 and 4, 1 and 5, and so on."""
+    monkeypatch.setattr(lanes_module, "_physical", lambda thread: thread % 4)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _pid: set(range(8)))
+
+
+def test_a_lane_has_its_physical_cores_alone(two_threads_a_core: None) -> None:
+    assert [lane.cores for lane in cpu_lanes(1)] == [(3,), (2,), (1,)]
+    assert [lane.cores for lane in cpu_lanes(2)] == [(3, 2)]
+    assert Lane((7, 3)).locks == ("cpu-3",), "who measures on the other thread must wait"
+
+
+def test_threads_serve_where_cores_are_too_few(two_threads_a_core: None) -> None:
+    assert [lane.cores for lane in cpu_lanes(6)] == [(7, 6, 5, 4, 3, 2)]
+
+
+def test_the_kernel_says_which_threads_share_a_core() -> None:
+    online = sorted(os.sched_getaffinity(0))
+    assert set(lanes_module.first_threads(online)) <= set(online)
+    assert lanes_module._physical(10**6) == 10**6, "without a word of the kernel's a thread is a core"
+
+
 def test_more_cores_than_there_are_is_a_clear_error() -> None:
     with pytest.raises(InfraError, match="needs 4096 cores"):
         cpu_lanes(4096)
