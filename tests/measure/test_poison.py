@@ -38,7 +38,7 @@ def outputs(folder: Path, workload: str, *, poison: bool) -> list[Any]:
     """What one state of a workload comes to in a real worker."""
     file = folder / "workload.py"
     file.write_text(dedent(workload))
-    config = {"kind": "module", "export": False, "poison": poison, "gpu": False, "flush": False}
+    config = {"kind": "module", "export": False, "poison": poison, "gpu": False, "flush": False, "pause": False}
     config |= {"workload": str(file), "args": [], "pythonpath": []}
     setup = b'{"do": "setup", "seeds": [7], "shape": {}, "clean": true}'
     done = subprocess.run(
