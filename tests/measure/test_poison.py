@@ -19,7 +19,8 @@ from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
 from omniperf.results.journal import Journal
 from omniperf.verify.preflight import preflight
-from omniperf.verify.verdict import ESCAPES_POISON, verify_patch
+from omniperf.verify.integrity.behaviour import ESCAPES_POISON
+from omniperf.verify.verdict import verify_patch
 from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import diff
 
