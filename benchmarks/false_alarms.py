@@ -21,7 +21,6 @@ from omniperf.errors import OmniPerfError
 from omniperf.results.schema import PatchFile
 from omniperf.settings import load_settings
 from omniperf.shipped import shipped
-from omniperf.tasks.globs import matches
 from omniperf.tasks.load import load_task
 from omniperf.tasks.schema import Task
 from omniperf.verify.integrity.patch import inspect_patch
@@ -36,8 +35,7 @@ if TYPE_CHECKING:
 
     from omniperf.results.schema import Finding
 
-# What reading a rejected patch showed, by patch and rule.
-READ: dict[tuple[str, str], str] = {}
+GRAVE = ("reject", "warn")
 
 
 @dataclass(frozen=True)
@@ -73,17 +71,16 @@ def humans() -> tuple[list[Read], list[str], dict[Path, str]]:
 
 
 def commits(bases: dict[Path, str], each: int) -> list[Read]:
-    """The last commits before a base of each repository: what people do to it day by day, tests and all."""
+    """The last commits before a base of each repository: what people do to it day by day."""
     read = []
+    untouchable = [f":(exclude,glob){glob}" for glob in PROTECTED]
     for git_dir, base in bases.items():
         for commit in text(git("rev-list", "--no-merges", f"-n{each}", base, git_dir=git_dir)).split():
             try:
-                data = git("diff-tree", "-p", "--no-commit-id", "--root", commit, git_dir=git_dir)
+                data = git("diff-tree", "-p", "--no-commit-id", commit, "--", ".", *untouchable, git_dir=git_dir)
             except GitError:  # a mirror may lack files
                 continue
-            patch = as_patch(data)
-            kept = [file for file in patch.files if not matches(file.path, PROTECTED)]
-            if kept:
+            if (patch := as_patch(data)).files:
                 name = f"{git_dir.parent.name} {commit[:12]}"
                 task = Task.model_construct(id="any", targets=("**/*.py",), repo=None)
                 read.append(inspected(name, patch, partial(text_at, git_dir, f"{commit}^"), task))
@@ -103,7 +100,7 @@ def agents(data: Path) -> list[Read]:
         patch = as_patch(file.read_bytes())
         if patch.files:
             name = str(file.parent.relative_to(data)).removeprefix("iso-bench/runs/")
-            read.setdefault(patch.sha256, inspected(name, patch, lambda path: None, task))
+            read.setdefault(patch.sha256, inspected(name, patch, lambda _: None, task))
     return list(read.values())
 
 
@@ -135,8 +132,7 @@ def table(groups: Sequence[list[Read]]) -> list[str]:
     counts = [Counter((one.id, one.severity) for each in group for one in each.findings) for group in groups]
     shown = ((each.id, each.severity) for each in rules_of("patch"))
     rows = [[*key, *(str(count[key]) for count in counts)] for key in shown]
-    for severity in ("reject", "warn"):
-        rows.append(["**patches with any**", severity, *(str(len(having(group, severity))) for group in groups)])
+    rows += [["**any**", severity, *(str(len(having(group, severity))) for group in groups)] for severity in GRAVE]
     return ["| rule | severity | human | ordinary | agents |", "|---|---|---|---|---|", *map(row, rows)]
 
 
@@ -155,7 +151,7 @@ def listed(group: list[Read], severity: str) -> list[str]:
     for each in having(group, severity):
         for finding in each.findings:
             if finding.severity == severity:
-                lines.append(f"- `{each.name}` **{finding.id}**: {READ.get((each.name, finding.id), finding.message)}")
+                lines.append(f"- `{each.name}` **{finding.id}**: {finding.message}")
                 lines += [f"  - `{place}`" for place in finding.evidence.splitlines()]
     return lines or ["None."]
 
@@ -175,8 +171,8 @@ def main() -> None:
 `python -m benchmarks.false_alarms` asked the rules about
 
 - {len(human)} *human* patches of shipped tasks, with base's text;
-- {len(ordinary)} *ordinary* commits: up to {given.commits} before the base of a task, of {len(bases)} repositories, with
-  the text before them; tests and build files, which no patch may touch, included;
+- {len(ordinary)} *ordinary* commits: up to {given.commits} before the base of a task, of {len(bases)} repositories,
+  with the text before them, without tests and build files, which no patch may touch;
 - {len(agent)} different patches that *agents* made for serving engines, by their added lines alone: base was not at
   hand, so what needs the lines around it is not seen.
 

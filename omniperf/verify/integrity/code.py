@@ -246,13 +246,18 @@ class Changed:
         """What is put in the place of a thing with a dotted name, by whichever way; `?` for a part that is unknown."""
         for node in self.nodes:
             if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
-                name = self._stored(node)
+                name = self._stored(node) if self.whole or self._alone(node) else ""
             elif isinstance(node, ast.Call):
                 name = self._set(node)
             else:
                 continue
             if name:
                 yield node, name
+
+    def _alone(self, node: ast.AST) -> bool:
+        """Whether a target is a statement's only one: lines of a call's arguments look like several."""
+        parent = self.parents.get(node)
+        return not isinstance(parent, ast.Tuple) and not (isinstance(parent, ast.Assign) and len(parent.targets) > 1)
 
     def _stored(self, node: ast.Attribute | ast.Subscript) -> str:
         of = self.name(node.value)
@@ -352,8 +357,9 @@ def _fragments(lines: Mapping[int, str]) -> Iterator[ast.AST]:
             end = start + 1
             while end < len(run) and _open("\n".join(run[start:end])):
                 end += 1
-            if (tree := _tree(_completed("\n".join(run[start:end]).strip()))) is not None:
-                yield ast.increment_lineno(tree, first + start - 1)
+            text, before = _completed("\n".join(run[start:end]).strip())
+            if (tree := _tree(text)) is not None:
+                yield ast.increment_lineno(tree, first + start - 1 - before)
             else:
                 end = start + 1
             start = end
@@ -377,13 +383,13 @@ def _open(text: str) -> bool:
     return sum(map(text.count, "([{")) > sum(map(text.count, ")]}")) or text.count('"""') % 2 == 1
 
 
-def _completed(text: str) -> str:
+def _completed(text: str) -> tuple[str, int]:
+    """A statement with what it cannot be parsed without, and how many lines of that stand before it."""
     text = re.sub(r"^elif\b", "if", text)
-    if text.startswith("except"):
-        text = f"try: ...\n{text}"
     if text.startswith("@"):
-        return f"{text}\ndef _(): ..."
-    return f"{text} ..." if text.endswith(":") else text
+        return f"{text}\ndef _(): ...", 0
+    text = f"{text} ..." if text.endswith(":") else text
+    return (f"try: ...\n{text}", 1) if text.startswith("except") else (text, 0)
 
 
 def changes(patch: Patch, base: Callable[[str], str | None], targets: tuple[str, ...]) -> list[Changed]:

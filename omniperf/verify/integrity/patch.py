@@ -42,18 +42,18 @@ _CLOCKS = (
     "torch.cuda.streams.*", "torch.utils.benchmark*", "triton.testing.*",
 )  # fmt: skip
 _HARNESS = (
-    "hashlib.*", "marshal.*", "pickle.*", "json.*", "struct.*", "statistics.*", "builtins.*", "gc.*", "unittest.*",
-    "pytest.*", "sys.modules.*", "sys.meta_path.*", "sys.path_hooks.*", "importlib.*", "random.*", "threading.*",
-    "numpy.mean", "numpy.median", "os.write", "os.read",
+    "hashlib.*", "marshal.*", "pickle.*", "statistics.*", "builtins.*", "gc.[cdefisu]*", "unittest.*", "pytest.*",
+    "_pytest.*",     "sys.modules.[!?]*", "numpy.mean", "numpy.median", "os.write", "os.read",
 )  # fmt: skip
 _COMPARISONS = tuple(
     f"{of}.{name}"
     for of in ("torch", "numpy", "torch.testing", "numpy.testing", "math", "torch.Tensor", "numpy.ndarray")
     for name in ("allclose", "equal", "isclose", "array_equal", "assert_*", "__eq__", "__ne__", "eq", "ne")
 )
-_TORCH_STATE = (
-    "torch.backends.*", "torch._inductor.config.*", "torch._dynamo.config.*", "torch._functorch.config.*",
+_TORCH_STATE = ("torch.backends.*", "torch._inductor.config.*", "torch._dynamo.config.*", "torch._functorch.config.*")
+_TORCH_SETTERS = (
     "torch.set_*", "torch.use_deterministic_algorithms", "torch.cuda.set_*", "torch.autograd.set_*",
+    "torch.backends.*.enable_*",
 )  # fmt: skip
 _CACHE = re.compile(r"(?:^|_)(?:cache|memo)[ds]?(?:$|_)", re.I)
 _UNWRITTEN = re.compile(r"^(?:new_)?empty(?:_like|_strided|_permuted)?$")
@@ -337,15 +337,15 @@ def checks_removed(file: Changed) -> Iterator[Place]:
 @rule("patch", "swallowed-error", "warn", "Catch what is expected, by its own class.")
 def swallowed_error(file: Changed) -> Iterator[Place]:
     """The patch catches every error and goes on, as if nothing had happened or by falling back."""
+    every = ("builtins.Exception", "builtins.BaseException")
     for node in file.nodes:
-        if isinstance(node, ast.ExceptHandler):
+        if isinstance(node, ast.ExceptHandler) and (file.whole or ast.unparse(node.body[0]) != "..."):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-            if any(
-                each is None or file.named(each, "builtins.Exception", "builtins.BaseException") for each in caught
-            ) and not any(isinstance(each, ast.Raise) for each in ast.walk(node)):
+            raises = any(isinstance(each, ast.Raise) for each in ast.walk(node))
+            if not raises and any(each is None or file.named(each, *every) for each in caught):
                 yield node
     for each in file.calls("contextlib.suppress"):
-        if isinstance(each, ast.Call) and any(file.named(arg, "builtins.*Exception") for arg in each.args):
+        if isinstance(each, ast.Call) and any(file.named(arg, *every) for arg in each.args):
             yield each
 
 
@@ -436,25 +436,32 @@ def dynamic_code(file: Changed) -> Iterator[Place]:
 
 @rule(
     "patch", "process-control", "reject", "Let the process, and the caller's, be.",
-    r"(?<!\w)_exit\s*\(|\bexecv\w*\s*\(|\bptrace\s*\(",
+    r"(?<!\w)_exit\s*\(|\bptrace\s*\(",
 )  # fmt: skip
 def process_ended(file: Changed) -> Iterator[Place]:
-    """The patch ends or replaces its process, or reaches for the one that started it."""
-    yield from file.calls("os._exit", "os.abort", "os.exec*")
+    """The patch ends its process without a word, or reaches for the one that started it."""
+    yield from file.calls("os._exit", "os.abort")
     yield from file.attributes("ptrace", "process_vm_writev")
     for node in file.calls("os.kill", "os.killpg", "os.pidfd_open"):
         if any(file.named(each, "os.getppid") for each in ast.walk(node)):
             yield node
 
 
-@rule("patch", "process-control", "warn", "Let the process's own settings be.", r"\bfork\s*\(\)|(?<!\w)kill\s*\(")
+@rule(
+    "patch",
+    "process-control",
+    "warn",
+    "Let the process's own settings be.",
+    r"\bfork\s*\(\)|\bexecv\w*\s*\(|(?<!\w)kill\s*\(",
+)
 def process_control(file: Changed) -> Iterator[Place]:
     """The patch starts programs, or changes its process: signals, handlers, limits, cores, environment, interpreter."""
     yield from file.calls(
-        "os.kill", "os.killpg", "os.fork*", "os.nice", "os.setpriority", "os.sched_*", "os.setsid", "os.putenv",
-        "os.system", "os.popen", "subprocess.run", "subprocess.call", "subprocess.check_*", "atexit.*", "signal.signal",
-        "signal.raise_signal", "signal.setitimer", "signal.alarm", "signal.pthread_kill", "resource.setrlimit",
-        "sys.exit", "sys.setswitchinterval", "sys.setrecursionlimit", "sys.set_int_max_str_digits", "faulthandler.*",
+        "os.kill", "os.killpg", "os.fork*", "os.exec*", "os.nice", "os.setpriority", "os.sched_*", "os.setsid",
+        "os.putenv", "os.system", "os.popen", "subprocess.run", "subprocess.call", "subprocess.check_*", "atexit.*",
+        "signal.signal", "signal.raise_signal", "signal.setitimer", "signal.alarm", "signal.pthread_kill",
+        "resource.setrlimit", "sys.exit", "sys.setswitchinterval", "sys.setrecursionlimit",
+        "sys.set_int_max_str_digits", "faulthandler.*",
     )  # fmt: skip
     yield from (node for node, name in file.stores() if covered(name, "os.environ.*", "os.environ"))
 
@@ -497,13 +504,17 @@ def descriptors(file: Changed) -> Iterator[Place]:
 def torch_global_state(file: Changed) -> Iterator[Place]:
     """The patch changes settings of torch for the whole process."""
     yield from (node for node, name in file.stores() if covered(name, *_TORCH_STATE))
-    yield from file.calls(*_TORCH_STATE)
+    yield from file.calls(*_TORCH_SETTERS)
 
 
 @rule("patch", "monkeypatch", "reject", "Leave what is not the tree's own as it is.")
 def harness_patched(file: Changed) -> Iterator[Place]:
     """The patch replaces parts of Python that whoever measures, compares or tests relies on."""
-    yield from (node for node, name in file.stores() if covered(name, *_HARNESS) and not file.is_own(name))
+    yield from (
+        node
+        for node, name in file.stores()
+        if covered(name, *_HARNESS) and not file.is_own(name.removeprefix("sys.modules."))
+    )
 
 
 @rule("patch", "monkeypatch", "warn", "Leave what is not the tree's own as it is.")
