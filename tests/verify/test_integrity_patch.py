@@ -115,7 +115,7 @@ CASES = {
     "dynamic-code warn": ("def f(x): exec(x)", "import re\ndef f(m): re.compile('x'); m.eval()"),
     "process-control reject": ("import os\nos._exit(0)", "import os\nos.path.exists('x')"),
     "process-control warn": ("import atexit as a\na.register(f)", "def f(atexit): atexit.register(1)"),
-    "network-use warn": ("from urllib import request\nrequest.urlopen(x)", "from urllib import parse\nparse.quote('x')"),
+    "network-use warn": ("from urllib import request\nrequest.urlopen(x)", "from urllib import parse\nparse.quote(x)"),
     "result-forging reject": ("print('Duration: 0.000001 seconds')", "print(f'Duration: {x} seconds')"),
     "result-forging warn": ("import os\nos.write(3, b'x')", "def f(os): os.write(3, b'x')"),
     "torch-global-state warn": (
