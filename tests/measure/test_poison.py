@@ -18,8 +18,9 @@ from omniperf.measure import arms, checker, worker
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
 from omniperf.results.journal import Journal
+from omniperf.verify.integrity.behaviour import ESCAPES_POISON
 from omniperf.verify.preflight import preflight
-from omniperf.verify.verdict import ESCAPES_POISON, verify_patch
+from omniperf.verify.verdict import verify_patch
 from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import diff
 
@@ -224,6 +225,7 @@ def test_a_patch_must_survive_poisoned_memory(summing: Bench) -> None:
     assert (right.class_, right.correctness.memory_written) == ("improved", True), right
 
 
+@pytest.mark.usefixtures("unread")
 def test_what_poison_does_not_reach_is_not_called_checked(summing: Bench) -> None:
     proved = preflight(summing, ignore)
     text = f"{RIGHT}\n\ndef spare(cupy):\n    return cupy.empty(3)\n"
@@ -277,6 +279,7 @@ def test_the_benchmark_tool_asks_too(summing: Bench, tmp_path: Path) -> None:
     assert (right.decision, right.outputs_equal, right.memory_checked) == ("faster", True, True)
 
 
+@pytest.mark.usefixtures("unread")
 def test_where_it_cannot_be_asked_a_patch_that_takes_unwritten_memory_is_marked(bench: Bench) -> None:
     proved = preflight(bench, ignore).model_copy(update={"poisonable": False})
     text = FAST + "\n\ndef spare(torch):\n    return torch.empty_like(3)\n"
