@@ -13,7 +13,9 @@ def print_json(value: object) -> None:
     """Print plain data as indented JSON; numbers that are not finite are strings, as in files."""
     from pydantic_core import to_json
 
-    sys.stdout.write(to_json(value, indent=2, inf_nan_mode="strings").decode() + "\n")
+    from omniperf.report.escape import safe_json
+
+    sys.stdout.write(safe_json(to_json(value, indent=2, inf_nan_mode="strings").decode()) + "\n")
 
 
 def print_view(*views: RenderableType, wrap: bool = True) -> None:

@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omniperf.errors import InfraError, OmniPerfError, UsageError
+from omniperf.results.redact import clean, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -38,11 +39,13 @@ def check_folders(settings: Settings) -> None:
             )
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, exact: bool = False) -> None:
     """Write a file so that a reader, or a restart after a kill, sees the old content or the new, never a part.
 
-    Makes the folders above it. Raises InfraError (disk) when there is no room.
+    Secrets are taken out; of an `exact` one, whose bytes are hashed, only those of this process. Makes the folders above
+    it. Raises InfraError (disk) when there is no room.
     """
+    data = (known if exact else clean)(data.decode("latin-1")).encode("latin-1")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
@@ -62,13 +65,16 @@ def write_whole(path: Path, data: bytes) -> None:
             os.close(folder)
 
 
-def append_line(path: Path, record: Mapping[str, object]) -> None:
-    """Append one JSON record to a `.jsonl` file; writers in several processes do not mix their lines."""
+def append_line(path: Path, record: Mapping[str, object], *, exact: bool = False) -> None:
+    """Append one JSON record to a `.jsonl` file; writers in several processes do not mix their lines.
+
+    Secrets are taken out as in `write_whole`.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_lines(path)
         try:
-            append_record(descriptor, record)
+            append_record(descriptor, record, exact=exact)
         finally:
             os.close(descriptor)
 
@@ -78,9 +84,9 @@ def open_lines(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
-def append_record(descriptor: int, record: Mapping[str, object]) -> None:
+def append_record(descriptor: int, record: Mapping[str, object], *, exact: bool = False) -> None:
     """Append one record with one write. A torn line that a killed writer left behind is cut off first."""
-    line = _line(record)
+    line = (known if exact else clean)(_text(record)).encode() + b"\n"
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         end = _end_of_whole_lines(descriptor)
@@ -212,12 +218,11 @@ def load_record(file: Path, kind: type[Record]) -> Record:
         ) from None
 
 
-def _line(record: Mapping[str, object]) -> bytes:
+def _text(record: Mapping[str, object]) -> str:
     try:
-        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+        return json.dumps(record, separators=(",", ":"), allow_nan=False)
     except ValueError:  # NaN and infinity are not JSON; losing the record would be worse than losing the number
-        text = json.dumps(_finite(record), separators=(",", ":"), allow_nan=False)
-    return text.encode() + b"\n"
+        return json.dumps(_finite(record), separators=(",", ":"), allow_nan=False)
 
 
 def _finite(value: object) -> object:

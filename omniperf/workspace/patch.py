@@ -9,12 +9,13 @@ import re
 import shutil
 import stat
 import tempfile
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.errors import InfraError, OmniPerfError
+from omniperf.results.redact import known
 from omniperf.results.schema import PatchFile
 from omniperf.tasks.globs import matches
 from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git, text
@@ -56,11 +57,15 @@ class NotCollectableError(OmniPerfError):
 
 @dataclass(frozen=True)
 class Patch:
-    """A diff against base: its bytes, the tree it leads to, and what it touches."""
+    """A diff against base: its bytes, the tree it leads to, and what it touches.
+
+    `held_secret`: a secret of this process stood in what was collected, and was taken out.
+    """
 
     data: bytes
     tree: str
     files: tuple[PatchFile, ...]
+    held_secret: bool = False
 
     @property
     def sha256(self) -> str:
@@ -74,13 +79,16 @@ def collect(workspace: Workspace) -> Patch:
     Left out: scratch and generated files, what set-up installed, new files that base's own ignore files cover, and
     names that git treats as `.git`. The agent's ignore files decide nothing: they are part of the patch. The tree is
     changed only in that nested `.git` entries and special files (sockets, fifos) are deleted, at which git would stop,
-    and that what was closed is opened. Nothing that the agent did to its own git takes part.
+    and that what was closed is opened. Nothing that the agent did to its own git takes part. Secrets of this process
+    are taken out of the patch, never out of the tree.
 
     Raises NotCollectableError where the tree is such that git cannot take it, InfraError where the disk is full.
     """
     ignores = _base_ignores(workspace.seal)
     try:
-        return _collect(workspace, ignores)
+        patch = _collect(workspace, ignores)
+        kept = known(patch.data.decode("latin-1")).encode("latin-1")
+        return patch if kept == patch.data else replace(parse(workspace.seal, kept), held_secret=True)
     except (OSError, GitError, PatchDoesNotApplyError) as error:
         if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
             raise InfraError("disk", f"The patch could not be collected: {error}.", "Make room.") from error

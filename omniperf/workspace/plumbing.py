@@ -7,6 +7,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError, OmniPerfError
+from omniperf.results.redact import keyless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +36,13 @@ _ISOLATED = {
     "HOME": os.devnull,
 }
 
+_OF_THE_NETWORK = (
+    "GIT_SSL",
+    "GIT_PROXY",
+    "GH_TOKEN",
+    "GITHUB_TOKEN",
+)  # the tokens are for the user's credential helper
+
 
 class GitError(OmniPerfError):
     """A git command failed; `stderr` is what it said."""
@@ -61,8 +69,8 @@ def git(
     otherwise neither does. Raises GitError, or InfraError where git is missing.
     """
     if network:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-        environment |= {key: value for key, value in os.environ.items() if key.startswith(("GIT_SSL", "GIT_PROXY"))}
+        environment = {key: value for key, value in keyless().items() if not key.startswith("GIT_")}
+        environment |= {key: value for key, value in os.environ.items() if key.startswith(_OF_THE_NETWORK)}
         environment["GIT_TERMINAL_PROMPT"] = "0"
     else:
         environment = {"PATH": os.environ.get("PATH", os.defpath), **_ISOLATED}

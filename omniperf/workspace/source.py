@@ -23,6 +23,7 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from packaging.version import InvalidVersion, Version
 
 from omniperf.errors import InfraError, UsageError
+from omniperf.results.redact import keyless
 from omniperf.tasks.globs import matches
 from omniperf.workspace.lock import locked
 from omniperf.workspace.plumbing import EXACT_BYTES, IDENTITY, GitError, git, text
@@ -282,12 +283,16 @@ def _index_url() -> str:
     if configured := os.environ.get("PIP_INDEX_URL"):
         return configured
     said = subprocess.run(
-        (sys.executable, "-m", "pip", "config", "get", "global.index-url"), capture_output=True, text=True, check=False
+        (sys.executable, "-m", "pip", "config", "get", "global.index-url"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=keyless(),
     )
     if said.returncode == 0 and said.stdout.strip():
         return said.stdout.strip()
     default = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
-    said = subprocess.run((sys.executable, "-c", default), capture_output=True, text=True, check=False)
+    said = subprocess.run((sys.executable, "-c", default), capture_output=True, text=True, check=False, env=keyless())
     if said.returncode != 0:
         raise InfraError("missing_dep", "pip was not found, so no package index is known.", "Set PIP_INDEX_URL.")
     return said.stdout.strip()
