@@ -105,7 +105,7 @@ class Work:
             return Choice(final, None, "final", held)
         if not self._tools.ratchet.prefers(best, final):
             return Choice(final, best, "final", held)
-        found = scope.findings(scope.mark(final.files, self._bench.task), self._bench.task)
+        found = scope.findings(final, self._bench.task)
         said = tuple(_of_the_final(finding.id, finding.message, finding.evidence) for finding in found)
         return Choice(best, final, "best", (*said, *held))
 

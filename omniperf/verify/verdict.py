@@ -70,9 +70,10 @@ def verify_patch(
     base itself or the host fails; whatever the patch does ends in a verdict.
     """
     started = time.monotonic()
-    verdict = _verify(bench, data, proved, record, emit, claims=claims, versus_human=versus_human)
+    noted: list[Finding] = []
+    verdict = _verify(bench, data, proved, record, emit, noted, claims=claims, versus_human=versus_human)
     cost = verdict.cost.model_copy(update={"wall_seconds": time.monotonic() - started})
-    verdict = verdict.model_copy(update={"cost": cost})
+    verdict = verdict.model_copy(update={"cost": cost, "findings": (*verdict.findings, *noted)})
     emit(Event("verify", f"{verdict.class_}: {verdict.reason}", {}))
     return verdict
 
@@ -83,10 +84,12 @@ def _verify(
     proved: Preflight,
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
+    noted: list[Finding],
     *,
     claims: int,
     versus_human: bool,
 ) -> Verdict:
+    """`noted` takes what a reader of the patch should know, whatever it is worth."""
     if not data.strip():
         return Verdict(class_="no_patch", reason="There is no patch.")
     try:
@@ -95,9 +98,9 @@ def _verify(
         return Verdict(class_="invalid", reason=str(error))
     if not patch.files:
         return Verdict(class_="no_patch", reason="The patch leaves the tree as it is.")
-    found = scope.findings(scope.mark(patch.files, bench.task), bench.task)
-    if found:
-        return Verdict(class_="rejected", reason=found[0].message, findings=found)
+    noted += scope.findings(patch, bench.task)
+    if scope.rejects(tuple(noted)):
+        return Verdict(class_="rejected", reason=noted[0].message)
     with ExitStack() as stack:
         base = stack.enter_context(bench.tree("base"))
         candidate = stack.enter_context(bench.tree("candidate", patch.data))
