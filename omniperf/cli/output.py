@@ -11,11 +11,14 @@ if TYPE_CHECKING:
 
 def print_json(value: object) -> None:
     """Print plain data as indented JSON; numbers that are not finite are strings, as in files."""
-    from pydantic_core import to_json
+    import json
+
+    from pydantic_core import to_jsonable_python
 
     from omniperf.report.escape import safe_json
 
-    sys.stdout.write(safe_json(to_json(value, indent=2, inf_nan_mode="strings").decode()) + "\n")
+    plain = to_jsonable_python(value, inf_nan_mode="strings")
+    sys.stdout.write(safe_json(json.dumps(plain, indent=2, ensure_ascii=False)) + "\n")
 
 
 def print_view(*views: RenderableType, wrap: bool = True) -> None:

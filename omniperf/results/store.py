@@ -9,6 +9,7 @@ import math
 import os
 import re
 import secrets
+import stat
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
@@ -24,6 +25,9 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
 
 Record = TypeVar("Record", "Result", "Verification")
+
+LARGEST = 256 * 2**20
+"""Bytes of a record, a patch or a line that is read whole."""
 
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
@@ -97,6 +101,30 @@ def append_record(descriptor: int, record: Mapping[str, object], *, exact: bool 
         fcntl.flock(descriptor, fcntl.LOCK_UN)
 
 
+def read_plain(path: Path, most: int = LARGEST) -> bytes:
+    """Read a file that somebody else may have made, whole: no link, pipe or device, and none too large.
+
+    Raises OSError where it is not there, OmniPerfError where it is none of these.
+    """
+    remedy = "It was not written by OmniPerf; look at it by hand."
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise OmniPerfError(f"{path} is a link or no file.", remedy) from None
+        raise
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise OmniPerfError(f"{path} is no file.", remedy)
+        if about.st_size > most:
+            raise OmniPerfError(f"{path} has {about.st_size:,} bytes, more than {most:,}.", remedy)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
+
+
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
     """Yield the records of a `.jsonl` file. A torn last line was never written; a missing file has no lines."""
     try:
@@ -111,7 +139,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise OmniPerfError(
                     f"{path}:{number} is not a JSON record ({error}).",
                     "The file was changed by hand; restore that line.",
@@ -205,7 +233,7 @@ def load_record(file: Path, kind: type[Record]) -> Record:
     from pydantic import ValidationError
 
     try:
-        return kind.model_validate_json(file.read_bytes())
+        return kind.model_validate_json(read_plain(file))
     except FileNotFoundError:
         raise UsageError(f"There is no {file}.", f"Name an attempt's folder or its {file.name}.") from None
     except ValidationError as error:

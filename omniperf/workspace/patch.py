@@ -19,7 +19,7 @@ from omniperf.errors import InfraError, OmniPerfError
 from omniperf.results.redact import known
 from omniperf.results.schema import PatchFile
 from omniperf.tasks.globs import matches
-from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git, text
+from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git, is_git, text
 from omniperf.workspace.worktree import NOT_COLLECTED, _first_line, _rooted, remove_tree
 
 if TYPE_CHECKING:
@@ -37,10 +37,6 @@ _CONFIG = """\
 """
 
 _DEEPEST, _LONGEST = 100, 3500  # folders, and bytes of a folder's path
-
-# Names that git refuses because some file system takes them for `.git`, and code points that such a one passes over.
-_GIT_ITSELF = re.compile(r"(?:\.git|git~1)[. ]*(?::.*)?", re.IGNORECASE | re.DOTALL)
-_PASSED_OVER = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 _NO_MODE = "000000"
 _HEAD = 1000  # bytes at the start of a file in which it would say that it was generated
@@ -111,16 +107,11 @@ def _collect(workspace: Workspace, ignores: str) -> Patch:
         git("add", "-u", git_dir=git_dir, work_tree=tree)
         # `git add` would read the ignore files of the tree, which are the agent's by now; `ls-files` need not.
         listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
-        new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not _is_git(path)]
+        new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not is_git(path)]
         if new:
             stdin = "".join(path + "\0" for path in new).encode("utf-8", "surrogateescape")
             git("update-index", "--add", "-z", "--stdin", git_dir=git_dir, work_tree=tree, stdin=stdin)
         return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
-
-
-def _is_git(path: str) -> bool:
-    """Whether git refuses a path because a part of it is `.git` by another name."""
-    return any(_GIT_ITSELF.fullmatch(_PASSED_OVER.sub("", part)) for part in re.split(r"[/\\]", path))
 
 
 @lru_cache(maxsize=16)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
@@ -42,6 +43,10 @@ _OF_THE_NETWORK = (
     "GH_TOKEN",
     "GITHUB_TOKEN",
 )  # the tokens are for the user's credential helper
+
+# Names that git refuses because some file system takes them for `.git`, and code points that such a one passes over.
+_GIT_ITSELF = re.compile(r"(?:\.git|git~1)[. ]*(?::.*)?", re.IGNORECASE | re.DOTALL)
+_PASSED_OVER = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
 
 
 class GitError(OmniPerfError):
@@ -99,3 +104,8 @@ def git(
 def text(output: bytes) -> str:
     """Decode one line of git's output."""
     return output.decode("utf-8", "surrogateescape").strip()
+
+
+def is_git(path: str) -> bool:
+    """Whether git refuses a path because a part of it is `.git` by another name."""
+    return any(_GIT_ITSELF.fullmatch(_PASSED_OVER.sub("", part)) for part in re.split(r"[/\\]", path))
