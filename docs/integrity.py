@@ -35,14 +35,24 @@ ROOMS = {
 }
 # Findings that are no rule's: they are made where what they say is decided.
 ELSEWHERE = (
-    ("protected-file", "reject", "The patch touches tests, build, CI or start-up code.", "Change only the targets."),
+    ("protected-file", "reject", "The patch touches what judges it: tests, build, CI.", "Change only targets."),
+    ("protected-lookalike", "reject", "The patch touches what passes for a protected file.", "Change only targets."),
     ("out-of-scope", "reject", "The patch touches a file outside the task's targets.", "Change only the targets."),
+    ("link-outside", "reject", "The patch makes a link that leads out of the tree.", "Leave it out."),
+    ("link-protected", "reject", "The patch makes a link to a protected file.", "Leave it out."),
+    ("submodule", "reject", "The patch changes a submodule.", "Leave it out."),
+    ("executable-file", "warn", "The patch makes a file executable.", "Read who would run it."),
+    ("vendored-file", "warn", "The patch changes a copy of somebody else's code.", "Change the tree's own code."),
+    ("generated-file", "warn", "The patch changes a file that a program writes.", "Change what it is made from."),
+    ("binary-file", "warn", "The patch holds a file that is no text.", "Leave out what cannot be read."),
+    ("large-file", "warn", "The patch, or a file of it, is larger than anybody reads.", "Keep it small."),
     (
         "tests-tampered",
         "reject",
         "With the patch, a test that can only fail did not.",
         "Leave the test machinery alone.",
     ),
+    ("secret-in-patch", "warn", "The patch holds a key; it is blotted out where the patch is kept.", "Revoke the key."),
     ("no-human-comparison", "warn", "The human patch could not be measured.", "Correct the task."),
     ("not-collected", "warn", "The final state is no patch; an earlier one was measured.", "Read the journal."),
 )

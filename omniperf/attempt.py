@@ -55,7 +55,7 @@ def run_attempt(
         journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
         work = Work(bench, proved, journal, emit)
         try:
-            write_whole(folder / "prompt.md", prompt.data)
+            write_whole(folder / "prompt.md", prompt.data, exact=True)
             write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())
             emit(Event("workspace", "making a sealed workspace", {}))
             workspace = bench.workspace(f"{spec.agent}-{spec.n}")
@@ -65,9 +65,10 @@ def run_attempt(
             phase = "collect"
             chosen = work.choose(workspace)
             patch, source = chosen.patch, chosen.source
-            write_whole(folder / "model_patch.diff", patch.data)
+            write_whole(folder / "model_patch.diff", patch.data, exact=True)
             if chosen.other is not None:
-                write_whole(folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff", chosen.other.data)
+                other = folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff"
+                write_whole(other, chosen.other.data, exact=True)
             journal.write("collected", sha256=patch.sha256, files=len(patch.files), source=source)
             phase = "verify"
             measurements = folder / "measurements.jsonl"
@@ -89,7 +90,7 @@ def run_attempt(
             if patch is None and workspace is not None:  # what the agent had done by then is kept, unmeasured
                 with suppress(OmniPerfError, OSError):
                     patch = collect(workspace)
-                    write_whole(folder / "model_patch.diff", patch.data)
+                    write_whole(folder / "model_patch.diff", patch.data, exact=True)
             journal.write("failed", phase=phase, outcome=outcome.kind, detail=outcome.detail)
         finally:
             if workspace is not None and not spec.keep_workspace:

@@ -40,7 +40,6 @@ class _ModelAgent:
     def solve(self, session: Session) -> Outcome:
         """Let the model work until it finishes or a limit is reached."""
         options, prices = session.options, load_prices(session.options.get("prices", ""))
-        session.hide(self._key())
         with Loop(self._provider(options), session, prices, _max_output(options), self.key_variable) as loop:
             return loop.run()
 

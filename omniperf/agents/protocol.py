@@ -155,7 +155,7 @@ class Tools(Protocol):
 class Session:
     """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone.
 
-    An agent with a model adds to `models` each one that says it has answered, and hides its key.
+    An agent with a model adds to `models` each one that says it has answered.
     """
 
     task: Task
@@ -168,12 +168,6 @@ class Session:
     reference: bytes | None = None
     emit: Emit = ignore
     models: list[str] = field(default_factory=list)
-    secret: str = field(default="", repr=False)
-
-    def hide(self, secret: str) -> None:
-        """Keep a text out of the journal and out of what tools tell a model: without walls a command can find it."""
-        self.secret = secret
-        self.journal.hide(secret)
 
     @property
     def folder(self) -> Path:

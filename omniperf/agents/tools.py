@@ -240,7 +240,7 @@ class SessionTools:
             patch = collect(self._workspace)
         except OmniPerfError:
             return None
-        return None if scope.findings(scope.mark(patch.files, self._bench.task), self._bench.task) else patch
+        return None if scope.rejects(scope.findings(patch, self._bench.task)) else patch
 
     def _step(self, tool: str, **arguments: object) -> None:
         self._budget.step()

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.protocol import ToolError
 from omniperf.agents.providers.protocol import ToolResult, ToolSpec
-from omniperf.results.journal import blotted
+from omniperf.results.redact import known
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -110,7 +110,7 @@ class Toolset:
         budget = self._session.budget
         left = budget.limits.steps - budget.steps
         note = f"\n[{left} steps left]" if left <= _FEW_STEPS and not self.finished else ""
-        return ToolResult(call.id, bounded(blotted(text, self._session.secret)) + note, failed)
+        return ToolResult(call.id, bounded(known(text)) + note, failed)
 
     def _bash(self, given: Mapping[str, Any]) -> str:
         seconds = given.get("timeout")

@@ -27,6 +27,13 @@ if TYPE_CHECKING:
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
 
+_HELD_SECRET = schema.Finding(
+    id="secret-in-patch",
+    severity="warn",
+    message="What the agent left holds a key of this process; it is kept, and was measured, with *** in its place.",
+    remedy="Use another sandbox than `none`, and give that key back.",
+)
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -93,13 +100,14 @@ class Work:
             if best is None:
                 raise
             return Choice(best, None, "best", (_of_the_final("not-collected", str(error)),))
+        held = (_HELD_SECRET,) if final.held_secret or (best is not None and best.held_secret) else ()
         if self._tools is None or best is None or best.tree == final.tree:
-            return Choice(final, None, "final")
+            return Choice(final, None, "final", held)
         if not self._tools.ratchet.prefers(best, final):
-            return Choice(final, best, "final")
-        found = scope.findings(scope.mark(final.files, self._bench.task), self._bench.task)
+            return Choice(final, best, "final", held)
+        found = scope.findings(final, self._bench.task)
         said = tuple(_of_the_final(finding.id, finding.message, finding.evidence) for finding in found)
-        return Choice(best, final, "best", said)
+        return Choice(best, final, "best", (*said, *held))
 
     def usage(self, wall_seconds: float, verdict: schema.Verdict) -> schema.Usage:
         """What was used, the verdict's own device time included."""

@@ -58,7 +58,7 @@ def _fail(message: str, code: int, error: BaseException, *, debug: bool) -> int:
     if debug:
         import traceback
 
-        traceback.print_exception(error)
+        print(plain("".join(traceback.format_exception(error))), file=sys.stderr, end="")  # noqa: T201
     for line in plain(getattr(error, "output", "")).splitlines():
         print(f"  | {line}", file=sys.stderr)  # noqa: T201
     print(f"error: {plain(message)}", file=sys.stderr)  # noqa: T201

@@ -1,5 +1,6 @@
 """`omniperf diff`."""
 
+import os
 import sys
 from pathlib import Path
 from typing import TYPE_CHECKING, Annotated
@@ -33,7 +34,7 @@ def diff(
     """Show the patch of an attempt."""
     from omniperf.cli.output import print_json, print_view
     from omniperf.report import diff as view
-    from omniperf.results.store import load_result
+    from omniperf.results.store import load_result, read_plain
     from omniperf.settings import load_settings
 
     if stat + raw + human + json > 1:
@@ -42,7 +43,7 @@ def diff(
     folder = _attempt(settings, what)
     result = load_result(folder)
     file = folder / "model_patch.diff"
-    patch = file.read_bytes() if file.is_file() else b""
+    patch = read_plain(file) if os.path.lexists(file) else b""
     if raw:
         sys.stdout.buffer.write(patch)
         sys.stdout.buffer.flush()

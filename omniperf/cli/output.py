@@ -11,9 +11,14 @@ if TYPE_CHECKING:
 
 def print_json(value: object) -> None:
     """Print plain data as indented JSON; numbers that are not finite are strings, as in files."""
-    from pydantic_core import to_json
+    import json
 
-    sys.stdout.write(to_json(value, indent=2, inf_nan_mode="strings").decode() + "\n")
+    from pydantic_core import to_jsonable_python
+
+    from omniperf.report.escape import safe_json
+
+    plain = to_jsonable_python(value, inf_nan_mode="strings")
+    sys.stdout.write(safe_json(json.dumps(plain, indent=2, ensure_ascii=False)) + "\n")
 
 
 def print_view(*views: RenderableType, wrap: bool = True) -> None:

@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.measure import host, nvml
+from omniperf.results.redact import keyless
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -200,6 +201,6 @@ def _disk(settings: Settings) -> Iterator[Check]:
 
 def _output(*command: str) -> str:
     """Run a program and return what it prints; the user's language does not change it."""
-    environment = {**os.environ, "LC_ALL": "C"}
+    environment = {**keyless(), "LC_ALL": "C"}
     done = subprocess.run(command, capture_output=True, text=True, timeout=_SECONDS, check=True, env=environment)
     return done.stdout

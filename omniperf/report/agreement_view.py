@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 from rich.console import Group
 from rich.text import Text
 
+from omniperf.report.escape import one_line
 from omniperf.report.numbers import count, interval, ratio
 from omniperf.report.terminal import STYLES, table
 
@@ -31,7 +32,9 @@ def comparison_view(compared: Comparison) -> RenderableType:
         ),
         Text(),
     ]
-    parts += [Text(f"{pair.a.task_id} {pair.a.patch_sha256[:8]}: {pair.why}") for pair in compared.pairs if pair.why]
+    parts += [
+        Text(one_line(f"{pair.a.task_id} {pair.a.patch_sha256[:8]}: {pair.why}")) for pair in compared.pairs if pair.why
+    ]
     parts.append(Text(f"{agreeing} of {count(len(compared.pairs), 'pair')} agree{_alone(compared)}"))
     parts.append(Text())
     if not compared.environment:

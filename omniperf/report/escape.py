@@ -2,7 +2,10 @@
 
 from __future__ import annotations
 
+import json
 import re
+
+from omniperf.results.redact import clean
 
 _SEQUENCES = re.compile(
     r"""
@@ -12,9 +15,10 @@ _SEQUENCES = re.compile(
     """,
     re.VERBOSE,
 )
-# Controls but newline and tab; marks that reorder text, so that code looks like what it is not; lone surrogates.
+# Controls but newline and tab; marks that reorder text or are not seen, so that it looks like another; surrogates.
 _UNSHOWABLE = re.compile(
-    "[\x00-\x08\x0b-\x1f\x7f-\x9f\u061c\u200e\u200f\u2028\u2029\u202a-\u202e\u2066-\u2069\ufeff\ud800-\udfff]"
+    "[\x00-\x08\x0b-\x1f\x7f-\x9f\xad\u061c\u180e\u200b-\u200f\u2028-\u202e\u2060-\u206f\ufeff\ud800-\udfff"
+    "\U000e0000-\U000e007f]"
 )
 
 
@@ -24,11 +28,16 @@ def plain(text: str) -> str:
 
 
 def visible(text: str) -> str:
-    r"""Return the text with every character that cannot be shown safely written as its escape, such as `\x1b`.
+    r"""Return the text without secrets, every character that cannot be shown safely being its escape, such as `\x1b`.
 
     For patches, where a reader has to see that the character is there.
     """
-    return _UNSHOWABLE.sub(lambda found: _escaped(found[0]), text)
+    return _UNSHOWABLE.sub(lambda found: _escaped(found[0]), clean(text))
+
+
+def safe_json(text: str) -> str:
+    """Return the same JSON without secrets, and with escapes for all that a terminal might obey."""
+    return _UNSHOWABLE.sub(lambda found: json.dumps(found[0])[1:-1], clean(text))
 
 
 def one_line(text: str) -> str:
@@ -40,4 +49,4 @@ def _escaped(character: str) -> str:
     code = ord(character)
     if 0xDC80 <= code <= 0xDCFF:  # how Python carries a byte that was not UTF-8
         code -= 0xDC00
-    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}"
+    return f"\\x{code:02x}" if code < 0x100 else f"\\u{code:04x}" if code < 0x10000 else f"\\U{code:08x}"

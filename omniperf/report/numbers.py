@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
@@ -20,7 +21,7 @@ def quantity(value: float, unit: str) -> str:
 
 def duration(seconds: float) -> str:
     """Return a time that somebody waited: 0.8 s, 42 s, 3 min 20 s, 2 h 5 min."""
-    if seconds < 10:
+    if seconds < 10 or not math.isfinite(seconds):
         return f"{seconds:.1f} s"
     whole = round(seconds)
     if whole < 120:
@@ -64,7 +65,7 @@ def count(number: int, singular: str, plural: str = "") -> str:
 
 def _significant(value: float) -> str:
     """Four significant digits, without an exponent for anything a person would measure."""
-    if value == 0:
-        return "0"
+    if value == 0 or not math.isfinite(value):
+        return f"{value:g}"
     digits = max(0, 3 - len(str(int(abs(value)))) + 1) if abs(value) >= 1 else 4
     return f"{value:.{digits}f}"

@@ -38,7 +38,7 @@ def prompt_view(task: Task, template: str, sha256: str, prompt: str) -> Renderab
     """Return a prompt between rules: headings bold, diffs coloured, every character that hides something escaped."""
     size = f"{count(prompt.count(chr(10)), 'line')}, {len(prompt):,} characters"
     facts = [template, size, f"sha256 {sha256[:12]}", *(["prompt-only"] if task.prompt_only else [])]
-    head = Text.assemble((visible(task.id), "bold"), (f"  {' · '.join(facts)}", "dim"))
+    head = Text.assemble((visible(task.id), "bold"), (f"  {one_line(' · '.join(facts))}", "dim"))
     body = Text("\n").join(Text(visible(line), _style(line)) for line in prompt.removesuffix("\n").split("\n"))
     return Group(head, Rule(style="dim"), body, Rule(style="dim"))
 
@@ -46,7 +46,7 @@ def prompt_view(task: Task, template: str, sha256: str, prompt: str) -> Renderab
 def check_view(task_id: str, template: str, check: PromptCheck) -> RenderableType:
     """Return what was compared, what was not, and the evidence for what was found."""
     word, style = _STATUSES[check.status]
-    head = Text.assemble((word, style), f"  {visible(task_id)} · {template}: {_SUMMARIES[check.status]}")
+    head = Text.assemble((word, style), f"  {one_line(f'{task_id} · {template}')}: {_SUMMARIES[check.status]}")
     unchecked = sum(part.status == "not checked" for part in check.parts)
     if unchecked and check.status != "not checked":
         head.append(f"; {unchecked} of {count(len(check.parts), 'part')} not checked", "dim")
@@ -56,13 +56,13 @@ def check_view(task_id: str, template: str, check: PromptCheck) -> RenderableTyp
     view.add_column(overflow="fold")
     for part in check.parts:
         word, style = _STATUSES[part.status]
-        view.add_row(Text(word, style), Text(part.name, "bold"), Text(one_line(part.detail)))
+        view.add_row(Text(word, style), Text(one_line(part.name), "bold"), Text(one_line(part.detail)))
     found = [part for part in check.parts if part.evidence]
     parts: list[RenderableType] = [head, Text(), view]
     for part in found:
         shown = [one_line(evidence) for evidence in part.evidence[:_SHOWN]]
         more = len(part.evidence) - len(shown)
-        parts += [Text(), Text(part.name, "bold"), *(Padding(Text(line), (0, 0, 0, 2)) for line in shown)]
+        parts += [Text(), Text(one_line(part.name), "bold"), *(Padding(Text(line), (0, 0, 0, 2)) for line in shown)]
         parts += [Padding(Text(f"and {more} more (--json shows all)", "dim"), (0, 0, 0, 2))] if more else []
     return Group(*parts)
 

@@ -362,13 +362,16 @@ def _shown(folder: Path) -> str:
 
 def _environment(facts: Mapping[str, Any], sandbox: str) -> str:
     """One line of `measure.host.host_facts`, as far as it is there."""
-    cpu = facts.get("cpu") or {}
-    gpus = facts.get("gpus") or []
+    # As others may have written it.
+    cpu = facts["cpu"] if isinstance(facts.get("cpu"), dict) else {}
+    gpus = facts["gpus"] if isinstance(facts.get("gpus"), list) else []
     kinds = Counter(f"{gpu.get('name')}, driver {gpu.get('driver')}" for gpu in gpus if isinstance(gpu, dict))
     # What the task ran on tells more than what stands beside the harness.
-    packages = facts.get("task_packages") or facts.get("packages") or {}
+    packages = facts.get("task_packages") or facts.get("packages")
+    packages = packages if isinstance(packages, dict) else {}
+    cores = cpu.get("cores")
     parts = [
-        f"{cpu.get('model', 'unknown CPU')}, {count(int(cpu.get('cores') or 0), 'core')}",
+        f"{cpu.get('model', 'unknown CPU')}, {count(cores if isinstance(cores, int) else 0, 'core')}",
         *(f"{n} x {kind}" if n > 1 else kind for kind, n in kinds.items()),
         f"Python {facts.get('python', 'unknown')}",
         *(f"{name} {packages[name]}" for name in ("torch", "triton") if packages.get(name)),

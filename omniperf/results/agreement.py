@@ -113,8 +113,9 @@ def agreement(a: Verification, b: Verification) -> Agreement:
 
 
 def _positive(estimate: Estimate) -> bool:
-    """Whether logarithms can be taken: what others wrote may hold any number."""
-    return 0 < estimate.interval.low <= estimate.interval.high < math.inf and 0 < estimate.speedup < math.inf
+    """Whether there is anything to compute with: what others wrote may hold any number."""
+    ends = (estimate.interval.low, estimate.speedup, estimate.interval.high)
+    return 1e-9 < ends[0] <= ends[2] < 1e9 and 1e-9 < ends[1] < 1e9
 
 
 def _standard_error(estimate: Estimate) -> float:
@@ -152,7 +153,8 @@ def _facts(of: Verification) -> dict[str, str]:
     """What can change a measurement, from `environment` as others may have written it."""
     facts = of.environment
     cpu: dict[str, Any] = facts["cpu"] if isinstance(facts.get("cpu"), dict) else {}
-    gpus = [gpu for gpu in facts.get("gpus") or [] if isinstance(gpu, dict)]
+    listed = facts.get("gpus")
+    gpus = [gpu for gpu in listed if isinstance(gpu, dict)] if isinstance(listed, list) else []
     packages = facts.get("task_packages") or facts.get("packages") or {}
     packages = packages if isinstance(packages, dict) else {}
     named = {

@@ -6,7 +6,9 @@ from typing import TYPE_CHECKING, Any, Literal
 
 from pydantic import Field, ValidationError
 
+from omniperf.errors import OmniPerfError
 from omniperf.results.schema import Interval, Model, Verdict
+from omniperf.results.store import read_plain
 from omniperf.tasks.load import task_sha256
 
 if TYPE_CHECKING:
@@ -123,8 +125,8 @@ def certificates_of(task: Task, host: str) -> list[tuple[Standing, Certificate]]
     found = []
     for file in sorted((task.folder / FOLDER).glob("*.json")):
         try:
-            found.append(Certificate.model_validate_json(file.read_bytes()))
-        except (OSError, ValidationError):
+            found.append(Certificate.model_validate_json(read_plain(file)))
+        except (OSError, ValidationError, OmniPerfError):
             continue
     sha256 = task_sha256(task) if found else ""
     newest = sorted(found, key=lambda one: one.issued, reverse=True)

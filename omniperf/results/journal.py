@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import os
 from datetime import UTC, datetime
-from typing import TYPE_CHECKING, Any, Self
+from typing import TYPE_CHECKING, Self
 
 from omniperf.results.store import append_record, disk_errors, open_lines
 
@@ -20,12 +20,7 @@ class Journal:
         """Open or continue the journal at that path; makes the folders above it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
-        self._secret = ""
         self._descriptor = open_lines(path)
-
-    def hide(self, secret: str) -> None:
-        """Write `***` for that text from now on, wherever it is part of a value."""
-        self._secret = secret
 
     def write(self, kind: str, **fields: object) -> None:
         """Append `{"t": UTC time, "kind": kind, **fields}`; the fields are plain data. Raises InfraError (disk)."""
@@ -33,7 +28,7 @@ class Journal:
             raise ValueError(f"the journal {self.path} is closed")
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with disk_errors(self.path):
-            append_record(self._descriptor, {"t": now, "kind": kind, **_blotted(fields, self._secret)})
+            append_record(self._descriptor, {"t": now, "kind": kind, **fields})
 
     def close(self) -> None:
         """Force what was written to disk, and close. Closing twice is fine."""
@@ -51,20 +46,3 @@ class Journal:
         self, kind: type[BaseException] | None, error: BaseException | None, traceback: TracebackType | None
     ) -> None:
         self.close()
-
-
-def blotted(text: str, secret: str) -> str:
-    """A text without a secret, which may be "" for none."""
-    return text.replace(secret, "***") if secret else text
-
-
-def _blotted(value: Any, secret: str) -> Any:
-    if not secret:
-        return value
-    if isinstance(value, str):
-        return blotted(value, secret)
-    if isinstance(value, dict):
-        return {key: _blotted(item, secret) for key, item in value.items()}
-    if isinstance(value, list | tuple):
-        return [_blotted(item, secret) for item in value]
-    return value

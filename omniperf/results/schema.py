@@ -140,6 +140,11 @@ class PatchFile(Model):
     removed: int | None = None
     old_path: str | None = None
     in_scope: bool = True
+    mode: str | None = Field(None, description="git's, such as 100644, 100755, 120000 (a link); None: it is deleted")
+    old_mode: str | None = Field(None, description="the one before; None: it is new")
+    bytes: int | None = Field(None, description="how large it is with the patch; None: deleted, or a submodule")
+    link: str | None = Field(None, description="where it leads, if it is a link")
+    generated: bool = Field(False, description="whether its first lines say that it was generated")
 
 
 class PatchInfo(Model):

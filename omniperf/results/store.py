@@ -9,12 +9,14 @@ import math
 import os
 import re
 import secrets
+import stat
 from contextlib import contextmanager
 from datetime import UTC, datetime
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from omniperf.errors import InfraError, OmniPerfError, UsageError
+from omniperf.results.redact import clean, known
 
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
@@ -23,6 +25,9 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
 
 Record = TypeVar("Record", "Result", "Verification")
+
+LARGEST = 256 * 2**20
+"""Bytes of a record, a patch or a line that is read whole."""
 
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
@@ -38,11 +43,13 @@ def check_folders(settings: Settings) -> None:
             )
 
 
-def write_whole(path: Path, data: bytes) -> None:
+def write_whole(path: Path, data: bytes, *, exact: bool = False) -> None:
     """Write a file so that a reader, or a restart after a kill, sees the old content or the new, never a part.
 
-    Makes the folders above it. Raises InfraError (disk) when there is no room.
+    Secrets are taken out; of an `exact` one, whose bytes are hashed, only those of this process. Makes the folders above
+    it. Raises InfraError (disk) when there is no room.
     """
+    data = (known if exact else clean)(data.decode("latin-1")).encode("latin-1")
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
@@ -62,13 +69,16 @@ def write_whole(path: Path, data: bytes) -> None:
             os.close(folder)
 
 
-def append_line(path: Path, record: Mapping[str, object]) -> None:
-    """Append one JSON record to a `.jsonl` file; writers in several processes do not mix their lines."""
+def append_line(path: Path, record: Mapping[str, object], *, exact: bool = False) -> None:
+    """Append one JSON record to a `.jsonl` file; writers in several processes do not mix their lines.
+
+    Secrets are taken out as in `write_whole`.
+    """
     with disk_errors(path):
         path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_lines(path)
         try:
-            append_record(descriptor, record)
+            append_record(descriptor, record, exact=exact)
         finally:
             os.close(descriptor)
 
@@ -78,9 +88,9 @@ def open_lines(path: Path) -> int:
     return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
 
 
-def append_record(descriptor: int, record: Mapping[str, object]) -> None:
+def append_record(descriptor: int, record: Mapping[str, object], *, exact: bool = False) -> None:
     """Append one record with one write. A torn line that a killed writer left behind is cut off first."""
-    line = _line(record)
+    line = (known if exact else clean)(_text(record)).encode() + b"\n"
     fcntl.flock(descriptor, fcntl.LOCK_EX)
     try:
         end = _end_of_whole_lines(descriptor)
@@ -89,6 +99,30 @@ def append_record(descriptor: int, record: Mapping[str, object]) -> None:
             raise OSError(errno.ENOSPC, os.strerror(errno.ENOSPC))
     finally:
         fcntl.flock(descriptor, fcntl.LOCK_UN)
+
+
+def read_plain(path: Path, most: int = LARGEST) -> bytes:
+    """Read a file that somebody else may have made, whole: no link, pipe or device, and none too large.
+
+    Raises OSError where it is not there, OmniPerfError where it is none of these.
+    """
+    remedy = "It was not written by OmniPerf; look at it by hand."
+    try:
+        descriptor = os.open(path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC)
+    except OSError as error:
+        if error.errno in (errno.ELOOP, errno.ENXIO):
+            raise OmniPerfError(f"{path} is a link or no file.", remedy) from None
+        raise
+    try:
+        about = os.fstat(descriptor)
+        if not stat.S_ISREG(about.st_mode):
+            raise OmniPerfError(f"{path} is no file.", remedy)
+        if about.st_size > most:
+            raise OmniPerfError(f"{path} has {about.st_size:,} bytes, more than {most:,}.", remedy)
+        with open(descriptor, "rb", closefd=False) as file:
+            return file.read(most)
+    finally:
+        os.close(descriptor)
 
 
 def read_lines(path: Path) -> Iterator[dict[str, Any]]:
@@ -105,7 +139,7 @@ def read_lines(path: Path) -> Iterator[dict[str, Any]]:
                 record = json.loads(line)
                 if not isinstance(record, dict):
                     raise ValueError("not an object")
-            except ValueError as error:
+            except (ValueError, RecursionError) as error:
                 raise OmniPerfError(
                     f"{path}:{number} is not a JSON record ({error}).",
                     "The file was changed by hand; restore that line.",
@@ -199,7 +233,7 @@ def load_record(file: Path, kind: type[Record]) -> Record:
     from pydantic import ValidationError
 
     try:
-        return kind.model_validate_json(file.read_bytes())
+        return kind.model_validate_json(read_plain(file))
     except FileNotFoundError:
         raise UsageError(f"There is no {file}.", f"Name an attempt's folder or its {file.name}.") from None
     except ValidationError as error:
@@ -212,12 +246,11 @@ def load_record(file: Path, kind: type[Record]) -> Record:
         ) from None
 
 
-def _line(record: Mapping[str, object]) -> bytes:
+def _text(record: Mapping[str, object]) -> str:
     try:
-        text = json.dumps(record, separators=(",", ":"), allow_nan=False)
+        return json.dumps(record, separators=(",", ":"), allow_nan=False)
     except ValueError:  # NaN and infinity are not JSON; losing the record would be worse than losing the number
-        text = json.dumps(_finite(record), separators=(",", ":"), allow_nan=False)
-    return text.encode() + b"\n"
+        return json.dumps(_finite(record), separators=(",", ":"), allow_nan=False)
 
 
 def _finite(value: object) -> object:

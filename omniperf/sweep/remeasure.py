@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import hashlib
 import json
+import os
 from collections import Counter
 from contextlib import suppress
 from dataclasses import dataclass, replace
@@ -17,7 +18,7 @@ from omniperf.errors import OmniPerfError, UsageError
 from omniperf.measure.bench import open_bench
 from omniperf.record import now
 from omniperf.results.schema import Verification
-from omniperf.results.store import append_line, load_result, write_whole
+from omniperf.results.store import LARGEST, append_line, load_result, read_plain, write_whole
 from omniperf.tasks.load import list_tasks, task_sha256
 from omniperf.verify.preflight import preflight
 from omniperf.verify.verdict import verify_patch
@@ -55,7 +56,7 @@ def claims_of_attempts(folders: Iterable[Path], settings: Settings, *, force: bo
 
     def claim(folder: Path) -> Claim:
         result, file = load_result(folder), folder / "model_patch.diff"
-        patch = file.read_bytes() if file.is_file() else b""
+        patch = read_plain(file) if os.path.lexists(file) else b""
         identity = result.identity
         task = _task(tasks, identity.task_id)
         if task_sha256(task) != identity.task_sha256 and not force:
@@ -75,7 +76,7 @@ def claims_of_predictions(file: Path, settings: Settings) -> Found:
     no such file.
     """
     try:
-        lines = file.read_bytes().split(b"\n")
+        stream = file.open("rb")
     except OSError as error:
         said = f"The predictions {file} cannot be read ({error.strerror})."
         raise UsageError(said, "Give an existing .jsonl file.") from None
@@ -97,8 +98,9 @@ def claims_of_predictions(file: Path, settings: Settings) -> Found:
         seen.add((name, model or ""))
         return Claim("", _task(tasks, name), model or "", data)
 
-    numbered = ((f"{file}:{number}", line) for number, line in enumerate(lines, 1) if line.strip())
-    return _claims(numbered, claim)
+    with stream:
+        lines = iter(lambda: stream.readline(LARGEST), b"")
+        return _claims(((f"{file}:{number}", line) for number, line in enumerate(lines, 1) if line.strip()), claim)
 
 
 def verify_claims(
@@ -179,8 +181,8 @@ def _verification(bench: Bench, claim: Claim, verdict: Verdict) -> Verification:
 def _kept(folder: Path | None, task: str, patch: str) -> Verification | None:
     """What an earlier batch found of that patch and task."""
     if folder is not None:
-        with suppress(OSError, ValueError):  # absent or damaged: measure it
-            kept = Verification.model_validate_json((folder / "verification.json").read_bytes())
+        with suppress(OSError, ValueError, OmniPerfError):  # absent or damaged: measure it
+            kept = Verification.model_validate_json(read_plain(folder / "verification.json"))
             if (kept.task_sha256, kept.patch_sha256) == (task, patch):
                 return kept
     return None

@@ -84,7 +84,8 @@ def _sum_up(folder: Path, place: Path, results: list[Result]) -> None:
     """Add an attempt that has ended to what is kept beside the attempts."""
     identity, diff = results[-1].identity, place / "model_patch.diff"
     if diff.is_file():
-        append_line(folder / "predictions.jsonl", prediction(identity.task_id, identity.label, diff.read_bytes()))
+        line = prediction(identity.task_id, identity.label, diff.read_bytes())
+        append_line(folder / "predictions.jsonl", line, exact=True)
     write_whole(folder / "summary.json", json.dumps(_summary(folder.name, results), indent=1).encode())
 
 

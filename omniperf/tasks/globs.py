@@ -26,7 +26,7 @@ def _compiled(glob: str) -> re.Pattern[str]:
             pattern, position = pattern + "[^/]", position + 1
         elif glob[position] == "[" and "]" in glob[position + 2 :]:
             end = glob.index("]", position + 2)
-            inside = glob[position + 1 : end].replace("\\", r"\\")
+            inside = glob[position + 1 : end].replace("\\", r"\\").replace("[", r"\[")
             pattern += "[" + ("^/" + inside[1:] if inside[0] in "!^" else inside) + "]"
             position = end + 1
         else:

@@ -100,6 +100,8 @@ def workload_kind(task: Task) -> Kind:
         tree = ast.parse(file.read_bytes(), filename=str(file))
     except SyntaxError as error:
         raise UsageError(f"{_shown(file)}:{error.lineno or 1}: {error.msg}.", "Correct the workload.") from None
+    except (RecursionError, MemoryError):
+        raise UsageError(f"{_shown(file)}: nested too deeply to be read.", "Simplify the workload.") from None
     except ValueError as error:  # null bytes
         raise UsageError(f"{_shown(file)}: not Python: {error}.", "Correct the workload.") from None
     except OSError as error:
@@ -176,6 +178,9 @@ def _read(file: Path) -> Task:
 def _check_files(task: Task, file: Path, document: Document) -> None:
     """Check the files that a task names beside itself."""
     for location, name in _named_files(task).items():
+        if not (task.folder / name).resolve().is_relative_to(task.folder):
+            said = f"{'.'.join(map(str, location))}: {name} is a link that leads away"
+            raise _as_usage_error(file, [Problem(document.line(location), said, "Put the file itself there.")])
         if not (task.folder / name).is_file():
             what = ".".join(map(str, location))
             problem = Problem(document.line(location), f"{what}: there is no file {name} beside it", f"Write {name}.")

@@ -44,6 +44,30 @@ def _regex(pattern: str) -> str:
     return pattern
 
 
+def _repository(url: str) -> str:
+    """Accept what git fetches over a network or from a disk; refuse what it takes for an option or a program."""
+    if not re.match(r"(https?|ssh|git|file)://[^-]|[A-Za-z0-9._-]+@[A-Za-z0-9][A-Za-z0-9.-]*:", url):
+        raise ValueError(f"{url!r} is no URL of a repository: write https://..., ssh://... or USER@HOST:PATH")
+    if ".." in url.split("/") or re.search(r"[\x00-\x20\x7f]", url):
+        raise ValueError(f"{url!r} holds '..' or a character that no URL has")
+    return url
+
+
+def _revision(name: str) -> str:
+    if not re.fullmatch(r"[A-Za-z0-9_][A-Za-z0-9._/+@~^-]*", name):
+        raise ValueError(f"{name!r} names no commit")
+    return name
+
+
+def _task_id(name: str) -> str:
+    """Refuse names that some file system takes for a device, or shortens."""
+    if re.fullmatch(r"(con|prn|aux|nul|com\d|lpt\d)(\..*)?", name) or name.endswith("."):
+        raise ValueError(f"{name!r} cannot name a folder everywhere; choose another id")
+    return name
+
+
+RepositoryUrl = Annotated[str, AfterValidator(_repository)]
+Revision = Annotated[str, AfterValidator(_revision)]
 RelativePath = Annotated[str, AfterValidator(_relative)]
 NumberRegex = Annotated[str, AfterValidator(_regex)]
 
@@ -51,11 +75,15 @@ NumberRegex = Annotated[str, AfterValidator(_regex)]
 class Repo(Model):
     """Where the tree comes from: exactly one of `url`, `path`, `pypi`."""
 
-    url: str | None = Field(None, description="a git URL; hosts without a network resolve it through mirrors")
+    url: Annotated[str, AfterValidator(_repository)] | None = Field(
+        None, description="a git URL; hosts without a network resolve it through mirrors"
+    )
     path: str | None = Field(None, description="a git repository or plain folder, relative to the task file")
-    pypi: str | None = Field(None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[^\s=]+$", description="NAME==VERSION")
-    base: str | None = Field(None, description="the commit the agent starts from; not for pypi or a plain folder")
-    human: str | None = Field(None, description="the reference commit; never reachable by the agent")
+    pypi: str | None = Field(
+        None, pattern=r"^[A-Za-z0-9][A-Za-z0-9._-]*==[A-Za-z0-9][A-Za-z0-9.!+_-]*$", description="NAME==VERSION"
+    )
+    base: Revision | None = Field(None, description="the commit the agent starts from; not for pypi or a plain folder")
+    human: Revision | None = Field(None, description="the reference commit; never reachable by the agent")
     human_patch: RelativePath | None = Field(
         None, description="the reference as a diff next to the task file, where no commit can name it"
     )
@@ -354,7 +382,7 @@ class Task(Model):
     """One optimization problem: a repo at a base commit, targets, a workload, tests, limits."""
 
     schema_: Literal["omniperf/task/v1"] = Field(alias="schema")
-    id: str = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)
+    id: Annotated[str, AfterValidator(_task_id)] = Field(pattern=r"^[a-z0-9][a-z0-9._-]*$", max_length=100)
     title: str = Field(min_length=1)
     description: str = ""
     tags: tuple[str, ...] = ()

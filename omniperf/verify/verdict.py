@@ -85,9 +85,11 @@ def _verify(
         return Verdict(class_="invalid", reason=str(error))
     if not patch.files:
         return Verdict(class_="no_patch", reason="The patch leaves the tree as it is.")
-    found = scope.findings(scope.mark(patch.files, bench.task), bench.task)
-    found = found or inspect_patch(patch, partial(text_at, bench.seal.git_dir, bench.seal.commit), bench.task)
-    if found and found[0].severity == "reject":
+    found = scope.findings(patch, bench.task)
+    if not scope.rejects(found):
+        text = partial(text_at, bench.seal.git_dir, bench.seal.commit)
+        found = (*inspect_patch(patch, text, bench.task), *found)
+    if scope.rejects(found):
         return Verdict(class_="rejected", reason=found[0].message, findings=found)
     verdict = _examined(bench, patch, proved, record, emit, claims=claims, versus_human=versus_human)
     return verdict.model_copy(update={"findings": unrepeated((*verdict.findings, *found))})

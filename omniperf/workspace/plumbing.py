@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import os
+import re
 import subprocess
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError, OmniPerfError
+from omniperf.results.redact import keyless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -35,6 +37,17 @@ _ISOLATED = {
     "HOME": os.devnull,
 }
 
+_OF_THE_NETWORK = (
+    "GIT_SSL",
+    "GIT_PROXY",
+    "GH_TOKEN",
+    "GITHUB_TOKEN",
+)  # the tokens are for the user's credential helper
+
+# Names that git refuses because some file system takes them for `.git`, and code points that such a one passes over.
+_GIT_ITSELF = re.compile(r"(?:\.git|git~1)[. ]*(?::.*)?", re.IGNORECASE | re.DOTALL)
+_PASSED_OVER = re.compile("[\u200c-\u200f\u202a-\u202e\u206a-\u206f\ufeff]")
+
 
 class GitError(OmniPerfError):
     """A git command failed; `stderr` is what it said."""
@@ -61,8 +74,8 @@ def git(
     otherwise neither does. Raises GitError, or InfraError where git is missing.
     """
     if network:
-        environment = {key: value for key, value in os.environ.items() if not key.startswith("GIT_")}
-        environment |= {key: value for key, value in os.environ.items() if key.startswith(("GIT_SSL", "GIT_PROXY"))}
+        environment = {key: value for key, value in keyless().items() if not key.startswith("GIT_")}
+        environment |= {key: value for key, value in os.environ.items() if key.startswith(_OF_THE_NETWORK)}
         environment["GIT_TERMINAL_PROMPT"] = "0"
     else:
         environment = {"PATH": os.environ.get("PATH", os.defpath), **_ISOLATED}
@@ -91,3 +104,8 @@ def git(
 def text(output: bytes) -> str:
     """Decode one line of git's output."""
     return output.decode("utf-8", "surrogateescape").strip()
+
+
+def is_git(path: str) -> bool:
+    """Whether git refuses a path because a part of it is `.git` by another name."""
+    return any(_GIT_ITSELF.fullmatch(_PASSED_OVER.sub("", part)) for part in re.split(r"[/\\]", path))

@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import gzip
 import hashlib
+import io
 import json
 import os
 import re
@@ -13,6 +15,7 @@ import tarfile
 import tempfile
 import urllib.parse
 import urllib.request
+import zlib
 from dataclasses import dataclass, replace
 from html.parser import HTMLParser
 from pathlib import Path, PurePosixPath
@@ -23,9 +26,10 @@ from packaging.utils import InvalidSdistFilename, canonicalize_name, parse_sdist
 from packaging.version import InvalidVersion, Version
 
 from omniperf.errors import InfraError, UsageError
+from omniperf.results.redact import keyless
 from omniperf.tasks.globs import matches
 from omniperf.workspace.lock import locked
-from omniperf.workspace.plumbing import EXACT_BYTES, IDENTITY, GitError, git, text
+from omniperf.workspace.plumbing import EXACT_BYTES, IDENTITY, GitError, git, is_git, text
 
 if TYPE_CHECKING:
     from omniperf.settings import Settings
@@ -34,6 +38,8 @@ if TYPE_CHECKING:
 _GENERATED = "__pycache__/\n*.py[cod]\n.pytest_cache/\n.mypy_cache/\n.ruff_cache/\n"
 _LISTINGS = "application/vnd.pypi.simple.v1+json, text/html;q=0.1"
 _SDIST_FILES, _SDIST_BYTES = 20_000, 512 * 2**20
+_SDIST_SMALL, _SDIST_RATIO = 16 * 2**20, 100  # bytes that any archive may hold, and by how much more it may shrink
+_LISTING_BYTES = 64 * 2**20
 
 
 @dataclass(frozen=True)
@@ -218,7 +224,7 @@ def _download_sdist(requirement: str, folder: Path) -> None:
     try:
         request = urllib.request.Request(index, headers={"Accept": _LISTINGS})  # noqa: S310
         with urllib.request.urlopen(request, timeout=60) as reply:  # noqa: S310
-            files = listed_files(reply.read().decode(), reply.headers.get_content_type())
+            files = listed_files(reply.read(_LISTING_BYTES).decode(), reply.headers.get_content_type())
         found = next((file for file in files if _is_sdist(file["filename"], name, version)), None)
         if found is None:
             raise UsageError(
@@ -226,7 +232,7 @@ def _download_sdist(requirement: str, folder: Path) -> None:
             )
         with urllib.request.urlopen(urllib.parse.urljoin(index, found["url"]), timeout=60) as reply:  # noqa: S310
             data = reply.read(_SDIST_BYTES)
-    except (OSError, ValueError, KeyError) as error:
+    except (OSError, ValueError, KeyError, TypeError, RecursionError) as error:
         raise InfraError(
             "network",
             f"The sdist of {requirement} could not be downloaded ({error}).",
@@ -282,12 +288,16 @@ def _index_url() -> str:
     if configured := os.environ.get("PIP_INDEX_URL"):
         return configured
     said = subprocess.run(
-        (sys.executable, "-m", "pip", "config", "get", "global.index-url"), capture_output=True, text=True, check=False
+        (sys.executable, "-m", "pip", "config", "get", "global.index-url"),
+        capture_output=True,
+        text=True,
+        check=False,
+        env=keyless(),
     )
     if said.returncode == 0 and said.stdout.strip():
         return said.stdout.strip()
     default = "from pip._internal.models.index import PyPI; print(PyPI.simple_url)"
-    said = subprocess.run((sys.executable, "-c", default), capture_output=True, text=True, check=False)
+    said = subprocess.run((sys.executable, "-c", default), capture_output=True, text=True, check=False, env=keyless())
     if said.returncode != 0:
         raise InfraError("missing_dep", "pip was not found, so no package index is known.", "Set PIP_INDEX_URL.")
     return said.stdout.strip()
@@ -296,27 +306,55 @@ def _index_url() -> str:
 def _unpack(archive: Path, folder: Path) -> None:
     """Unpack an untrusted sdist: one top folder, bounded, regular files and folders alone, no path that leaves it."""
     inside = folder.with_name("unpacked")
-    with tarfile.open(archive) as tar:
-        total = 0
-        for count, member in enumerate(tar):
-            total += member.size
-            if count >= _SDIST_FILES or total > _SDIST_BYTES:
-                raise UsageError(f"{archive.name} is too large to be a task's repo.", "Use a git repository.")
-            path = PurePosixPath(member.name)
-            if path.is_absolute() or ".." in path.parts or not (member.isfile() or member.isdir()):
-                raise UsageError(f"{archive.name} holds {member.name!r}, no plain file in it.", "Use a git repository.")
-            target = inside / path
-            if member.isdir():
-                target.mkdir(parents=True, exist_ok=True)
-                continue
-            target.parent.mkdir(parents=True, exist_ok=True)
-            with tar.extractfile(member) as source, target.open("wb") as file:  # type: ignore[union-attr]
-                shutil.copyfileobj(source, file)
-            target.chmod(0o755 if member.mode & 0o100 else 0o644)
-    tops = list(inside.iterdir())
+    try:
+        with gzip.open(archive) as data, tarfile.open(mode="r|", fileobj=_Bounded(data, archive)) as tar:
+            _unpack_members(tar, archive.name, inside)
+    except (tarfile.TarError, EOFError, OSError, ValueError, zlib.error) as error:
+        said = f"{archive.name} cannot be unpacked ({type(error).__name__}: {error})."
+        raise UsageError(said, "Use a git repository.") from None
+    tops = list(inside.iterdir()) if inside.is_dir() else []
     if len(tops) != 1 or not tops[0].is_dir():
         raise UsageError(f"{archive.name} is not an sdist: it must hold one folder.", "Use a git repository.")
     shutil.move(tops[0], folder)
+
+
+class _Bounded(io.RawIOBase):
+    """What an archive holds, as far as it may: no more than a repository, nor than what ordinary files shrink to."""
+
+    def __init__(self, stream: gzip.GzipFile, archive: Path) -> None:
+        self._stream, self._name = stream, archive.name
+        self._left = min(_SDIST_BYTES + 1024 * _SDIST_FILES, _SDIST_SMALL + _SDIST_RATIO * archive.stat().st_size)
+
+    def read(self, size: int = -1) -> bytes:
+        data = self._stream.read(size)
+        self._left -= len(data)
+        if self._left < 0:
+            raise _too_large(self._name)
+        return data
+
+
+def _too_large(name: str) -> UsageError:
+    return UsageError(f"{name} is too large to be a task's repo.", "Use a git repository.")
+
+
+def _unpack_members(tar: tarfile.TarFile, archive: str, inside: Path) -> None:
+    total = 0
+    for count, member in enumerate(tar):
+        total += member.size
+        if count >= _SDIST_FILES or total > _SDIST_BYTES:
+            raise _too_large(archive)
+        path = PurePosixPath(member.name)
+        outside = path.is_absolute() or ".." in path.parts or is_git(member.name)
+        if outside or member.size < 0 or not (member.isfile() or member.isdir()):
+            raise UsageError(f"{archive} holds {member.name!r}, no plain file in it.", "Use a git repository.")
+        target = inside / path
+        if member.isdir():
+            target.mkdir(parents=True, exist_ok=True)
+            continue
+        target.parent.mkdir(parents=True, exist_ok=True)
+        with tar.extractfile(member) as source, target.open("wb") as file:  # type: ignore[union-attr]
+            shutil.copyfileobj(source, file)
+        target.chmod(0o755 if member.mode & 0o100 else 0o644)
 
 
 def human_patch(task: Task, source: Source) -> bytes | None:

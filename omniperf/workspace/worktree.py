@@ -15,6 +15,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError, OmniPerfError
+from omniperf.results.redact import keyless
 from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git
 
 if TYPE_CHECKING:
@@ -217,7 +218,7 @@ def remove_tree(folder: Path) -> None:
     if not folder.exists():
         return
     if os.getuid() != 0:  # root needs no permission
-        subprocess.run(("chmod", "-R", "u+rwX", "--", str(folder)), capture_output=True, check=False)
-    done = subprocess.run(("rm", "-rf", "--", str(folder)), capture_output=True, text=True, check=False)
+        subprocess.run(("chmod", "-R", "u+rwX", "--", str(folder)), capture_output=True, check=False, env=keyless())
+    done = subprocess.run(("rm", "-rf", "--", str(folder)), capture_output=True, text=True, check=False, env=keyless())
     if done.returncode != 0:
         raise OSError(f"{folder} could not be deleted: {done.stderr.strip()[:200]}")

@@ -13,7 +13,7 @@ from omniperf.tasks.schema import Limits
 
 def profiled(profile: Profile) -> str:
     tools = SimpleNamespace(profile=lambda *, deep: profile)
-    session = SimpleNamespace(tools=tools, budget=Budget(Limits(steps=40, minutes=5)), secret="")
+    session = SimpleNamespace(tools=tools, budget=Budget(Limits(steps=40, minutes=5)))
     return Toolset(cast("Any", session)).use(ToolCall("1", "profile", "{}")).text
 
 

@@ -74,13 +74,3 @@ def test_a_prediction_is_text_even_where_the_patch_is_not() -> None:
         "model_name_or_path": "pattern",
         "model_patch": "+é\n\ufffd\n",
     }
-
-
-def test_a_secret_is_blotted_out_wherever_it_stands(tmp_path: Path) -> None:
-    with Journal(tmp_path / "journal.jsonl") as journal:
-        journal.hide('k"ey')
-        journal.write("step", text='a k"ey', nested={"list": ['k"ey', 1], "pair": ("x", 'k"eyk"ey')}, number=2)
-    (line,) = read_lines(tmp_path / "journal.jsonl")
-    assert line["text"] == "a ***"
-    assert line["nested"] == {"list": ["***", 1], "pair": ["x", "******"]}
-    assert line["number"] == 2

@@ -42,7 +42,7 @@ class AnthropicMessages:
 
         self.model = model
         client = Anthropic(api_key=key, base_url=base_url, max_retries=0)
-        self._wire = Wire(client, Stream[object], APIError, key)
+        self._wire = Wire(client, Stream[object], APIError)
 
     def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
         """An empty conversation with these instructions and tools."""

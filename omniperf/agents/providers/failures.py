@@ -8,6 +8,7 @@ from email.utils import parsedate_to_datetime
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.providers.protocol import CallError, FailureKind, Tokens
+from omniperf.results.redact import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -23,21 +24,20 @@ _TOO_LONG = re.compile(
 _SHOWN = 600  # characters of what a server says
 
 
-def from_exception(error: Exception, secret: str, tokens: Tokens | None = None) -> CallError:
-    """Classify what an SDK raised. `secret` is blotted out; `tokens` are spent where the connection was what failed."""
+def from_exception(error: Exception, tokens: Tokens | None = None) -> CallError:
+    """Classify what an SDK raised; `tokens` are spent where the connection was what failed."""
     status = getattr(error, "status_code", None)
     body = getattr(error, "body", None)
     headers: Mapping[str, str] = getattr(getattr(error, "response", None), "headers", {})
     if status is None and body is None:
         said = f"{type(error).__name__}: {error}" + (f" ({error.__cause__})" if error.__cause__ else "")
-        return CallError("network", _shown(said, secret), retry=True, tokens=tokens)
+        return CallError("network", clean(said)[:_SHOWN], retry=True, tokens=tokens)
     inner = body.get("error", body) if isinstance(body, dict) else {}
-    return from_report(inner, secret, status=status, fallback=str(error), headers=headers)
+    return from_report(inner, status=status, fallback=str(error), headers=headers)
 
 
 def from_report(
     report: object,
-    secret: str,
     *,
     status: int | None = None,
     fallback: str = "",
@@ -57,7 +57,7 @@ def from_report(
     if (told := headers.get("x-should-retry")) in ("true", "false"):
         retry = told == "true"
     said = f"{status or 'error in the stream'}: {message}"
-    return CallError(kind, _shown(said, secret), retry=retry, after=_retry_after(headers))
+    return CallError(kind, clean(said)[:_SHOWN], retry=retry, after=_retry_after(headers))
 
 
 def _kind(status: int | None, codes: set[str], message: str) -> tuple[FailureKind, bool]:
@@ -87,7 +87,3 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except (ValueError, TypeError):
             continue
     return None
-
-
-def _shown(text: str, secret: str) -> str:
-    return (text.replace(secret, "***") if secret else text)[:_SHOWN]

@@ -37,7 +37,7 @@ class OpenAIChat:
         from openai import APIError, OpenAI, Stream
 
         self.model = model
-        self._wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError, key)
+        self._wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError)
         self._limit = "max_completion_tokens"
 
     def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:

@@ -24,8 +24,7 @@ class OpenAIResponses:
         from openai import APIError, OpenAI, Stream
 
         self.model = model
-        self._secret = key
-        self._wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError, key)
+        self._wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError)
         self._reasoning = True
 
     def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
@@ -65,7 +64,7 @@ class OpenAIResponses:
         tail: Item = {"max_output_tokens": max_output}
         if self._reasoning:
             tail["include"] = ["reasoning.encrypted_content"]
-        response = _Response(self._secret)
+        response = _Response()
         with self._wire.call("/responses", conversation.request(tail), deadline, response.spent) as events:
             for event in events:
                 response.take(event)
@@ -79,8 +78,7 @@ class OpenAIResponses:
 class _Response:
     """A response that is being streamed. Its last event holds all of it."""
 
-    def __init__(self, secret: str) -> None:
-        self._secret = secret
+    def __init__(self) -> None:
         self._done: dict[int, Item] = {}
         self._pieces: list[str] = []  # of text, reasoning and arguments
         self._begun = False
@@ -98,9 +96,9 @@ class _Response:
                 self._last = event["response"]
             case "response.failed":
                 self._last = event["response"]
-                raise from_report(self._last.get("error"), self._secret)
+                raise from_report(self._last.get("error"))
             case "error":
-                raise from_report(event.get("error") or event, self._secret)
+                raise from_report(event.get("error") or event)
             case _ if kind.endswith(".delta"):
                 self._pieces.append(str(event.get("delta", "")))
 

@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.providers.failures import from_exception
 from omniperf.agents.providers.protocol import CallError, Item, Tokens
+from omniperf.results.redact import clean, learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
@@ -26,12 +27,17 @@ _CONNECTING = 10.0  # seconds
 
 @dataclass(frozen=True)
 class Wire:
-    """A client of either SDK (they have one shape), its class of streams, and the class of its errors."""
+    """A client of either SDK (they have one shape), its class of streams, and the class of its errors.
+
+    Its key is a secret from then on.
+    """
 
     client: Any
     stream_class: Any
     error_class: type[Exception]
-    secret: str
+
+    def __post_init__(self) -> None:
+        learn(self.client.api_key)
 
     @contextmanager
     def call(
@@ -58,10 +64,10 @@ class Wire:
         except CallError as error:
             failure = error
         except (self.error_class, httpx2.HTTPError, httpx2.StreamError) as error:
-            failure = from_exception(error, self.secret, Tokens() if opened else None)
+            failure = from_exception(error, Tokens() if opened else None)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
-            said = f"the reply is not as {path} replies ({type(error).__name__}: {error})".replace(self.secret, "***")
-            failure = CallError("protocol", said)
+            said = f"the reply is not as {path} replies ({type(error).__name__}: {error})"
+            failure = CallError("protocol", clean(said))
         else:
             return
         if failure.kind == "network" and time.monotonic() >= deadline:

@@ -1,0 +1,95 @@
+"""Secrets kept out of all that is written or shown: keys of this process, passwords in URLs, what looks like a key.
+
+`known` takes out this process's own secrets, however they are spelt, and alters nothing else: for patches and prompts,
+whose bytes are hashed. `clean` also takes out what looks like anybody's: for records, logs and the screen.
+"""
+
+from __future__ import annotations
+
+import base64
+import ctypes
+import json
+import os
+import re
+from functools import cache
+from typing import TYPE_CHECKING
+from urllib.parse import quote, quote_plus
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+HIDDEN = "***"
+
+_VARIABLES = re.compile(r"(?:.*_)?(?:API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
+_LEAST, _LEAST_BY_NAME = 8, 16  # characters: anything shorter is a word or a placeholder, and stands in honest texts
+_PR_SET_DUMPABLE = 4
+
+# What must be in the text in lower case, which is looked for first since it is so much faster; the shape; what is left.
+_SHAPES = tuple(
+    (mark, re.compile(shape, re.ASCII | re.IGNORECASE), kept + HIDDEN)
+    for mark, shape, kept in (
+        ("://", r"(?<=[ps]://)[^\s/?#@\"'\\<>]+(?=@)", ""),
+        ("bearer ", r"(bearer )[\w.~+/=-]{16,}", r"\1"),
+        ("authorization", r"(authorization[\"'\\]*\s?[:=]\s?[\"'\\]*(?:bearer|basic|token)\s)[\w.~+/=-]+", r"\1"),
+        ("x-api-key", r"(x-api-key[\"'\\]*\s?[:=]\s?[\"'\\]*)[\w.~+/=-]{8,}", r"\1"),
+        ("sk-", r"(?<![a-z0-9])sk-(?=[a-z_-]*\d)[\w-]{16,}", ""),
+        ("gh", r"(?<![a-z0-9])(?:gh[pousr]_|github_pat_)\w{20,}", ""),
+        ("hf_", r"(?<![a-z0-9])hf_[a-z0-9]{30,}", ""),
+        ("xox", r"(?<![a-z0-9])xox[abprs]-[\w-]{10,}", ""),
+        ("akia", r"(?<![a-z0-9])AKIA[0-9A-Z]{16}(?![a-z0-9])", ""),
+        ("aiza", r"(?<![a-z0-9])AIza[\w-]{35}", ""),
+    )
+)
+
+
+def known(text: str) -> str:
+    """The text without the secrets of this process: as they are, in base64 wherever it begins, in URLs, in hex, back to front."""
+    for form in _known():
+        text = text.replace(form, HIDDEN)
+    return text
+
+
+def clean(text: str) -> str:
+    """The text without the secrets of this process, nor anything that looks like a key or a password in a URL."""
+    text = known(text)
+    lower = text.lower()
+    for mark, shape, left in _SHAPES:
+        if mark in lower:
+            text = shape.sub(left, text)
+    return text
+
+
+def learn(secret: str) -> None:
+    """Take that secret out from now on, and let no other process read this one's memory or environment, nor a core file.
+
+    Root may all the same. A secret too short to be one is not taken out.
+    """
+    _known().update(dict.fromkeys(_forms(secret, _LEAST)))
+    ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
+
+
+def keyless() -> dict[str, str]:
+    """This process's environment without keys: what programs of the host are started with."""
+    return {name: value for name, value in os.environ.items() if not _VARIABLES.fullmatch(name) and known(value) == value}
+
+
+@cache
+def _known() -> dict[str, None]:
+    """All that is replaced, as keys; at first what the environment holds."""
+    named = (value for name, value in os.environ.items() if _VARIABLES.fullmatch(name) and not value.startswith("/"))
+    return dict.fromkeys(form for value in named for form in _forms(value, _LEAST_BY_NAME))
+
+
+def _forms(secret: str, least: int) -> Iterator[str]:
+    secret = secret.strip()
+    if len(secret) < least or secret.isdigit():  # a number in a JSON file must stay one
+        return
+    data = secret.encode("utf-8", "surrogateescape")
+    yield secret
+    yield from (data.decode("latin-1"), json.dumps(secret)[1:-1], quote(data, safe=""), quote_plus(data), secret[::-1])
+    yield from (data.hex(), data.hex().upper(), *("".join(f"%{byte:{case}}" for byte in data) for case in ("02x", "02X")))
+    for before in range(3):  # the same bytes have three spellings, by where in a longer text they begin
+        text = base64.b64encode(bytes(before) + data).decode()
+        inner = text[(8 * before + 5) // 6 : 8 * (before + len(data)) // 6]
+        yield inner
+        yield inner.translate(str.maketrans("+/", "-_"))

@@ -1,0 +1,130 @@
+"""Secrets in texts: those of this process in any spelling, and what looks like anybody's."""
+
+import base64
+import json
+import subprocess
+import sys
+from pathlib import Path
+from urllib.parse import quote, quote_plus
+
+import pytest
+
+from omniperf.results import redact
+from omniperf.results.journal import Journal
+from omniperf.results.redact import clean, keyless, known, learn
+from omniperf.results.store import append_line, read_lines, write_whole
+
+KEY = 'sk-"k/9+Q=7 bX4w2"kLmN0'
+
+
+@pytest.fixture(autouse=True)
+def learned() -> None:
+    learn(KEY)
+
+
+SPELLINGS = {
+    "plain": KEY,
+    "in JSON": json.dumps(KEY)[1:-1],
+    "in a URL": quote(KEY, safe=""),
+    "in a form": quote_plus(KEY),
+    "every byte in a URL": "".join(f"%{byte:02x}" for byte in KEY.encode()),
+    "hex": KEY.encode().hex(),
+    "hex in capitals": KEY.encode().hex().upper(),
+    "back to front": KEY[::-1],
+}
+
+
+@pytest.mark.parametrize("spelling", SPELLINGS)
+def test_a_known_secret_is_taken_out_however_it_is_spelt(spelling: str) -> None:
+    assert known(f"<{SPELLINGS[spelling]}>") == "<***>"
+
+
+@pytest.mark.parametrize("before", ["", "u", "us", "user:", "Bearer "])
+@pytest.mark.parametrize("encode", [base64.b64encode, base64.urlsafe_b64encode])
+def test_a_known_secret_is_taken_out_of_base64_wherever_it_begins(before: str, encode: object) -> None:
+    encoded = encode(f"{before}{KEY}, and more".encode()).decode()  # type: ignore[operator]
+    left = known(encoded)
+    assert "***" in left
+    kept = left.split("***")
+    for part in kept:  # what is left of either side holds at most the edge of the key
+        assert KEY[2:-2] not in base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_").decode("latin-1")
+    assert len(encoded) - sum(map(len, kept)) >= len(KEY) * 8 // 6 - 2
+
+
+LOOKS_LIKE_ONE = {
+    "https://me:hunter2@host.example/simple": "https://***@host.example/simple",
+    "git+https://0123456789abcdef@host.example/x.git": "git+https://***@host.example/x.git",
+    "Authorization: Bearer abc.def-ghi_123": "Authorization: Bearer ***",
+    '{"authorization": "Basic dXNlcjpwYXNz"}': '{"authorization": "Basic ***"}',
+    '{\\"X-Api-Key\\": \\"0123456789abc\\"}': '{\\"X-Api-Key\\": \\"***\\"}',
+    "invalid key sk-ant-api03-AbCdEf0123456789": "invalid key ***",
+    "ghp_0123456789abcdefghijABCDEFGHIJ012345": "***",
+    "AKIAIOSFODNN7EXAMPLE": "***",
+}
+
+
+@pytest.mark.parametrize("text", LOOKS_LIKE_ONE)
+def test_what_looks_like_a_secret_is_taken_out_of_what_is_shown_and_not_of_exact_bytes(text: str) -> None:
+    assert clean(text) == LOOKS_LIKE_ONE[text]
+    assert known(text) == text
+
+
+@pytest.mark.parametrize(
+    "text",
+    [
+        "risk-free-and-very-long-name-0123456789 task-sk-learn",
+        "git@github.com:a/b.git ssh://git@host/a https://host/@user/x see https://host, or me@host",
+        "def authorization(token: str) -> Header: bearer of news, basic implementation",
+        "sha256 0123456789abcdef0123456789abcdef0123456789abcdef0123456789abcdef",
+    ],
+)
+def test_ordinary_text_stays_as_it_is(text: str) -> None:
+    assert clean(text) == text
+
+
+def test_words_and_numbers_are_no_secrets() -> None:
+    for placeholder in ("EMPTY", "x", "1234567890123456", ""):
+        learn(placeholder)
+    assert clean("EMPTY x 1234567890123456") == "EMPTY x 1234567890123456"
+
+
+def test_every_writer_takes_secrets_out_and_leaves_json_whole(tmp_path: Path) -> None:
+    record = {"text": f"a {KEY}", "nested": {"list": [KEY, 1], "url": "https://me:hunter2@host/"}, "number": 2}
+    wanted = {"text": "a ***", "nested": {"list": ["***", 1], "url": "https://***@host/"}, "number": 2}
+    with Journal(tmp_path / "journal.jsonl") as journal:
+        journal.write("step", **record)
+    (line,) = read_lines(tmp_path / "journal.jsonl")
+    assert {name: line[name] for name in wanted} == wanted
+    append_line(tmp_path / "lines.jsonl", record)
+    assert list(read_lines(tmp_path / "lines.jsonl")) == [wanted]
+    write_whole(tmp_path / "result.json", json.dumps(record).encode())
+    assert json.loads((tmp_path / "result.json").read_bytes()) == wanted
+
+
+def test_exact_bytes_lose_known_secrets_alone(tmp_path: Path) -> None:
+    data = f"\xff\0 https://me:hunter2@host {KEY}\r\n".encode("latin-1")
+    write_whole(tmp_path / "model_patch.diff", data, exact=True)
+    assert (tmp_path / "model_patch.diff").read_bytes() == b"\xff\0 https://me:hunter2@host ***\r\n"
+
+
+def test_the_environment_s_own_secrets_are_known_from_the_start(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("SOME_API_KEY", "0123456789abcdef-some")
+    monkeypatch.setenv("DB_PASSWORD", "password")  # a word of honest texts
+    monkeypatch.setenv("KEY_API_TOKEN", "/run/secrets/token-file")
+    monkeypatch.setenv("HARMLESS", f"--key={KEY}")
+    redact._known.cache_clear()
+    try:
+        assert clean("0123456789abcdef-some password /run/secrets/token-file") == "*** password /run/secrets/token-file"
+        learn(KEY)
+        assert not {"SOME_API_KEY", "DB_PASSWORD", "KEY_API_TOKEN", "HARMLESS"} & set(keyless())
+        assert "PATH" in keyless()
+    finally:
+        redact._known.cache_clear()
+
+
+def test_a_process_with_a_key_leaves_no_core_and_shows_nobody_its_memory() -> None:
+    asked = "import ctypes; from omniperf.results.redact import learn; learn('sk-0123456789'); "
+    told = subprocess.run(
+        (sys.executable, "-c", asked + "print(ctypes.CDLL(None).prctl(3))"), capture_output=True, text=True
+    )
+    assert told.stdout == "0\n", told.stderr
