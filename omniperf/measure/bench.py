@@ -73,13 +73,19 @@ class Bench:
         return human_patch(self.task, self.source)
 
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
-        """The sandbox for commands in a tree that they may change; with `agent`, with the agent's own git."""
+        """The sandbox for commands in a tree that they may change.
+
+        With `agent` it has the agent's own git, and an environment that the agent may change and nobody else sees.
+        """
         extra = (
             Mount(workspace.git_dir, "/git", True),
             Mount(self.seal.pack, "/git/objects/pack"),
             Mount(FINISH, "/omniperf/bin/finish"),
         )
         spec = tree_spec(self.task, self.environment, workspace, writable=True, extra=extra if agent else ())
+        if agent:
+            private = Mount(self.environment.venv, "/env", True, workspace.root / "env")
+            spec = replace(spec, mounts=tuple(private if one.target == "/env" else one for one in spec.mounts))
         variables = {
             **spec.env,
             "PYTHONPATH": python_path(self.task, self.backend, spec),

@@ -23,11 +23,15 @@ _FIRST_UID, _UIDS = 0x40000, 0x10000
 
 @dataclass(frozen=True)
 class Mount:
-    """A host path and where it is seen inside."""
+    """A host path and where it is seen inside.
+
+    With a `layer`, a folder of the sandbox's own, it can be written and stays as it is: what is written goes there.
+    """
 
     source: Path
     target: str
     writable: bool = False
+    layer: Path | None = None
 
 
 @dataclass(frozen=True)

@@ -21,7 +21,7 @@ from omniperf.sandbox.loopback import Loopback
 from omniperf.sandbox.spec import Allowance, Mount, Spec
 from omniperf.sandbox.standing import StandingSandbox
 
-_UID = 1234
+ORDINARY = 1234
 
 
 def as_ordinary_user(call: Callable[[], object]) -> Any:
@@ -33,8 +33,8 @@ def as_ordinary_user(call: Callable[[], object]) -> Any:
     if child == 0:
         try:
             os.setgroups([])
-            os.setgid(_UID)
-            os.setuid(_UID)
+            os.setgid(ORDINARY)
+            os.setuid(ORDINARY)
             why_not.cache_clear()
             os.write(writing, json.dumps(call()).encode())
         except BaseException:
