@@ -25,7 +25,7 @@ from omniperf.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "none"]
+SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "docker", "podman", "none"]
 
 _PREFIX = "OMNIPERF_"
 _OF_THE_TESTS = "OMNIPERF_SHARED"  # where they find texts that are not in the repository

@@ -66,6 +66,8 @@ class Bubblewrap:
 
     name = "bubblewrap"
     isolated = True
+    nests = True
+    own_user = True
 
     def where(self, spec: Spec, target: str) -> str:  # noqa: ARG002 - the protocol's signature
         """Inside, a mount is at its target."""

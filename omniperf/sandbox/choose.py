@@ -4,24 +4,32 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omniperf.errors import InfraError, UsageError
+from omniperf.errors import InfraError
+from omniperf.sandbox import container
 from omniperf.sandbox.bubblewrap import Bubblewrap, why_not
 from omniperf.sandbox.none import NoSandbox
 
 if TYPE_CHECKING:
     from omniperf.sandbox.spec import Backend
+    from omniperf.settings import SandboxChoice
 
 
-def choose_backend(name: str, *, may_fall_back: bool = False) -> Backend:
+def choose_backend(name: SandboxChoice, *, may_fall_back: bool = False) -> Backend:
     """The backend of that name; `auto` is bubblewrap.
 
     Only where `may_fall_back` (the bundled quickstart, whose code is ours) does `auto` end without a sandbox.
-    Raises InfraError (missing_dep) where the host cannot confine, UsageError for an unknown name.
+    Raises InfraError (missing_dep) where the host cannot confine.
     """
-    if name not in ("auto", "bubblewrap", "none"):
-        raise UsageError(f"There is no sandbox {name!r}.", "Use auto, bubblewrap or none.")
     if name == "none":
         return NoSandbox()
+    if name in ("docker", "podman"):
+        if lacking := container.why_not(name):
+            raise InfraError(
+                "missing_dep",
+                f"This host cannot run the {name} sandbox: {lacking}.",
+                f"Install or start {name}, or use `--sandbox bubblewrap`.",
+            )
+        return container.Container(name)
     reason = why_not()
     if not reason:
         return Bubblewrap()

@@ -191,7 +191,7 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
             mounts=tuple(mounts),
             interpreter=interpreter.prefix,
             env={**network, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **_variables(task, version)},
-            allowance=Allowance(memory=16 * 2**30, processes=4096),
+            allowance=Allowance(memory=16 * 2**30, processes=4096, disk=64 * 2**30),
             network=True,
             host_packages=interpreter.folders,
         )

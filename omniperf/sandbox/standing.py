@@ -32,7 +32,7 @@ class Completed:
     exit_code: int
     output: str
     seconds: float
-    stopped_by: Literal["", "time", "output", "memory"] = ""
+    stopped_by: Literal["", "time", "output", "memory", "disk"] = ""
     dropped_bytes: int = 0
 
     @property
@@ -56,6 +56,7 @@ class StandingSandbox:
         self.spec = with_script(spec, _SUPERVISOR)
         self.env = environment(backend, self.spec)
         self._workspace = backend.where(self.spec, "/workspace")
+        self._on_disk = [backend.where(self.spec, one.target) for one in spec.mounts if one.writable]
         argv = confined(backend, self.spec, _SUPERVISOR, "isolated" if backend.isolated else "host")
         self._process = backend.start(self.spec, argv, {"LANG": "C.UTF-8"})
         self._buffer = b""
@@ -82,6 +83,8 @@ class StandingSandbox:
             "output_bytes": _OUTPUT_BYTES,
             "kept_bytes": kept_bytes,
             "memory_bytes": self.spec.allowance.memory,
+            "folders": self._on_disk,
+            "disk_bytes": self.spec.allowance.disk,
         }
         assert self._process.stdin is not None
         try:

@@ -4,8 +4,9 @@ It runs on the task's Python, where OmniPerf is not installed: standard library 
 standard input, replies go as JSON lines to what was standard output; a closed input ends it, and with it the sandbox.
 
 Request: {"command": str, "cwd": str, "env": {..}, "seconds": float, "output_bytes": int, "kept_bytes": int,
-"memory_bytes": int}. Reply: {"exit_code": int, "output": str (latin-1 of the bytes), "dropped": int,
-"stopped_by": "" | "time" | "output" | "memory", "seconds": float}.
+"memory_bytes": int, "folders": [str], "disk_bytes": int}; `folders` are those on disk that can be written. Reply:
+{"exit_code": int, "output": str (latin-1 of the bytes), "dropped": int, "stopped_by": "" | "time" | "output" |
+"memory" | "disk", "seconds": float}.
 """
 
 import contextlib
@@ -14,12 +15,16 @@ import json
 import os
 import select
 import signal
+import stat
 import subprocess
 import sys
 import time
 
 PR_SET_DUMPABLE, PR_SET_CHILD_SUBREAPER = 4, 36
 SCRATCH = ("/tmp", "/dev/shm", "/home/agent")  # noqa: S108 - folders in memory, which are an isolated sandbox's own
+INODE = 4096  # bytes of disk that a file takes at least, however short
+LEAST_FREE = 256 * 2**20  # bytes: below this no command goes on that has made the disk any fuller
+LOOK_SECONDS, WALK_SECONDS = 0.1, 5.0
 SHELL = "/bin/bash" if os.path.exists("/bin/bash") else "/bin/sh"
 
 
@@ -54,6 +59,84 @@ def others(isolated):
         frontier = [pid for pid, parent in parents.items() if parent in frontier]
         found += frontier
     return found
+
+
+class Disk:
+    """What was written to folders on disk since this sandbox began, in bytes. It is looked for only when it can matter.
+
+    A file counts if its inode changed since then, a time that nobody can set; a hard link counts once. Asking the file
+    system how full it is costs nothing, so the folders are walked only after it has grown by an eighth of the limit,
+    and every few seconds, in case somebody else has made room meanwhile. Files without a name are found at the
+    processes that hold them. Where something cannot be looked into, all that the file system has grown by counts.
+    """
+
+    def __init__(self, isolated):
+        self.isolated, self.began = isolated, time.time()
+        self.full = False  # from a look that found too much, until one that does not
+        self.seen = self.at_first = None  # what the file systems held when last walked, and before the first command
+        self.next_walk = time.monotonic() + WALK_SECONDS
+
+    def too_full(self, folders, limit, sure=False):
+        """Whether the sandbox holds more than the limit; `sure` walks in any case."""
+        held, free = occupied(folders)
+        if self.at_first is None:
+            self.at_first = self.seen = held
+        now = time.monotonic()
+        grown = held - self.at_first
+        if free < LEAST_FREE and held > self.seen:
+            self.full = True
+        elif sure or held - self.seen > limit // 8 or now >= self.next_walk:
+            written, whole = self.written(folders)
+            self.full = written > limit or (not whole and grown > limit)
+            self.seen = held
+            self.next_walk = time.monotonic() + max(WALK_SECONDS, 50 * (time.monotonic() - now))
+        return self.full
+
+    def written(self, folders):
+        """The bytes, and whether everything could be looked into."""
+        found, whole, left = {}, True, list(folders)
+
+        def count(status):
+            if status.st_ctime >= self.began:
+                found[status.st_dev, status.st_ino] = max(INODE, status.st_blocks * 512)
+
+        while left:
+            try:
+                with os.scandir(left.pop()) as entries:
+                    for entry in entries:
+                        with contextlib.suppress(FileNotFoundError):
+                            status = entry.stat(follow_symlinks=False)
+                            count(status)
+                            if stat.S_ISDIR(status.st_mode):
+                                left.append(entry.path)
+            except (FileNotFoundError, NotADirectoryError):
+                pass
+            except OSError:
+                whole = False
+        for pid in others(self.isolated):
+            try:
+                for descriptor in os.listdir(f"/proc/{pid}/fd"):
+                    with contextlib.suppress(FileNotFoundError):
+                        status = os.stat(f"/proc/{pid}/fd/{descriptor}")
+                        if stat.S_ISREG(status.st_mode) and status.st_nlink == 0:
+                            count(status)
+            except (FileNotFoundError, ProcessLookupError):
+                pass
+            except OSError:
+                whole = False
+        return sum(found.values()), whole
+
+
+def occupied(folders):
+    """What the file systems of folders hold, and the least that one has free, in bytes."""
+    held, free = {}, []
+    for folder in folders:
+        with contextlib.suppress(OSError):
+            found = os.statvfs(folder)
+            used = (found.f_blocks - found.f_bfree) * found.f_frsize
+            held[found.f_fsid, found.f_blocks] = used + (found.f_files - found.f_ffree) * INODE
+            free.append(found.f_bavail * found.f_frsize)
+    return sum(held.values()), min(free, default=LEAST_FREE)
 
 
 def end_all(isolated):
@@ -96,7 +179,7 @@ class Kept:
         return bytes(self.head) + middle + bytes(tail), dropped
 
 
-def run(request, isolated, requests):
+def run(request, isolated, requests, disk):
     """Run one command to its end or its limit, then end whatever it left behind.
 
     None when the harness went away meanwhile, which closes the other end of `requests`.
@@ -104,9 +187,13 @@ def run(request, isolated, requests):
     started = time.monotonic()
     deadline = started + request["seconds"]
     kept, stopped_by, exit_code = Kept(request["kept_bytes"]), "", -signal.SIGKILL
+    limit = request["folders"], request["disk_bytes"]
+    # Where there is too much on disk already, a command can only make room.
+    room = disk.too_full(*limit, sure=disk.full)
+    shell = [SHELL, "-c", 'ulimit -f 0; exec "$0" -c "$1"', SHELL] if room else [SHELL, "-c"]
     try:
         process = subprocess.Popen(
-            [SHELL, "-c", request["command"]],
+            [*shell, request["command"]],
             stdin=subprocess.DEVNULL,
             stdout=subprocess.PIPE,
             stderr=subprocess.STDOUT,
@@ -122,14 +209,14 @@ def run(request, isolated, requests):
     poll.register(pipe, select.POLLIN)
     poll.register(alive, select.POLLIN)
     poll.register(requests, 0)  # only its hang-up is waited for
-    next_look = started
+    next_look = started + LOOK_SECONDS  # what is shorter can always make room
     while not stopped_by:
         now = time.monotonic()
         if now >= deadline:
             stopped_by = "time"
             break
-        # Wakes at once for output or exit; the tenth of a second only paces the look at memory.
-        events = dict(poll.poll(1000 * min(0.1, deadline - now)))
+        # Wakes at once for output or exit; the tenth of a second only paces the look at memory and disk.
+        events = dict(poll.poll(1000 * min(LOOK_SECONDS, deadline - now)))
         if requests in events:
             stopped_by = "harness"
         elif pipe in events:
@@ -147,13 +234,17 @@ def run(request, isolated, requests):
                 kept.add(data)
             break
         if now >= next_look:
-            next_look = now + 0.1
+            next_look = now + LOOK_SECONDS
             if memory_bytes(isolated) > request["memory_bytes"]:
                 stopped_by = "memory"
+            elif not room and disk.too_full(*limit):
+                stopped_by = "disk"
     if stopped_by:
         with contextlib.suppress(ProcessLookupError):
             os.killpg(process.pid, signal.SIGKILL)
     exit_code = process.wait()
+    if not stopped_by and not room and disk.too_full(*limit):
+        stopped_by = "disk"
     end_all(isolated)
     os.close(alive)
     process.stdout.close()
@@ -195,8 +286,9 @@ def main():
         signal.signal(number, signal.SIG_IGN)
     replies.write(b'{"ready": true}\n')
     replies.flush()
+    disk = Disk(isolated)
     while line := requests.readline():
-        reply = run(json.loads(line), isolated, requests.fileno())
+        reply = run(json.loads(line), isolated, requests.fileno(), disk)
         if reply is None:
             break
         replies.write(json.dumps(reply).encode() + b"\n")

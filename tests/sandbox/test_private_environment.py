@@ -16,7 +16,7 @@ from omniperf.sandbox.spec import Mount, Spec
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.settings import Settings
 from tests.conftest import MakeTask
-from tests.sandbox.test_ordinary import ORDINARY, as_ordinary_user, spec  # noqa: F401 - the fixture
+from tests.sandbox.conftest import ORDINARY, as_ordinary_user
 
 _ENVIRONMENT_AS_A_TEXT = "cd /env && find . -type f -o -type l | sort | xargs sha256sum 2>/dev/null | sha256sum"
 
@@ -75,7 +75,7 @@ def test_an_agent_changes_its_environment_and_nobody_else_sees_it(set_up: Bench,
         assert not verification.run("touch /env/x", 10).ok
 
 
-def test_it_is_private_for_an_ordinary_user_too(spec: Spec, laid: str) -> None:  # noqa: F811
+def test_it_is_private_for_an_ordinary_user_too(spec: Spec, laid: str) -> None:
     env = spec.source("/env")
     (env / "lib").mkdir()
     (env / "lib" / "package.py").write_text("original\n")
