@@ -140,7 +140,7 @@ def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: boo
     if kind != "module" and task.resources.gpus:
         raise UsageError(f"Task {task.id}: on a GPU a workload is a module.", "Write setup and run.")
     find_lanes(task.resources)  # a host that cannot measure it is found out before anything is made
-    backend = choose_backend(settings.sandbox, may_fall_back=may_fall_back)
+    backend = choose_backend(settings.sandbox, settings.cgroup, may_fall_back=may_fall_back)
     if kind == "service" and not backend.nests:
         raise UsageError(
             f"Task {task.id}: only in bubblewrap is a load generator kept from the server it measures.",

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
+from omniperf.sandbox.cgroup import Groups
 from omniperf.sandbox.layer import copied
 from omniperf.sandbox.loopback import joining
 from omniperf.sandbox.system import gpu_nodes, host_packages, in_folders, system_folders
@@ -69,6 +70,10 @@ class Bubblewrap:
     nests = True
     own_user = True
 
+    def __init__(self, cgroup: Path | None = None) -> None:
+        """With `cgroup`, a control group of version 2 that is ours to divide, each sandbox is in a group below it."""
+        self._groups = None if cgroup is None else Groups(cgroup)
+
     def where(self, spec: Spec, target: str) -> str:  # noqa: ARG002 - the protocol's signature
         """Inside, a mount is at its target."""
         return target
@@ -97,13 +102,15 @@ class Bubblewrap:
         options = _options(spec)
         options += [] if info_fd is None else ["--info-fd", str(info_fd)]
         options += [] if own_init or info_fd is not None else ["--as-pid-1"]
+        group = self._groups.made(spec.allowance, measured=bool(spec.cores)) if self._groups else None
         with os.fdopen(os.memfd_create("options"), "wb") as hidden:
             hidden.write(b"".join(os.fsencode(option) + b"\0" for option in options))
             hidden.seek(0)
             command = ["--args", str(hidden.fileno()), "--", *argv]
-            return subprocess.Popen(
-                [*joining(spec.joins, program), *command] if spec.joins else ["bwrap", *command],
-                executable=None if spec.joins else program,
+            joins = bool(spec.joins or group)
+            process = subprocess.Popen(
+                [*joining(spec.joins, program, group), *command] if joins else ["bwrap", *command],
+                executable=None if joins else program,
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -111,6 +118,9 @@ class Bubblewrap:
                 pass_fds=(hidden.fileno(), *spec.joins, *([] if info_fd is None else [info_fd])),
                 bufsize=bufsize,
             )
+        if self._groups and group:
+            self._groups.used(group, process)
+        return process
 
 
 def _options(spec: Spec) -> list[str]:

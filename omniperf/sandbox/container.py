@@ -61,8 +61,8 @@ def _engine(program: Program) -> dict[str, Any]:
 
 
 @lru_cache
-def _limits(program: Program) -> frozenset[str]:
-    """Which of memory and pids the engine's cgroups can limit."""
+def limits(program: Program) -> frozenset[str]:
+    """Which of memory and pids the engine can limit, by its control groups."""
     engine = _engine(program)
     if program == "docker":
         has = {"memory": engine.get("MemoryLimit"), "pids": engine.get("PidsLimit")}
@@ -167,10 +167,10 @@ class Container:
         options += ["--log-driver", "none"]
         options += ["--security-opt", "no-new-privileges", "--security-opt", "label=disable"]
         options += ["--network", "host" if spec.network else "none", "--shm-size", str(spec.allowance.scratch)]
-        limits = _limits(self._program)
-        if "memory" in limits:
+        limited = limits(self._program)
+        if "memory" in limited:
             options += ["--memory", str(spec.allowance.memory + _MEMORY_BESIDE)]
-        if "pids" in limits:
+        if "pids" in limited:
             options += ["--pids-limit", str(spec.allowance.processes)]
         keeps_below = ""  # podman's temporary folders begin with what is below them
         if self._program == "podman":

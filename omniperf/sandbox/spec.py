@@ -47,6 +47,7 @@ class Allowance:
     file_size: int = 4 * 2**30
     scratch: int = 2 * 2**30
     disk: int = 4 * 2**30
+    cpus: int = 0  # 0: as many as there are; more than a wish only where sandboxes have control groups
 
     def rlimits(self, *, gpu: bool) -> dict[str, int]:
         """The limits that the kernel enforces per process (CUDA reserves far more address space than it uses)."""

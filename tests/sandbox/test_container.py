@@ -37,7 +37,7 @@ def test_a_client_without_a_daemon_gets_one_sentence(tmp_path: Path, monkeypatch
 @pytest.mark.parametrize("name", ["docker", "podman"])
 def test_every_wall_is_asked_for(name: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     """Of docker this is all that is tested on a host without its daemon."""
-    monkeypatch.setattr(container, "_limits", lambda program: frozenset({"memory", "pids"}))
+    monkeypatch.setattr(container, "limits", lambda program: frozenset({"memory", "pids"}))
     tree = tmp_path / 'a, "strange" name'
     mounts = (Mount(tree, "/workspace", True), Mount(tmp_path, "/env"))
     spec = Spec(mounts, tmp_path / "python", allowance=Allowance(memory=2**30, processes=77, scratch=2**20))
