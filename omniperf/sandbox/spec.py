@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -134,7 +134,7 @@ def confined(backend: Backend, spec: Spec, script: Path, *arguments: str) -> lis
     config = confinement(spec, isolated=backend.isolated, own_user=backend.own_user)
     ours = [backend.where(spec, f"/omniperf/{path.name}") for path in (_CONFINED, script)]
     python = f"{backend.where(spec, '/env')}/bin/python"
-    return [python, "-S", "-s", ours[0], json.dumps(config), ours[1], *arguments]
+    return [python, "-S", "-s", ours[0], marshal.dumps(config, 2).hex(), ours[1], *arguments]
 
 
 def confinement(spec: Spec, *, isolated: bool, own_user: bool = True) -> dict[str, object]:

@@ -48,6 +48,16 @@ def test_output_exit_code_and_both_streams_in_order(sandbox: StandingSandbox) ->
     assert (done.exit_code, done.output, done.stopped_by) == (7, "one\ntwo\nthree\n", "")
 
 
+def test_signals_are_as_in_any_shell(sandbox: StandingSandbox) -> None:
+    done = sandbox.run("timeout 0.1 sleep 9; echo $?; yes | head -n 1; kill -TERM $$; echo not here", 10)
+    assert (done.exit_code, done.output) == (-15, "124\ny\n")
+
+
+def test_a_command_that_cannot_be_started_says_why(sandbox: StandingSandbox) -> None:
+    done = sandbox.run("true", 10, cwd="/nowhere/at/all")
+    assert (done.exit_code, done.output) == (126, "[Errno 2] No such file or directory: '/nowhere/at/all'")
+
+
 def test_commands_start_in_the_workspace_and_find_the_tasks_python(sandbox: StandingSandbox) -> None:
     done = sandbox.run("pwd; python -c 'import sys; print(sys.prefix)'", 10)
     workspace, prefix = done.output.split()
