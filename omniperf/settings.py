@@ -6,7 +6,7 @@ Each setting comes from the last of these that names it:
 2. the user's file, `$XDG_CONFIG_HOME/omniperf/config.toml` (`~/.config` where that variable is not set)
 3. the project's file, the nearest `omniperf.toml` in the working folder or above it
 4. the environment: OMNIPERF_RESULTS, OMNIPERF_WORKTREES, OMNIPERF_CACHE, OMNIPERF_MIRRORS (several, separated by
-   colons), OMNIPERF_SANDBOX, OMNIPERF_TASKS
+   colons), OMNIPERF_SANDBOX, OMNIPERF_CGROUP, OMNIPERF_TASKS
 5. a flag of the command
 
 A relative path in a file is relative to that file, elsewhere to the working folder.
@@ -25,12 +25,12 @@ from omniperf.errors import UsageError
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "none"]
+SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "docker", "podman", "none"]
 
 _PREFIX = "OMNIPERF_"
 _OF_THE_TESTS = "OMNIPERF_SHARED"  # where they find texts that are not in the repository
-_FOLDERS = ("results", "worktrees", "cache", "tasks")
-_KEYS = ("results", "worktrees", "cache", "mirrors", "sandbox", "tasks")
+_FOLDERS = ("results", "worktrees", "cache", "cgroup", "tasks")
+_KEYS = ("results", "worktrees", "cache", "mirrors", "sandbox", "cgroup", "tasks")
 _FIELDS_OF_A_MIRROR = {"host", "owner", "name"}
 
 
@@ -38,8 +38,9 @@ _FIELDS_OF_A_MIRROR = {"host", "owner", "name"}
 class Settings:
     """The settings in force; folders are absolute.
 
-    A mirror is a folder that holds repositories, or a template of a path with {host}, {owner} and {name}. `origins`
-    says for each setting where it came from: `default`, `FILE:LINE`, `environment NAME` or `flag --NAME`.
+    A mirror is a folder that holds repositories, or a template of a path with {host}, {owner} and {name}. `cgroup` is a
+    control group (version 2) in which sandboxes may have groups of their own. `origins` says for each setting where it
+    came from: `default`, `FILE:LINE`, `environment NAME` or `flag --NAME`.
     """
 
     results: Path
@@ -47,6 +48,7 @@ class Settings:
     cache: Path
     mirrors: tuple[str, ...] = ()
     sandbox: SandboxChoice = "auto"
+    cgroup: Path | None = None
     tasks: Path = Path("tasks")
     origins: Mapping[str, str] = field(default_factory=dict)
 
@@ -63,6 +65,7 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
         "cache": _xdg("XDG_CACHE_HOME", ".cache") / "omniperf",
         "mirrors": (),
         "sandbox": "auto",
+        "cgroup": None,
         "tasks": here / "tasks",
     }
     origins = dict.fromkeys(values, "default")

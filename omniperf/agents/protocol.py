@@ -30,7 +30,7 @@ class CommandResult:
     exit_code: int
     output: str
     seconds: float
-    stopped_by: Literal["", "time", "output", "memory", "cancelled"] = ""
+    stopped_by: Literal["", "time", "output", "memory", "disk", "cancelled"] = ""
     dropped_bytes: int = 0
 
 

@@ -116,6 +116,7 @@ class Toolset:
         seconds = given.get("timeout")
         done = self._tools.bash(given["command"], None if seconds is None else max(1.0, min(seconds, _A_DAY)))
         ended = f"stopped at its {done.stopped_by} limit" if done.stopped_by else f"exit code {done.exit_code}"
+        ended += ": delete files, nothing can be written before" if done.stopped_by == "disk" else ""
         dropped = f", {done.dropped_bytes} bytes of output left out" if done.dropped_bytes else ""
         return f"{done.output.rstrip()}\n[{ended}, {done.seconds:.1f} s{dropped}]".lstrip()
 

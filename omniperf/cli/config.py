@@ -41,7 +41,9 @@ def show(
     settings = load_settings({**overrides, "mirrors": mirror or None})
     values = {key: getattr(settings, key) for key in settings.origins}
     if json:
-        plain = {key: list(value) if isinstance(value, tuple) else str(value) for key, value in values.items()}
+        plain = {
+            key: list(value) if isinstance(value, tuple) else value and str(value) for key, value in values.items()
+        }
         print_json(
             {key: {"value": value, "origin": settings.origins[key]} for key, value in plain.items()}
             if origin
@@ -49,5 +51,5 @@ def show(
         )
         return
     for key, value in values.items():
-        shown = ":".join(value) or "(none)" if isinstance(value, tuple) else str(value)
+        shown = (":".join(value) if isinstance(value, tuple) else str(value or "")) or "(none)"
         typer.echo(f"{key:<10} {shown}" + (f"    ({settings.origins[key]})" if origin else ""))

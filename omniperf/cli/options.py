@@ -25,7 +25,8 @@ MirrorFlag = Annotated[
     ),
 ]
 SandboxFlag = Annotated[
-    str | None, typer.Option("--sandbox", metavar="auto|bubblewrap|none", help="What agents and workloads run in.")
+    str | None,
+    typer.Option("--sandbox", metavar="auto|bubblewrap|docker|podman|none", help="What agents and workloads run in."),
 ]
 
 

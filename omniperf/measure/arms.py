@@ -32,7 +32,7 @@ _COMPILED = {
 
 def allowance(task: Task) -> Allowance:
     """What the task's resources allow one sandbox."""
-    return Allowance(memory=int(task.resources.memory_gib * 2**30))
+    return Allowance(memory=int(task.resources.memory_gib * 2**30), cpus=task.resources.cpus)
 
 
 def tree_spec(

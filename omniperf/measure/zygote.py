@@ -54,7 +54,7 @@ class Zygotes:
     """
 
     def __init__(self, backend: Backend, preload: Sequence[str]) -> None:
-        self._backend, self._preload = backend, tuple(preload) if backend.isolated else ()
+        self._backend, self._preload = backend, tuple(preload) if backend.nests else ()
         self._current: Zygote | None = None
         self._next: Zygote | None = None
         self._keep = False

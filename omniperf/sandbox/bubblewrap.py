@@ -2,26 +2,29 @@
 
 from __future__ import annotations
 
-import contextlib
 import os
 import shutil
 import subprocess
+import tempfile
 from functools import lru_cache
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
 from omniperf.results.redact import keyless
+from omniperf.sandbox.cgroup import Groups
+from omniperf.sandbox.layer import copied
 from omniperf.sandbox.loopback import joining
+from omniperf.sandbox.system import gpu_nodes, host_packages, in_folders, system_folders
+from omniperf.workspace.worktree import remove_tree, writable_inside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
-    from omniperf.sandbox.spec import Spec
+    from omniperf.sandbox.spec import Mount, Spec
 
-_SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
-_PACKAGES = tuple(f"lib{bits}/python3*/{kind}-packages" for bits in ("", "64") for kind in ("site", "dist"))
-_GPU_NODES = ("nvidia*", "nvidia-caps", "nvidia-uvm*")
+# Which pairs of devices (of the layer, of what is below it) take an overlay: "" or why they do not.
+_OVERLAYS: dict[tuple[int, int], str] = {}
 
 
 @lru_cache
@@ -65,6 +68,12 @@ class Bubblewrap:
 
     name = "bubblewrap"
     isolated = True
+    nests = True
+    own_user = True
+
+    def __init__(self, cgroup: Path | None = None) -> None:
+        """With `cgroup`, a control group of version 2 that is ours to divide, each sandbox is in a group below it."""
+        self._groups = None if cgroup is None else Groups(cgroup)
 
     def where(self, spec: Spec, target: str) -> str:  # noqa: ARG002 - the protocol's signature
         """Inside, a mount is at its target."""
@@ -94,13 +103,15 @@ class Bubblewrap:
         options = _options(spec)
         options += [] if info_fd is None else ["--info-fd", str(info_fd)]
         options += [] if own_init or info_fd is not None else ["--as-pid-1"]
+        group = self._groups.made(spec.allowance, measured=bool(spec.cores)) if self._groups else None
         with os.fdopen(os.memfd_create("options"), "wb") as hidden:
             hidden.write(b"".join(os.fsencode(option) + b"\0" for option in options))
             hidden.seek(0)
             command = ["--args", str(hidden.fileno()), "--", *argv]
-            return subprocess.Popen(
-                [*joining(spec.joins, program), *command] if spec.joins else ["bwrap", *command],
-                executable=None if spec.joins else program,
+            joins = bool(spec.joins or group)
+            process = subprocess.Popen(
+                [*joining(spec.joins, program, group), *command] if joins else ["bwrap", *command],
+                executable=None if joins else program,
                 stdin=stdin,
                 stdout=subprocess.PIPE,
                 stderr=stderr,
@@ -108,6 +119,9 @@ class Bubblewrap:
                 pass_fds=(hidden.fileno(), *spec.joins, *([] if info_fd is None else [info_fd])),
                 bufsize=bufsize,
             )
+        if self._groups and group:
+            self._groups.used(group, process)
+        return process
 
 
 def _options(spec: Spec) -> list[str]:
@@ -115,13 +129,13 @@ def _options(spec: Spec) -> list[str]:
     scratch = ["--perms", "1777", "--size", str(spec.allowance.scratch), "--tmpfs"]
     options = [*_namespaces(), "--new-session", "--hostname", "omniperf"]
     options += [] if spec.network or spec.joins else ["--unshare-net"]
-    system = _SYSTEM if spec.network else _SYSTEM[:-1]
+    system = system_folders(network=spec.network)
     for path in system:
         options += _system(path)
     if spec.network and Path("/run/systemd/resolve").is_dir():
         options += ["--ro-bind", "/run/systemd/resolve", "/run/systemd/resolve"]
     options += _at_its_place(spec.interpreter, system)
-    hidden = _packages_of_the_host(spec.interpreter)
+    hidden = host_packages(spec.interpreter)
     for packages in hidden:
         options += ["--tmpfs", packages]
     options += ["--proc", "/proc", "--dev", "/dev", *scratch, "/dev/shm", *scratch, "/tmp"]  # noqa: S108
@@ -134,13 +148,13 @@ def _options(spec: Spec) -> list[str]:
         options += ["--remount-ro", packages]
     if spec.gpu:
         options += ["--ro-bind", "/sys", "/sys"]
-        for node in sorted({str(node) for glob in _GPU_NODES for node in Path("/dev").glob(glob)}):
+        for node in gpu_nodes():
             options += ["--dev-bind", node, node]
     targets = [mount.target for mount in spec.mounts]
     for mount in spec.mounts:
         if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
             options += _folders_to(Path(mount.target))
-        options += ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+        options += _mounted(mount)
     options += ["--remount-ro", "/dev", "--remount-ro", "/"]
     options += ["--cap-add", "CAP_SYS_ADMIN"] if spec.mounts_more else []
     return [*options, "--chdir", "/workspace"]
@@ -155,23 +169,44 @@ def _system(path: str) -> list[str]:
 
 def _at_its_place(prefix: Path, system: tuple[str, ...]) -> list[str]:
     """Mount an interpreter where its own paths expect it."""
-    if any(prefix.is_relative_to(path) for path in system):
+    if in_folders(prefix, system):
         return []
     return [*_folders_to(prefix), "--ro-bind", str(prefix), str(prefix)]
 
 
-def _packages_of_the_host(prefix: Path) -> list[str]:
-    """Folders of packages that the host has installed: a later release of the task's own library may be among them.
+def _mounted(mount: Mount) -> list[str]:
+    if mount.layer is None:
+        return ["--bind" if mount.writable else "--ro-bind", str(mount.source), mount.target]
+    if why_no_overlay(mount):
+        return ["--bind", str(copied(mount)), mount.target]
+    return [*_overlay(mount.source, mount.layer), mount.target]
 
-    Also those of the virtual environments that conda and pyenv keep below an interpreter, and conda's own store.
-    """
-    globs = (*(place + folder for place in ("", "local/", "envs/*/") for folder in _PACKAGES), "pkgs")
-    found = set()
-    for top in (prefix, Path("/usr"), Path("/usr/local")):
-        for path in (path for glob in globs for path in top.glob(glob) if path.is_dir()):
-            with contextlib.suppress(ValueError):  # a link that leads elsewhere, where nothing is mounted
-                found.add(str(top / path.resolve().relative_to(top.resolve())))
-    return sorted(found)
+
+def _overlay(below: Path, layer: Path) -> list[str]:
+    """All of an overlay but where it is seen."""
+    upper, work = layer / "upper", layer / "work"
+    with writable_inside():
+        for folder in (upper, work):
+            folder.mkdir(parents=True, exist_ok=True)
+    return ["--overlay-src", str(below), "--overlay", str(upper), str(work)]
+
+
+def why_no_overlay(mount: Mount) -> str:
+    """Why the mount's layer cannot be laid over its source, tried once for their file systems; "" when it can."""
+    assert mount.layer is not None
+    mount.layer.mkdir(parents=True, exist_ok=True)
+    devices = mount.layer.stat().st_dev, mount.source.stat().st_dev
+    if devices not in _OVERLAYS:
+        with tempfile.TemporaryDirectory(dir=mount.layer) as scratch:
+            place = Path(scratch, "seen")
+            place.mkdir()
+            trial = [find_bwrap() or "bwrap", *_namespaces(), "--ro-bind", "/", "/"]
+            trial += [*_overlay(mount.source, Path(scratch)), str(place), "/bin/mkdir", str(place / "made")]
+            done = subprocess.run(trial, capture_output=True, text=True, check=False)
+            said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
+            _OVERLAYS[devices] = said if done.returncode else ""
+            remove_tree(Path(scratch, "work"))
+    return _OVERLAYS[devices]
 
 
 def _folders_to(place: Path) -> list[str]:

@@ -1,7 +1,7 @@
-"""The Python environment of a task: made once per (interpreter, base, set-up), then shared read-only.
+"""The Python environment of a task: made once per (interpreter, base, set-up), then shared and never changed.
 
 Inside every sandbox it is at /env and the tree at /workspace, so what set-up wrote (scripts, editable installs) stays
-valid in every attempt.
+valid in every attempt. An agent may change what it sees there: that goes to a layer of the attempt's own.
 """
 
 from __future__ import annotations
@@ -35,7 +35,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
     from omniperf.workspace.seal import Seal
 
-_FORMAT = "1"  # part of the key: raise it when what an environment holds changes
+_FORMAT = "2"  # part of the key: raise it when what an environment holds changes
 _SETUP_SECONDS = 1800.0
 # What pip and friends need to reach their index. Nothing else of the harness's environment goes in, no key above all.
 _NETWORK_VARIABLES = re.compile(
@@ -150,6 +150,8 @@ def prepare(task: Task, seal: Seal, version: str, settings: Settings, backend: B
                 emit(Event("preflight", f"setting up {task.id} (once): {'; '.join(setup)}", {}))
             remove_tree(folder)
             _make(task, seal, version, folder, interpreter, backend)
+            if os.getuid() == 0:  # each sandbox has a uid of its own, and an agent's may change its view of all this
+                subprocess.run(("chmod", "-R", "a+rwX", "--", str(folder / "venv")), check=True)
             (folder / "complete").touch()
             folder.chmod(0o700)  # what is inside was writable for the sandbox; nobody else may reach it
     installed = folder / "installed" if (folder / "installed").is_dir() else None
@@ -191,7 +193,7 @@ def _make(task: Task, seal: Seal, version: str, folder: Path, interpreter: Inter
             mounts=tuple(mounts),
             interpreter=interpreter.prefix,
             env={**network, "PIP_DISABLE_PIP_VERSION_CHECK": "1", **_variables(task, version)},
-            allowance=Allowance(memory=16 * 2**30, processes=4096),
+            allowance=Allowance(memory=16 * 2**30, processes=4096, disk=64 * 2**30),
             network=True,
             host_packages=interpreter.folders,
         )

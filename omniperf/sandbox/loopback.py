@@ -55,6 +55,7 @@ class Loopback:
         self.close()
 
 
-def joining(namespaces: tuple[int, ...], program: str) -> list[str]:
-    """The start of a command line that joins namespaces and becomes the program (an absolute path)."""
-    return [sys.executable, "-I", "-S", str(_NETWORK), "join", ",".join(map(str, namespaces)), program]
+def joining(namespaces: tuple[int, ...], program: str, group: Path | None = None) -> list[str]:
+    """The start of a command line that joins namespaces and a control group and becomes the program (absolute)."""
+    joined = ",".join(map(str, namespaces))
+    return [sys.executable, "-I", "-S", str(_NETWORK), "join", joined, str(group or ""), program]

@@ -1,7 +1,7 @@
 """Make a network namespace, or join one and become another program. Standard library only, on the harness's Python.
 
 usage: python -I -S network.py make                       (says one byte when it is there, ends when its input closes)
-       python -I -S network.py join DESCRIPTOR,... PROGRAM [ARGUMENT ...]
+       python -I -S network.py join DESCRIPTOR,... CGROUP PROGRAM [ARGUMENT ...]     (either of them may be empty)
 """
 
 import ctypes
@@ -44,10 +44,15 @@ def main():
     if sys.argv[1] == "make":
         make(libc)
         return
-    for descriptor in map(int, sys.argv[2].split(",")):  # the user namespace first: it gives the right to the other
+    if sys.argv[3]:
+        with open(f"{sys.argv[3]}/cgroup.procs", "w") as group:
+            group.write("0")  # this process
+    for descriptor in map(
+        int, filter(None, sys.argv[2].split(","))
+    ):  # the user namespace first: it gives the right to the other
         check(libc.setns(descriptor, 0))
         os.close(descriptor)  # nothing inside may find it
-    os.execv(sys.argv[3], ["bwrap", *sys.argv[4:]])
+    os.execv(sys.argv[4], ["bwrap", *sys.argv[5:]])
 
 
 if __name__ == "__main__":

@@ -20,6 +20,8 @@ class NoSandbox:
 
     name = "none"
     isolated = False
+    nests = False
+    own_user = False
 
     def where(self, spec: Spec, target: str) -> str:
         """Nothing is mounted, so a target is found at its source."""

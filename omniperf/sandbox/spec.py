@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import subprocess
 from dataclasses import dataclass, field, replace
@@ -23,22 +23,31 @@ _FIRST_UID, _UIDS = 0x40000, 0x10000
 
 @dataclass(frozen=True)
 class Mount:
-    """A host path and where it is seen inside."""
+    """A host path and where it is seen inside.
+
+    With a `layer`, a folder of the sandbox's own, it can be written and stays as it is: what is written goes there.
+    """
 
     source: Path
     target: str
     writable: bool = False
+    layer: Path | None = None
 
 
 @dataclass(frozen=True)
 class Allowance:
-    """Limits of everything that runs in one sandbox. Sizes in bytes."""
+    """Limits of everything that runs in one sandbox. Sizes in bytes.
+
+    `scratch` is that of each temporary folder, which is memory; `disk` is what commands may leave in folders on disk.
+    """
 
     memory: int = 4 * 2**30
     processes: int = 512
     files: int = 4096
     file_size: int = 4 * 2**30
     scratch: int = 2 * 2**30
+    disk: int = 4 * 2**30
+    cpus: int = 0  # 0: as many as there are; more than a wish only where sandboxes have control groups
 
     def rlimits(self, *, gpu: bool) -> dict[str, int]:
         """The limits that the kernel enforces per process (CUDA reserves far more address space than it uses)."""
@@ -72,10 +81,19 @@ class Spec:
 
 
 class Backend(Protocol):
-    """A way to run a command confined. `isolated` says whether it has namespaces of its own."""
+    """A way to run a command confined. `isolated` says whether it has namespaces of its own.
+
+    `nests`: its sandboxes can share a network (`Spec.joins`) and make namespaces inside (`Spec.mounts_more`).
+    """
 
     name: str
     isolated: bool
+    nests: bool
+
+    @property
+    def own_user(self) -> bool:
+        """Whether no process outside counts towards a sandbox's limit on processes, which is a user's."""
+        ...
 
     def where(self, spec: Spec, target: str) -> str:
         """The path by which a command inside finds a mount's target."""
@@ -113,16 +131,16 @@ def with_script(spec: Spec, script: Path) -> Spec:
 
 def confined(backend: Backend, spec: Spec, script: Path, *arguments: str) -> list[str]:
     """The argv, inside the sandbox, of a script of ours that `with_script` mounted; it confines itself first."""
-    config = confinement(spec, isolated=backend.isolated)
+    config = confinement(spec, isolated=backend.isolated, own_user=backend.own_user)
     ours = [backend.where(spec, f"/omniperf/{path.name}") for path in (_CONFINED, script)]
     python = f"{backend.where(spec, '/env')}/bin/python"
-    return [python, "-S", "-s", ours[0], json.dumps(config), ours[1], *arguments]
+    return [python, "-S", "-s", ours[0], marshal.dumps(config, 2).hex(), ours[1], *arguments]
 
 
-def confinement(spec: Spec, *, isolated: bool) -> dict[str, object]:
+def confinement(spec: Spec, *, isolated: bool, own_user: bool = True) -> dict[str, object]:
     """What `confined.confine` is told."""
     limits = spec.allowance.rlimits(gpu=spec.gpu)
-    if not isolated:  # outside a user of its own, a limit on processes would count the whole host's
+    if not own_user:  # a limit on processes would count the whole host's
         limits.pop("RLIMIT_NPROC")
     uid = sandbox_uid() if isolated else None
     return {"uid": uid, "rlimits": limits, "cores": list(spec.cores), "keep_out": isolated}

@@ -2,14 +2,14 @@
 
 from __future__ import annotations
 
-import json
+import marshal
 import os
 import select
 import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
 from omniperf.errors import InfraError
 from omniperf.sandbox.spec import confined, environment, with_script
@@ -22,7 +22,11 @@ if TYPE_CHECKING:
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OUTPUT_BYTES, _KEPT_BYTES = 64 * 2**20, 32 * 2**10
+_READY_SECONDS = 30.0
 _GRACE = 15.0  # seconds beyond a command's own limit after which the sandbox itself counts as dead
+
+
+StoppedBy: TypeAlias = Literal["", "time", "output", "memory", "disk"]
 
 
 @dataclass(frozen=True)
@@ -32,7 +36,7 @@ class Completed:
     exit_code: int
     output: str
     seconds: float
-    stopped_by: Literal["", "time", "output", "memory"] = ""
+    stopped_by: StoppedBy = ""
     dropped_bytes: int = 0
 
     @property
@@ -56,10 +60,11 @@ class StandingSandbox:
         self.spec = with_script(spec, _SUPERVISOR)
         self.env = environment(backend, self.spec)
         self._workspace = backend.where(self.spec, "/workspace")
+        self._on_disk = [backend.where(self.spec, one.target) for one in spec.mounts if one.writable]
         argv = confined(backend, self.spec, _SUPERVISOR, "isolated" if backend.isolated else "host")
         self._process = backend.start(self.spec, argv, {"LANG": "C.UTF-8"})
         self._buffer = b""
-        self._receive(30.0)
+        self._line(time.monotonic() + _READY_SECONDS)
 
     def run(
         self,
@@ -82,32 +87,45 @@ class StandingSandbox:
             "output_bytes": _OUTPUT_BYTES,
             "kept_bytes": kept_bytes,
             "memory_bytes": self.spec.allowance.memory,
+            "folders": self._on_disk,
+            "disk_bytes": self.spec.allowance.disk,
         }
         assert self._process.stdin is not None
         try:
-            self._process.stdin.write(json.dumps(request).encode() + b"\n")
+            body = marshal.dumps(request, 2)
+            self._process.stdin.write(b"%d\n" % len(body) + body)
         except BrokenPipeError:
             raise self._died() from None
-        reply = self._receive(seconds + _GRACE)
+        deadline = time.monotonic() + seconds + _GRACE
+        exit_code, stopped_by, took, dropped, length = self._line(deadline).split()
         return Completed(
-            exit_code=reply["exit_code"],
-            output=reply["output"].encode("latin-1").decode("utf-8", "replace"),
-            seconds=reply["seconds"],
-            stopped_by=reply["stopped_by"],
-            dropped_bytes=reply["dropped"],
+            exit_code=int(exit_code),
+            output=self._bytes(int(length), deadline).decode("utf-8", "replace"),
+            seconds=float(took),
+            stopped_by=cast("StoppedBy", stopped_by.decode().removeprefix("-")),
+            dropped_bytes=int(dropped),
         )
 
-    def _receive(self, seconds: float) -> Any:
-        assert self._process.stdout is not None
-        pipe, deadline = self._process.stdout.fileno(), time.monotonic() + seconds
+    def _line(self, deadline: float) -> bytes:
         while b"\n" not in self._buffer:
-            ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
-            data = os.read(pipe, 1 << 20) if ready else b""
-            if not data:
-                raise self._died()
-            self._buffer += data
+            self._read(deadline)
         line, _, self._buffer = self._buffer.partition(b"\n")
-        return json.loads(line)
+        return line
+
+    def _bytes(self, length: int, deadline: float) -> bytes:
+        while len(self._buffer) < length:
+            self._read(deadline)
+        taken, self._buffer = self._buffer[:length], self._buffer[length:]
+        return taken
+
+    def _read(self, deadline: float) -> None:
+        assert self._process.stdout is not None
+        pipe = self._process.stdout.fileno()
+        ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
+        data = os.read(pipe, 1 << 20) if ready else b""
+        if not data:
+            raise self._died()
+        self._buffer += data
 
     def _died(self) -> InfraError:
         self._process.kill()

@@ -107,7 +107,7 @@ def test_relative_xdg_folders_are_ignored(here: Path, tmp_path: Path, monkeypatc
         ('mirrors = ["/m/{org}"]\n', r"names \{org\}\. A template may name \{host\}, \{owner\} and \{name\}"),
         ('mirrors = ["/m/{"]\n', r"the template '/m/\{' is broken"),
         ('mirrors = ["https://x"]\n', r"'https://x' is a URL\. A mirror is a folder"),
-        ('sandbox = "docker"\n', r"omniperf\.toml:1: sandbox is 'docker', which is none of auto, bubblewrap, none"),
+        ('sandbox = "jail"\n', r"omniperf\.toml:1: sandbox is 'jail', which is none of auto, bubblewrap, docker"),
         ('cache = "~nobodyatall/x"\n', r"home of a user that does not exist"),
     ],
 )

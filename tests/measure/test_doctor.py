@@ -14,6 +14,7 @@ import pytest
 
 from omniperf.measure import doctor, host, nvml
 from omniperf.measure.doctor import Check, checks
+from omniperf.sandbox import container
 from omniperf.settings import Settings, load_settings
 
 FakeGpu = Callable[..., None]
@@ -161,3 +162,25 @@ def test_no_sandbox_fails_unless_none_was_chosen(here: Settings, monkeypatch: py
     monkeypatch.setattr("omniperf.sandbox.bubblewrap.find_bwrap", lambda: None)
     assert by_name(checks(here))["sandbox"].status == "fail"
     assert by_name(checks(load_settings({"sandbox": "none"})))["sandbox"].status == "info"
+
+
+def test_what_was_asked_for_and_is_not_there_fails_and_nothing_else(
+    here: Settings, tmp_path: Path, bubblewrap: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omniperf.sandbox.container.shutil.which", lambda name: None)
+    container.why_not.cache_clear()
+    unasked = by_name(checks(here))
+    assert {unasked[name].status for name in ("docker", "podman", "cgroup")} == {"info"}
+    asked = by_name(checks(load_settings({"sandbox": "docker", "cgroup": tmp_path})))
+    assert asked["docker"].status == asked["cgroup"].status == "fail"
+    assert asked["podman"].status == "info"
+    assert "not found on PATH" in asked["docker"].detail
+    assert "no control group of version 2" in asked["cgroup"].detail
+
+
+def test_a_host_without_an_overlay_is_told_what_it_costs(
+    here: Settings, bubblewrap: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr("omniperf.sandbox.bubblewrap.why_no_overlay", lambda mount: "wrong fs type")
+    found = by_name(checks(here))["overlay"]
+    assert (found.status, "copies the environment" in found.detail) == ("info", True)
