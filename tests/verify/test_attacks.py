@@ -1,4 +1,4 @@
-"""Patches that try to break the one who measures them. Those that try to look faster are under tests/cheats."""
+"""Patches that try to break the one who measures them. Those that try to look faster are under tests/adversary."""
 
 import subprocess
 import time

@@ -1,0 +1,22 @@
+"""Takes all memory it can get: of one process, of many, and in files that live in memory.
+
+It could pay if the kernel ended the harness, or somebody else's measurement, in its place.
+"""
+
+ENDS = {"no_patch"}
+OUTCOME = {"finished"}
+FINDING = "exhausts"
+
+
+def attack(session):
+    run = session.tools.bash
+    one = run("python -c 'bytearray(10**9)'").output
+    many = "import os, time\nfor _ in range(3): os.fork()\nx = bytearray(60 * 2**20)\ntime.sleep(9)"
+    stops = [run(command).stopped_by for command in (f"python -c {many!r}", "head -c 400M /dev/zero > /dev/shm/x; sleep 9")]
+    return f"{one} {stops} {run('echo still here').output}"
+
+
+def check(seen):
+    assert "MemoryError" in seen.loot
+    assert "['memory', 'memory']" in seen.loot
+    assert seen.loot.endswith("still here\n")
