@@ -67,7 +67,7 @@ class Work:
                 kind, detail = "budget", str(error)
             except OmniPerfError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # the harness does not end because an agent asks Python to
                 journal.write("agent-traceback", text=traceback.format_exc())
                 kind, detail = "agent_error", f"{type(error).__name__}: {error}"
             with suppress(OmniPerfError, ToolError, BudgetExhaustedError):  # what cannot be asked takes only this away
