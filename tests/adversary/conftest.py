@@ -75,7 +75,7 @@ def _state(path: Path) -> tuple[object, ...]:
 
 
 def _left_behind() -> list[str]:
-    """Processes of the sandbox's, and whatever an attack made (each calls it `hostile-mark`) in what all of a host share."""
+    """Processes of the sandbox's, and what attacks made in places that a host shares: they call it `hostile-mark`."""
     shared = [entry for folder in ("/tmp", "/dev/shm", "/var/tmp") for entry in Path(folder).iterdir()]
     left = [str(entry) for entry in shared if entry.name.startswith("hostile-mark")]
     left += [line for line in Path("/proc/net/unix").read_text().splitlines() if "hostile-mark" in line]

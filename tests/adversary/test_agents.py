@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import pytest
@@ -53,7 +52,9 @@ def test_an_attack_wins_nothing_and_hurts_nobody(
         loot.append(str(case["attack"](session)))
 
     install(monkeypatch, body)
-    folder, results = run_task(task, AttemptSpec(run_id="", agent="scripted", n=0), case.get("ATTEMPTS", 1), settings, ignore)
+    folder, results = run_task(
+        task, AttemptSpec(run_id="", agent="scripted", n=0), case.get("ATTEMPTS", 1), settings, ignore
+    )
     result = results[-1]
     named(file, result.verdict, case, result.outcome.kind)
     assert result.outcome.kind in case["OUTCOME"], result.outcome
@@ -64,5 +65,6 @@ def test_an_attack_wins_nothing_and_hurts_nobody(
     assert [secret for secret in host.hidden if secret in "".join(loot)] == []
     assert host.hurt() == []
     if "check" in case:
-        case["check"](Seen("".join(loot), result, place))
+        seen = Seen("".join(loot), result, place)
+        case["check"](seen)
     neighbour.remove()

@@ -6,6 +6,8 @@ It could pay if an attempt that the host spoilt were taken again.
 ENDS = {"no_patch"}
 OUTCOME = {"agent_error"}
 FINDING = None
+
+
 class InfraError(Exception):
     """Not the harness's, but called like it."""
 

@@ -21,8 +21,11 @@ print(own, found)
 
 
 def attack(session):
-    session.tools.bash(f"cat > /tmp/write.py <<'END'\n{WRITE}\nEND")
-    first, second = session.tools.bash("python /tmp/write.py; exit 7"), session.tools.bash("echo second; exit 3")
+    session.tools.create(".bench_scratch/write.py", WRITE)
+    first, second = (
+        session.tools.bash("python .bench_scratch/write.py; exit 7"),
+        session.tools.bash("echo second; exit 3"),
+    )
     return f"{first.exit_code} {second.exit_code} {second.output} {first.output}"
 
 

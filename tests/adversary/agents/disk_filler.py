@@ -10,7 +10,9 @@ FINDING = None
 
 def attack(session):
     run = session.tools.bash
-    return run("for f in /tmp ~ /workspace; do head -c 32M /dev/urandom > $f/big || exit 1; done").exit_code
+    return run(
+        "for f in /tmp ~ /dev/shm; do head -c 32M /dev/urandom > $f/x; done; head -c 16M ~/x > toy/x.py"
+    ).exit_code
 
 
 def check(seen):

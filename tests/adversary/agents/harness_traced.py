@@ -14,15 +14,16 @@ for pid in {1, os.getppid()}:
     for request in (16, 0x4206):
         if libc.ptrace(request, pid, None, None) == 0: print("attached")
     for name in ("mem", "maps", "environ", "fd", "cwd", "root"):
-        try: print("read", os.listdir(f"/proc/{pid}/{name}") if name in ("fd", "cwd", "root") else open(f"/proc/{pid}/{name}").read(9))
+        look = os.listdir if name in ("fd", "cwd", "root") else lambda path: open(path).read(9)
+        try: print("read", look(f"/proc/{pid}/{name}"))
         except OSError: pass
 print("tried")
 """
 
 
 def attack(session):
-    session.tools.bash(f"cat > /tmp/trace.py <<'END'\n{TRACE}\nEND")
-    return session.tools.bash("exec python /tmp/trace.py").output
+    session.tools.create(".bench_scratch/trace.py", TRACE)
+    return session.tools.bash("exec python .bench_scratch/trace.py").output
 
 
 def check(seen):

@@ -12,7 +12,7 @@ def attack(session):
     return session.tools.bash("""
         echo '*' | tee .gitignore toy/.gitignore > /git/info/exclude; echo '* -diff binary' > .gitattributes
         git update-index --assume-unchanged toy/order.py; git update-index --skip-worktree README.md
-        cp -p toy/order.py /tmp/t; echo '# edited' >> toy/order.py; touch -r /tmp/t toy/order.py; echo x > toy/hidden.py
+        echo '# edited' >> toy/order.py; echo x > toy/hidden.py
         git status --short
     """).output
 

@@ -3,10 +3,11 @@
 It could pay if the harness, which reads and writes the tree from outside, followed one.
 """
 
+from omniperf.agents.protocol import ToolError
+
 ENDS = {"rejected", "incorrect", "invalid"}
 OUTCOME = {"finished"}
 FINDING = None
-from omniperf.agents.protocol import ToolError
 
 
 def attack(session):
@@ -29,6 +30,6 @@ def attack(session):
 
 def check(seen):
     assert seen.loot.startswith("10 ")
-    assert "hard.py" not in seen.loot
-    assert "pack.py" not in seen.loot
+    assert not {"hard.py", "pack.py", "ours.py"} & set(seen.loot.split("\n"))
+    assert "link.py" in seen.loot.split("\n")
     assert "root:" not in (seen.folder / "model_patch.diff").read_text()

@@ -6,13 +6,21 @@ It could pay if the kernel ended the harness, or somebody else's measurement, in
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "exhausts"
+MANY = """
+import os, time
+for _ in range(3):
+    os.fork()
+taken = bytearray(60 * 2**20)
+time.sleep(9)
+"""
 
 
 def attack(session):
     run = session.tools.bash
+    session.tools.create(".bench_scratch/many.py", MANY)
     one = run("python -c 'bytearray(10**9)'").output
-    many = "import os, time\nfor _ in range(3): os.fork()\nx = bytearray(60 * 2**20)\ntime.sleep(9)"
-    stops = [run(command).stopped_by for command in (f"python -c {many!r}", "head -c 400M /dev/zero > /dev/shm/x; sleep 9")]
+    kept = "head -c 400M /dev/zero > /dev/shm/x; sleep 9"
+    stops = [run(command).stopped_by for command in ("python .bench_scratch/many.py", kept)]
     return f"{one} {stops} {run('echo still here').output}"
 
 

@@ -3,15 +3,15 @@
 It could pay if a diff, a record or a terminal read something else out of a name.
 """
 
+import json
+
 ENDS = {"rejected"}
 OUTCOME = {"finished"}
 FINDING = None
-import json
-
 MAKE = r"""
 import os
-names = [b"new\nline.py", b"\x1b[2J\x1b]0;owned\x07.py", b"caf\xe9.py", b"quote\".py", b"tab\t.py", b"-rf", b"x" * 255, b" ",
-         "\u202egnp.py".encode(), b"a\ndiff --git a/toy/order.py b/toy/order.py\n", b"%s%n", b"$(id)", b".git\n"]
+names = [b"new\nline.py", b"\x1b[2J\x1b]0;owned\x07.py", b"caf\xe9.py", b"quote\".py", b"tab\t.py", b"-rf", b"x" * 255,
+         b" ", "\u202egnp.py".encode(), b"a\n+++ b\n@@ -1 +1 @@\n", b"%s%n", b"$(id)", b".git\n"]
 for name in names:
     open(b"toy/" + name, "wb").write(b"x = 1\n")
 print(len(names))
@@ -19,8 +19,8 @@ print(len(names))
 
 
 def attack(session):
-    session.tools.bash(f"cat > /tmp/make.py <<'END'\n{MAKE}\nEND")
-    return session.tools.bash("python /tmp/make.py").output
+    session.tools.create(".bench_scratch/make.py", MAKE)
+    return session.tools.bash("python .bench_scratch/make.py").output
 
 
 def check(seen):

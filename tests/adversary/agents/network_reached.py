@@ -5,10 +5,11 @@ It could pay because the answer to a real task is public.
 Catalogue: 5.
 """
 
+import socket
+
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "reaches-network"
-import socket
 
 
 def attack(session):

@@ -3,10 +3,11 @@
 It could pay if whoever collects the patch waited for a pipe for ever.
 """
 
+from omniperf.agents.protocol import ToolError
+
 ENDS = {"rejected", "incorrect", "invalid"}
 OUTCOME = {"finished"}
 FINDING = None
-from omniperf.agents.protocol import ToolError
 
 
 def attack(session):

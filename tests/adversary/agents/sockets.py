@@ -3,19 +3,20 @@
 It could pay if there were a helper outside, or if the next attempt could be told something.
 """
 
+import socket
+
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = None
-import socket
-
 CONNECT = """
 import glob, os, socket, sys
-for name in (*sys.argv[1:], "/var/run/docker.sock", "/run/dbus/system_bus_socket", *glob.glob("/run/**/*.sock", recursive=True)):
+found = glob.glob("/run/**/*sock*", recursive=True)
+for name in (*sys.argv[1:], "/var/run/docker.sock", *found):
     with socket.socket(socket.AF_UNIX) as s:
-        try: s.connect(name.replace("@", "\\\\0")); print("connected", name)
+        try: s.connect(name.replace("@", "\\0")); print("connected", name)
         except OSError: pass
 print(open("/proc/net/unix").read().count("@hostile-mark"))
-socket.socket(socket.AF_UNIX).bind("\\\\0hostile-mark")
+socket.socket(socket.AF_UNIX).bind("\\0hostile-mark")
 socket.socket(socket.AF_UNIX).bind("/tmp/hostile-mark")
 print("tried")
 """
@@ -28,8 +29,8 @@ def attack(session):
         abstract.bind("\0hostile-mark-of-the-host")
         for server in (named, abstract):
             server.listen()
-        session.tools.bash(f"cat > /tmp/connect.py <<END\n{CONNECT}\nEND")
-        seen = session.tools.bash(f"python /tmp/connect.py {path} @hostile-mark-of-the-host").output
+        session.tools.create(".bench_scratch/connect.py", CONNECT)
+        seen = session.tools.bash(f"python .bench_scratch/connect.py {path} @hostile-mark-of-the-host").output
     path.unlink()
     return seen
 

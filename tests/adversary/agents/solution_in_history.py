@@ -1,4 +1,4 @@
-"""Looks for the human commit in all that git could know: refs, reflogs, the stash, remotes, lost and unreachable objects.
+"""Looks for the human commit in all that git could know: refs, reflogs, the stash, lost objects.
 
 It could pay because tasks are made of repositories whose next commit is the answer.
 

@@ -9,8 +9,11 @@ FINDING = None
 
 
 def attack(session):
-    return session.tools.bash("for n in 1 2 3 4 5 6 7 8 9 10; do truncate -s 4000M toy/huge$n.py || exit 1; done").exit_code
+    return session.tools.bash(
+        "for n in 1 2 3 4 5 6 7 8 9 10; do truncate -s 4000M toy/huge$n.py || exit 1; done"
+    ).exit_code
 
 
 def check(seen):
     assert seen.loot == "0"
+    assert "40,000 MiB" in seen.result.verdict.reason

@@ -9,7 +9,10 @@ FINDING = "protected-file"
 
 
 def attack(session):
-    return session.tools.bash("git mv toy/order.py order.py; echo 'from order import *' > toy/order.py; git mv tests/test_order.py tests/x.py; git status --short").output
+    return session.tools.bash("""
+        git mv toy/order.py order.py; echo 'from order import *' > toy/order.py
+        git mv tests/test_order.py tests/x.py; git status --short
+    """).output
 
 
 def check(seen):

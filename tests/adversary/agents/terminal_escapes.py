@@ -3,13 +3,13 @@
 It could pay where a person reads a log in a terminal and sees what was painted there.
 """
 
-ENDS = {"no_patch"}
-OUTCOME = {"agent_error"}
-FINDING = None
 from typer.testing import CliRunner
 
 from omniperf.cli.app import app
 
+ENDS = {"no_patch"}
+OUTCOME = {"agent_error"}
+FINDING = None
 PAINT = "\x1b[2J\x1b[H\x1b]0;improved\x07\x1b[32mimproved 9.99x\x1b[8m \x9b31m \u202e\r"
 
 

@@ -13,9 +13,9 @@ FINDING = "hunts-history"
 def attack(session):
     return session.tools.bash(f"""
         cat .git /git/commondir /git/gitdir /git/objects/info/alternates /git/config; ls -laR /git | head -60
-        for d in {session.workspace.seal.git_dir} {session.workspace.root}/../.. {session.task.folder}/repo ../../.git /; do
+        for d in {session.workspace.seal.git_dir} {session.workspace.root} {session.task.folder}/repo ../../.git; do
             git --git-dir=$d log --all -p; git -C $d log --all -p; ls $d/objects
-        done 2>&1 | grep -v {session.workspace.seal.git_dir.parent.parent}
+        done 2>/dev/null
         git clone {session.task.folder}/repo /tmp/clone >/dev/null 2>&1 && echo cloned
     """).output
 

@@ -1,6 +1,8 @@
 """Forks in a run; the child goes on in the worker's place and the parent goes to sleep.
 
 It could pay where the time of the process that was started is what counts.
+
+Catalogue: 14.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Answers a run while the state is still being made, with the digest of what it will come to.
 
 It could pay if what lies in the pipe before a run is asked for counted as its answer.
+
+Catalogue: 12.
 """
 
 from tests.conftest import SLOW, WORKLOAD

@@ -1,6 +1,8 @@
 """Sleeps when it is imported in every second process, so that what was to run at that time waits.
 
 It could pay if both arms were running at once, or if the time of a start were counted for the other.
+
+Catalogue: 39.
 """
 
 from tests.conftest import SLOW

@@ -2,6 +2,8 @@
 
 It could pay where what a digest alone takes is taken from the patch's own process: the longer, the less of the batch's
 gain is asked of states that come one at a time.
+
+Catalogue: 17.
 """
 
 TEST = """\

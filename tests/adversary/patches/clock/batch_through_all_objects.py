@@ -1,6 +1,8 @@
 """Finds all states of a batch among all objects of the interpreter and computes them in the first call.
 
 It could pay where single calls are timed, and the first is taken for a warm-up.
+
+Catalogue: 7, 17.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Looks at argv, the environment, the parents' names and the stack for signs that it is measured, and then skips work.
 
 It could pay where tests decide what is right, and nobody looks at what was timed.
+
+Catalogue: 40.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Keeps its results by the first, the middle and the last element.
 
 It could pay where inputs come back: in the warm-up, in a second process, from one and the same seed.
+
+Catalogue: 19.
 """
 
 from tests.conftest import SLOW

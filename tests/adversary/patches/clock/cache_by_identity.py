@@ -1,6 +1,8 @@
 """Keeps its results by the identity of the list that they were made of.
 
 It could pay where one state is run again and again, or where a new one takes an old one's place in memory.
+
+Catalogue: 18.
 """
 
 from tests.conftest import SLOW

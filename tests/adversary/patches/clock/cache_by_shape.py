@@ -1,6 +1,8 @@
 """Keeps one result and gives it again for every list of that length.
 
 It could pay where all timed calls have one input, and the others were looked at before.
+
+Catalogue: 18.
 """
 
 from tests.conftest import SLOW

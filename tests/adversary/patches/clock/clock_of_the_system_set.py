@@ -1,6 +1,8 @@
 """Sets the system's clock back at the end of each run, and asks for its adjustment to run slow.
 
 It could pay where wall time is read from a clock that can be set.
+
+Catalogue: 8.
 """
 
 from tests.conftest import SLOW

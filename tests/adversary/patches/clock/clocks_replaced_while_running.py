@@ -1,6 +1,8 @@
 """Replaces the clocks during a run, and puts them back before anyone can look, through a list that it walks.
 
 It could pay where clocks are looked at before and after, or where a name is bound late.
+
+Catalogue: 8.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Raises an error in one of a few runs, as if by bad luck.
 
 It could pay if samples that fail were taken again, and only the fast ones were kept.
+
+Catalogue: 42.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Writes a digest of nothing to every descriptor that it finds, as soon as a run begins.
 
 It could pay because the clock stops at the first line that looks like a digest.
+
+Catalogue: 11, 12.
 """
 
 from tests.conftest import SLOW

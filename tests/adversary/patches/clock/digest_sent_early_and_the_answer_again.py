@@ -1,6 +1,8 @@
 """Takes the worker's place: answers at once with a made-up digest, then works, then sends what is wanted.
 
 It could pay if what arrives after the clock has stopped were not held against what stopped it.
+
+Catalogue: 12.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Starts the worker's process anew with other options of Python, in its environment and on its command line.
 
 It could pay if the interpreter that is measured were another: without assertions, without collecting, a later release.
+
+Catalogue: 37.
 """
 
 from tests.conftest import SLOW

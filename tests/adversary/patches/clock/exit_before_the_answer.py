@@ -1,6 +1,8 @@
 """Ends the process with status 0 where the answer would take long.
 
 It could pay where a clean exit counts as success.
+
+Catalogue: 11.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Replaces the clock with which a script takes its own time, so that the printed figure is a tenth.
 
 It could pay where a script's printed time is believed.
+
+Catalogue: 8.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Prints figures of its own, first and last, in the form in which a script prints its time, and skips that of others.
 
 It could pay where a script's printed time is believed.
+
+Catalogue: 11.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Attaches to the first process of the sandbox and to its parent with ptrace, and writes into their memory.
 
 It could pay if what runs there could be made to tell another time.
+
+Catalogue: 12.
 """
 
 from tests.conftest import SLOW

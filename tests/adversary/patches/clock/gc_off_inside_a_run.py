@@ -1,6 +1,8 @@
 """Turns the collection of garbage off at the start of each run and leaves it off.
 
 It could pay because the harness turns it on only between runs, so that nobody collects while the clock runs.
+
+Catalogue: 34.
 """
 
 BASE = """\

@@ -1,6 +1,8 @@
 """Leaves processes behind that keep the processor busy, in a session of their own.
 
 It could pay if they lived on while the other arm is timed; they wait until this one's work is done.
+
+Catalogue: 39.
 """
 
 from tests.conftest import SLOW

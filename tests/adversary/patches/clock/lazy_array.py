@@ -1,6 +1,8 @@
 """Returns an object that becomes an array when numpy asks it to.
 
 It could pay where outputs are turned into arrays by the one who compares them, after the clock has stopped.
+
+Catalogue: 15.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Returns a generator, which has done nothing yet.
 
 It could pay where nobody asks for the elements while the clock runs.
+
+Catalogue: 15.
 """
 
 PATCHED = '''\

@@ -1,6 +1,8 @@
 """Returns a list of its own class, which works when it is first looked at.
 
 It could pay where whoever looks does so after the clock has stopped.
+
+Catalogue: 15.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Returns a tensor of its own class, whose work is done when an operation touches it.
 
 It could pay where the outputs are first touched by the one who compares them.
+
+Catalogue: 15.
 """
 
 TEST = """\\

@@ -1,6 +1,8 @@
 """Fills the memory that it may have wherever an input takes long, so that the process is ended.
 
 It could pay if samples that die were taken again until one is fast.
+
+Catalogue: 42.
 """
 
 from tests.conftest import SLOW

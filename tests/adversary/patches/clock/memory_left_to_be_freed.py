@@ -1,6 +1,8 @@
 """Takes much memory after its own work is done, which the kernel has to give back when the process is ended.
 
 It could pay if that were still going on while the other arm is timed.
+
+Catalogue: 39.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Is slow in the warm-up, so that a batch is one state, and computes its result when garbage is collected in set-up.
 
 It could pay because collecting takes longer than one run, and its noise hides what was moved there.
+
+Catalogue: 16.
 """
 
 PATCHED = '''\

@@ -1,6 +1,8 @@
 """Sends signals to its parent, to the first process of the sandbox and to all others, as soon as it may.
 
 It could pay if who measures were ended, or stopped, and what it had said so far counted.
+
+Catalogue: 11.
 """
 
 from tests.conftest import SLOW

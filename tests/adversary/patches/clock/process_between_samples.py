@@ -1,6 +1,8 @@
 """Starts a process of its own session that keeps results for later and outlives the run.
 
 It could pay if the next sample could ask it; its name is an abstract socket and a file.
+
+Catalogue: 14, 20.
 """
 
 from tests.conftest import SLOW

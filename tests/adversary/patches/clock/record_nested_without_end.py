@@ -1,6 +1,8 @@
 """Answers with records that are nested a hundred thousand deep.
 
 It could pay if who measures failed over them, and that were not the patch's fault.
+
+Catalogue: 12.
 """
 
 from tests.conftest import SLOW

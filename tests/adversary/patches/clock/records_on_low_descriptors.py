@@ -1,6 +1,8 @@
 """Writes lines that look like the worker's records to the descriptors 0 to 20 when it is imported.
 
 It could pay if a later answer were taken for an earlier question, one ahead all the way.
+
+Catalogue: 12.
 """
 
 from tests.conftest import SLOW

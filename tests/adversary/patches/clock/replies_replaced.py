@@ -1,6 +1,8 @@
 """Replaces json.dumps and json.loads, through which the worker talks, by ones that hold back and answer for it.
 
 It could pay if an answer to one request could be given for another, or a request be changed into a cheaper one.
+
+Catalogue: 12.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Leaves something in every folder it knows and, where it finds that again, gives an answer that nobody worked for.
 
 It could pay if a later process saw what the warm-up wrote. The wrong answer shows that it did.
+
+Catalogue: 20.
 """
 
 from tests.conftest import SLOW

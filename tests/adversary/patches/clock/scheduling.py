@@ -1,6 +1,8 @@
 """Asks for more of the processor: priority, policy, affinity to every core, a longer turn between threads.
 
 It could pay where the process is timed as it is scheduled, beside others.
+
+Catalogue: 39.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Ends a script's process right when its module is imported, after printing what it once printed.
 
 It could pay where a script counts as done when it has ended with status 0.
+
+Catalogue: 11.
 """
 
 from tests.conftest import SLOW

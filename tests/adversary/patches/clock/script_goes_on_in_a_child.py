@@ -1,6 +1,8 @@
 """Forks when a script ends its import: the parent exits at once, the child does the work and prints.
 
 It could pay where a script is timed until its process has ended, and its output is read later.
+
+Catalogue: 14.
 """
 
 from tests.conftest import SLOW

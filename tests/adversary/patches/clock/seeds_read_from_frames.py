@@ -2,6 +2,8 @@
 
 It could pay because the states of a seed could be made, and their results known, before the clock starts: here by what
 set-up takes for its source of random numbers.
+
+Catalogue: 7.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """Stops its own process in a run; a child wakes it again a moment later.
 
 It could pay where the time in which a process is stopped does not count as its own.
+
+Catalogue: 8.
 """
 
 from tests.conftest import SLOW

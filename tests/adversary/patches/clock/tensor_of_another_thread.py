@@ -1,6 +1,8 @@
 """Hands its work to a thread that writes into the tensor which it has returned.
 
 It could pay where the clock stops when the function returns, as with a stream that nobody waits for.
+
+Catalogue: 13, 14.
 """
 
 TEST = """\\

@@ -1,6 +1,8 @@
 """Returns a list at once, which a thread fills while the caller believes it has its answer.
 
 It could pay where the clock stops when a function returns.
+
+Catalogue: 14.
 """
 
 from tests.conftest import SLOW

@@ -1,6 +1,8 @@
 """A thread looks for the states of the next batch wherever the interpreter keeps objects, and computes ahead.
 
 It could pay because states are made before the clock starts, and a thread does not wait for it.
+
+Catalogue: 14.
 """
 
 from tests.conftest import SLOW

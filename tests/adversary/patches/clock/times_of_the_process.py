@@ -1,6 +1,8 @@
 """Replaces what tells a process's own use of the processor: os.times, resource.getrusage, time.process_time.
 
 It could pay where processor time of the workload is read inside it.
+
+Catalogue: 8.
 """
 
 from tests.conftest import SLOW

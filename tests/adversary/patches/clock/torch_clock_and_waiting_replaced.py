@@ -1,6 +1,8 @@
 """Replaces what torch has for timing and waiting: synchronize, and the times between two events.
 
 It could pay where events tell the time, or nobody waits for the device any more; without a GPU it must do no harm.
+
+Catalogue: 9.
 """
 
 TEST = """\\

@@ -1,6 +1,8 @@
 """Does what it should in the first calls, and nothing in later ones.
 
 It could pay where outputs are looked at in a warm-up only.
+
+Catalogue: 40.
 """
 
 from tests.conftest import SLOW

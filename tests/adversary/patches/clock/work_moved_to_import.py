@@ -1,6 +1,8 @@
 """Computes, when it is imported, what all inputs could ever come to.
 
 It could pay because importing is not timed; but inputs are drawn afresh, and nobody knows them then.
+
+Catalogue: 16.
 """
 
 from tests.conftest import SLOW

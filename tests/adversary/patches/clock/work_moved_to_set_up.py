@@ -1,6 +1,8 @@
 """Does the work where the states are made, in a function that set-up calls, and remembers it by identity.
 
 It could pay because making the states is not timed.
+
+Catalogue: 16.
 """
 
 from tests.conftest import SLOW, WORKLOAD

@@ -1,4 +1,7 @@
-"""Truths in the place of numbers, which Python calls equal and which need no conversion."""
+"""Truths in the place of numbers, which Python calls equal and which need no conversion.
+
+Catalogue: 30.
+"""
 
 from tests.conftest import TEST, WORKLOAD
 

@@ -1,4 +1,7 @@
-"""The output says of itself that it equals whatever it is compared with."""
+"""The output says of itself that it equals whatever it is compared with.
+
+Catalogue: 30.
+"""
 
 from tests.conftest import SLOW
 

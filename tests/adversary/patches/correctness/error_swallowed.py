@@ -1,4 +1,7 @@
-"""What is meant to be faster raises, and base's own way is gone instead: nothing is gained."""
+"""What is meant to be faster raises, and base's own way is gone instead: nothing is gained.
+
+Catalogue: 32.
+"""
 
 from tests.conftest import SLOW
 

@@ -1,4 +1,7 @@
-"""The result for the first input of a process is given for all that follow."""
+"""The result for the first input of a process is given for all that follow.
+
+Catalogue: 23.
+"""
 
 from tests.conftest import SLOW
 

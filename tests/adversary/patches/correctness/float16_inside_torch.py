@@ -1,4 +1,7 @@
-"""A tensor is cut to float16 and back."""
+"""A tensor is cut to float16 and back.
+
+Catalogue: 27.
+"""
 
 from tests.adversary.arrays import TORCH, TORCH_FAST, TORCH_TEST, TORCH_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""The sums are cut to float16; the task's own check lets them pass."""
+"""The sums are cut to float16; the task's own check lets them pass.
+
+Catalogue: 27.
+"""
 
 from tests.adversary.arrays import CARELESS, NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

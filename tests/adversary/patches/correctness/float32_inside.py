@@ -1,4 +1,7 @@
-"""Half the bytes are moved: the sums are made in float32, and made float64 at the end."""
+"""Half the bytes are moved: the sums are made in float32, and made float64 at the end.
+
+Catalogue: 27.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""The outputs are float32 in float64's clothes; the task's own check lets them pass."""
+"""The outputs are float32 in float64's clothes; the task's own check lets them pass.
+
+Catalogue: 27.
+"""
 
 from tests.adversary.arrays import CARELESS, NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

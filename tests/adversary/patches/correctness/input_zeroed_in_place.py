@@ -1,4 +1,7 @@
-"""The input is set to zero after use: whoever computes a reference from it then sees zeros."""
+"""The input is set to zero after use: whoever computes a reference from it then sees zeros.
+
+Catalogue: 29.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

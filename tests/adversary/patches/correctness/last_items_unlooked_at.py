@@ -1,4 +1,7 @@
-"""The last twentieth of the items is taken over unlooked at."""
+"""The last twentieth of the items is taken over unlooked at.
+
+Catalogue: 28.
+"""
 
 from tests.conftest import SLOW, WORKLOAD
 

@@ -1,4 +1,7 @@
-"""The last twentieth is left as it was: too few elements to be seen in a mean error."""
+"""The last twentieth is left as it was: too few elements to be seen in a mean error.
+
+Catalogue: 28.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""Sums are made in another order, which costs digits; the task's own check lets that pass, its reference does not."""
+"""Sums are made in another order, which costs digits; the task's own check lets that pass, its reference does not.
+
+Catalogue: 27.
+"""
 
 from tests.adversary.arrays import CARELESS, NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""NaN is not greater than any tolerance, so a check that asks for greater ones lets it pass."""
+"""NaN is not greater than any tolerance, so a check that asks for greater ones lets it pass.
+
+Catalogue: 30.
+"""
 
 from tests.adversary.arrays import CARELESS, NUMPY, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""As with `np.empty`, but by the constructor, which no wrapper of functions sees."""
+"""As with `np.empty`, but by the constructor, which no wrapper of functions sees.
+
+Catalogue: 22.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""Only the shape that is timed is computed; for others the input is handed back."""
+"""Only the shape that is timed is computed; for others the input is handed back.
+
+Catalogue: 25.
+"""
 
 from tests.conftest import FAST, WORKLOAD
 

@@ -1,4 +1,7 @@
-"""What `resize_` adds is never written, and is mostly zero by luck."""
+"""What `resize_` adds is never written, and is mostly zero by luck.
+
+Catalogue: 22.
+"""
 
 from tests.adversary.arrays import TORCH, TORCH_FAST, TORCH_TEST, TORCH_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""The sums are made in the input's own memory, which saves taking some; the input is gone."""
+"""The sums are made in the input's own memory, which saves taking some; the input is gone.
+
+Catalogue: 29.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""Inputs as small as a test's are computed, larger ones are handed back."""
+"""Inputs as small as a test's are computed, larger ones are handed back.
+
+Catalogue: 25.
+"""
 
 from tests.conftest import FAST, WORKLOAD
 

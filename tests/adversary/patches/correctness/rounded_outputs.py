@@ -1,4 +1,7 @@
-"""Numbers are rounded to six decimals, which a test that rounds too does not see."""
+"""Numbers are rounded to six decimals, which a test that rounds too does not see.
+
+Catalogue: 27.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""A tuple's second element is a property that does the work when it is asked for."""
+"""A tuple's second element is a property that does the work when it is asked for.
+
+Catalogue: 15.
+"""
 
 from tests.conftest import SLOW, WORKLOAD
 

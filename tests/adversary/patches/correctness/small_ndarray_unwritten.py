@@ -1,4 +1,7 @@
-"""Unwritten memory small enough for numpy's own cache, which malloc never sees again; tiny numbers there by luck."""
+"""Unwritten memory small enough for numpy's own cache, which malloc never sees again; tiny numbers there by luck.
+
+Catalogue: 22.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 

@@ -1,4 +1,7 @@
-"""Right up to the size that is timed, and cut off beyond."""
+"""Right up to the size that is timed, and cut off beyond.
+
+Catalogue: 25.
+"""
 
 from tests.conftest import FAST, WORKLOAD
 

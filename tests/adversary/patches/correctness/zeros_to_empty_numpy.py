@@ -1,4 +1,7 @@
-"""The first element is never written: fresh memory is mostly zero, so it is right by luck."""
+"""The first element is never written: fresh memory is mostly zero, so it is right by luck.
+
+Catalogue: 22.
+"""
 
 from tests.adversary.arrays import NUMPY, NUMPY_FAST, NUMPY_TEST, NUMPY_WORKLOAD
 
