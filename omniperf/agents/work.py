@@ -27,6 +27,8 @@ if TYPE_CHECKING:
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
 
+_LONGEST = 2000  # characters of an agent's own error that go into the result; the journal has all
+
 
 @dataclass(frozen=True)
 class Choice:
@@ -69,7 +71,7 @@ class Work:
                 raise
             except (Exception, SystemExit) as error:  # the harness does not end because an agent asks Python to
                 journal.write("agent-traceback", text=traceback.format_exc())
-                kind, detail = "agent_error", f"{type(error).__name__}: {error}"
+                kind, detail = "agent_error", f"{type(error).__name__}: {error}"[:_LONGEST]
             with suppress(OmniPerfError, ToolError, BudgetExhaustedError):  # what cannot be asked takes only this away
                 self._best = tools.best()
                 if self._best is not None:

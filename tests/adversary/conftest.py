@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
+from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -17,8 +18,15 @@ from tests.adversary.cases import numbers
 
 if TYPE_CHECKING:
     from omniperf.results.schema import Verdict
+    from omniperf.settings import Settings
 
 Named = Callable[..., None]
+
+
+@pytest.fixture
+def settings(settings: Settings, bubblewrap: None) -> Settings:
+    """Never without walls, whatever the host is set to: what is run here kills and deletes all that it can reach."""
+    return replace(settings, sandbox="bubblewrap")
 
 
 @pytest.fixture(autouse=True)

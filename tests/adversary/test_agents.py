@@ -2,6 +2,9 @@
 
 from __future__ import annotations
 
+import os
+import socket
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -16,8 +19,6 @@ from tests.adversary.conftest import Host, Named
 from tests.test_attempt import install
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from omniperf.agents.protocol import Session
     from omniperf.settings import Settings
     from tests.conftest import MakeTask
@@ -32,8 +33,7 @@ measure: {rule: sequence, max_pairs: 6, max_minutes: 0.3}
 
 @pytest.mark.parametrize("file", files("agents"), ids=lambda file: file.stem)
 def test_an_attack_wins_nothing_and_hurts_nobody(
-    make_task: MakeTask, settings: Settings, bubblewrap: None, scratch: Path, named: Named,
-    monkeypatch: pytest.MonkeyPatch, file: Path,
+    make_task: MakeTask, settings: Settings, scratch: Path, named: Named, monkeypatch: pytest.MonkeyPatch, file: Path
 ) -> None:  # fmt: skip
     case = load_agent(file)
     task = make_task(LIMITS)
@@ -68,3 +68,19 @@ def test_an_attack_wins_nothing_and_hurts_nobody(
         seen = Seen("".join(loot), result, place)
         case["check"](seen)
     neighbour.remove()
+
+
+def test_the_watch_sees_what_was_done(tmp_path: Path, scratch: Path) -> None:
+    tree = tmp_path / "tree"
+    tree.mkdir()
+    (tree / "file").write_text("x")
+    host = Host((tree,), scratch, ())
+    assert host.hurt() == []
+    (tree / "file").chmod(0o400)
+    (tree / "new").symlink_to("/")
+    (scratch / "left").touch()
+    with socket.socket(socket.AF_UNIX) as left:
+        left.bind(f"\0hostile-mark-{os.getpid()}")
+        seen = host.hurt()
+    assert {Path(path).name for path in seen[:3]} == {"file", "new", "left"}
+    assert f"@hostile-mark-{os.getpid()}" in seen[-1]

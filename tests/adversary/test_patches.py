@@ -34,7 +34,7 @@ def diff(path: str, before: str | None, after: str) -> str:
 
 
 @pytest.fixture
-def judge(make_task: Callable[..., Task], settings: Settings, bubblewrap: None) -> Judge:
+def judge(make_task: Callable[..., Task], settings: Settings) -> Judge:
     """Verify a case's change on the toy task."""
 
     def run(case: dict[str, Any]) -> Verdict:

@@ -9,10 +9,10 @@ ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = None
 ATTEMPTS = 2
-MARK = r"""
+MARK = r'''
 import ctypes, os
-places = ["/tmp", "/dev/shm", "/home/agent", "/var/tmp", "/workspace", "/git", "/env", "/omniperf", "/run", "/",
-          "/dev/mqueue", "/dev", "/home", "/workspace/.bench_scratch", "/git/objects/pack", "/usr/local", "/etc", "/opt"]
+places = """/tmp /dev/shm /home/agent /var/tmp /workspace /git /env /omniperf /run / /dev/mqueue /dev /home /usr/local /etc
+/opt /workspace/.bench_scratch /git/objects/pack""".split()
 libc = ctypes.CDLL(None)
 left = 0
 for place in places:
@@ -26,7 +26,7 @@ libc.syscall.restype = ctypes.c_long
 if libc.syscall(249, b"user", b"hostile-mark", None, -4) >= 0: print("found a key")
 libc.syscall(248, b"user", b"hostile-mark", b"x", 1, -4)
 print("left", left)
-"""
+'''
 
 
 def attack(session):

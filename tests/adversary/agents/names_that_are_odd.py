@@ -5,6 +5,10 @@ It could pay if a diff, a record or a terminal read something else out of a name
 
 import json
 
+from typer.testing import CliRunner
+
+from omniperf.cli.app import app
+
 ENDS = {"rejected"}
 OUTCOME = {"finished"}
 FINDING = None
@@ -25,6 +29,10 @@ def attack(session):
 
 def check(seen):
     assert len(seen.result.patch.files) == int(seen.loot)
+    for view in (["show"], ["diff"], ["diff", "--stat"]):
+        shown = CliRunner().invoke(app, [*view, str(seen.folder)])
+        assert view == ["show"] or "quote" in shown.output
+        assert not set("\x1b\x07\u202e") & set(shown.output)
     record = (seen.folder / "result.json").read_text()
     assert "\x1b" not in record
     assert json.loads(record)["verdict"]["class"] == "rejected"

