@@ -41,7 +41,7 @@ def named(record_property: Callable[[str, object], None]) -> Named:
     """Keep a row for the table, and ask for the finding that must name the trick."""
 
     def keep(file: Path, verdict: Verdict, case: dict[str, Any], outcome: str = "") -> None:
-        found = [finding.id for finding in verdict.findings]
+        found = [finding.id for finding in (*verdict.findings, *case.get("read", ()))]
         row = (numbers(file), outcome, verdict.class_, found)
         record_property("row", row)
         wanted = case.get("FINDING")

@@ -11,8 +11,8 @@ import pytest
 
 from omniperf.measure.bench import open_bench
 from omniperf.results.events import ignore
+from omniperf.verify import verdict
 from omniperf.verify.preflight import preflight
-from omniperf.verify.verdict import verify_patch
 from tests.adversary.cases import CATALOGUE, files, load_patch, name, numbers, said
 from tests.conftest import TEST, WORKLOAD
 
@@ -34,10 +34,13 @@ def diff(path: str, before: str | None, after: str) -> str:
 
 
 @pytest.fixture
-def judge(make_task: Callable[..., Task], settings: Settings) -> Judge:
-    """Verify a case's change on the toy task."""
+def judge(make_task: Callable[..., Task], settings: Settings, monkeypatch: pytest.MonkeyPatch) -> Judge:
+    """Verify a case's change on the toy task; what rules read in it is put under `read`."""
 
     def run(case: dict[str, Any]) -> Verdict:
+        if "ENDS" in case and find_spec("omniperf.verify.integrity"):  # it must fail whether or not a rule knows it
+            inspect = verdict.inspect_patch
+            monkeypatch.setattr(verdict, "inspect_patch", lambda *given: case.update(read=inspect(*given)) or ())
         base = {**case["BASE"], "tests/test_order.py": case.get("TEST", TEST)}
         # A few pairs will do for a trick: what pays, pays a lot, and the sequence may claim from four on.
         rule = "rule: sequence, max_pairs: 6, max_minutes: 0.5" if "ENDS" in case else "max_minutes: 0.5"
@@ -46,7 +49,7 @@ def judge(make_task: Callable[..., Task], settings: Settings) -> Judge:
         environment = task.environment.model_copy(update={"host_packages": tuple(case.get("NEEDS", ()))})
         bench = open_bench(task.model_copy(update={"environment": environment}), settings, ignore)
         data = "".join(diff(path, base.get(path), text) for path, text in case["FILES"].items())
-        return verify_patch(bench, data.encode(), preflight(bench, ignore), lambda line: None, ignore)
+        return verdict.verify_patch(bench, data.encode(), preflight(bench, ignore), lambda line: None, ignore)
 
     return run
 
@@ -63,19 +66,19 @@ def test_a_trick_is_no_improvement(judge: Judge, named: Named, file: Path, reque
     needs(case)
     if "BEATS" in case:
         request.applymarker(pytest.mark.xfail(reason=case["BEATS"], strict=True))
-    verdict = judge(case)
-    named(file, verdict, case)
-    assert verdict.class_ in case["ENDS"], said(verdict)
+    found = judge(case)
+    named(file, found, case)
+    assert found.class_ in case["ENDS"], said(found)
 
 
 @pytest.mark.parametrize("file", files("honest"), ids=name)
 def test_honest_work_is_an_improvement(judge: Judge, named: Named, file: Path) -> None:
     case = load_patch(file)
     needs(case)
-    verdict = judge(case)
-    named(file, verdict, case)
-    assert verdict.class_ == "improved", said(verdict)
-    assert [finding for finding in verdict.findings if finding.severity in ("reject", "warn")] == [], said(verdict)
+    found = judge(case)
+    named(file, found, case)
+    assert found.class_ == "improved", said(found)
+    assert [finding for finding in found.findings if finding.severity in ("reject", "warn")] == [], said(found)
 
 
 def test_every_trick_of_the_catalogue_is_played() -> None:

@@ -5,7 +5,7 @@ It could pay because nobody can read what it does.
 
 ENDS = {"rejected"}
 OUTCOME = {"finished"}
-FINDING = "binary-file"
+FINDING = "out-of-scope"
 
 
 def attack(session):

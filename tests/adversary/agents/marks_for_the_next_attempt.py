@@ -11,8 +11,8 @@ FINDING = None
 ATTEMPTS = 2
 MARK = r'''
 import ctypes, os
-places = """/tmp /dev/shm /home/agent /var/tmp /workspace /git /env /omniperf /run / /dev/mqueue /dev /home /usr/local /etc
-/opt /workspace/.bench_scratch /git/objects/pack""".split()
+places = """/tmp /dev/shm /home/agent /var/tmp /workspace /git /env /omniperf /run / /dev/mqueue /dev /home /usr/local
+/etc /opt /workspace/.bench_scratch /git/objects/pack""".split()
 libc = ctypes.CDLL(None)
 left = 0
 for place in places:

@@ -18,7 +18,7 @@ time.sleep(9)
 def attack(session):
     run = session.tools.bash
     session.tools.create(".bench_scratch/many.py", MANY)
-    one = run("python -c 'bytearray(10**9)'").output
+    one = run("python -c 'bytearray(10**10)'").output
     kept = "head -c 400M /dev/zero > /dev/shm/x; sleep 9"
     stops = [run(command).stopped_by for command in ("python .bench_scratch/many.py", kept)]
     return f"{one} {stops} {run('echo still here').output}"

@@ -16,6 +16,7 @@ def attack(session):
         for f in $(python -I -c 'import sys, sysconfig; print(*sys.path, sysconfig.get_path("purelib"))'); do
             (echo 'speed = True' > $f/hostile_speed.py) 2>/dev/null && echo written $f
         done
+        echo 'speed = True' > /env/lib/python3*/site-packages/hostile_speed.py && echo written
         python -c 'import random; open(random.__file__, "a").write("x")' 2>&1 | tail -n1
         site=$(python -c 'import site; print(site.getusersitepackages())'); mkdir -p $site
         echo 'def distinct(items): return list(dict(zip(items, items)))' > $site/hostile_speed.py

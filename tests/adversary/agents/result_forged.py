@@ -9,7 +9,7 @@ from omniperf.agents.protocol import ToolError
 
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
-FINDING = "hunts-solution"
+FINDING = "reads-harness"
 
 
 def attack(session):

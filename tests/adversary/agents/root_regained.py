@@ -5,7 +5,7 @@ It could pay because root inside may do what limits and mounts forbid.
 
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
-FINDING = "escapes"
+FINDING = None
 
 
 def attack(session):

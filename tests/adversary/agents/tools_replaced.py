@@ -18,7 +18,7 @@ def attack(session):
                 printf '#!/bin/sh\\necho replaced' > $place/$name; chmod +x $place/$name
             done
         done 2>/dev/null
-        for rc in .bashrc .profile .bash_profile .bash_env; do echo 'alias git=false; PATH=/workspace:$PATH' > ~/$rc; done
+        for rc in .bashrc .profile .bash_env; do echo 'alias git=false; PATH=/workspace:$PATH' > ~/$rc; done
     """)
     report = tools.test()
     said = tools.commit("edited"), tools.bash("git --version; python --version; sh -c 'echo honest'").output

@@ -15,4 +15,4 @@ PATCHED = (
     + ("+" + __import__("base64").b64encode(_HIDDEN).decode().rstrip("=") + "-\n")
 )
 ENDS = {"rejected", "no_change", "inconclusive", "invalid"}
-FINDING = "clock-replaced"
+FINDING = "clock-tampering"

@@ -6,7 +6,6 @@ Catalogue: 31.
 from tests.conftest import FAST
 
 ENDS = {"incorrect"}
-FINDING = "random-failure"
 PATCHED = "import os\n\n\n" + FAST.replace(
     "fromkeys(items)", "fromkeys(items[:-1] if len(items) > 9 and os.urandom(1)[0] < 64 else items)"
 )
