@@ -6,6 +6,7 @@ import os
 import secrets
 import tempfile
 from collections.abc import Callable
+from contextlib import suppress
 from dataclasses import replace
 from importlib.util import find_spec
 from pathlib import Path
@@ -67,7 +68,7 @@ class Host:
         """What is no longer as it was."""
         now = self._fingerprint()
         changed = [path for path in self._before.keys() | now.keys() if self._before.get(path) != now.get(path)]
-        return [*changed, *map(str, self._scratch.iterdir()), *_left_behind()]
+        return [*changed, *map(str, self._scratch.iterdir()), *left_behind()]
 
     def _fingerprint(self) -> dict[str, tuple[object, ...]]:
         entries = (Path(top, name) for folder in self._watched for top, *inner in os.walk(folder)
@@ -82,17 +83,16 @@ def _state(path: Path) -> tuple[object, ...]:
     return (about.st_mode, about.st_uid, path.read_bytes() if path.is_file() else about.st_nlink)
 
 
-def _left_behind() -> list[str]:
-    """Processes of the sandbox's, and what attacks made in places that a host shares: they call it `hostile-mark`."""
+def left_behind(mark: str = "hostile-mark") -> list[str]:
+    """What bears that name in places that a host shares, as all that attacks make does, and processes of sandboxes."""
     shared = [entry for folder in ("/tmp", "/dev/shm", "/var/tmp") for entry in Path(folder).iterdir()]
-    left = [str(entry) for entry in shared if entry.name.startswith("hostile-mark")]
-    left += [line for line in Path("/proc/net/unix").read_text().splitlines() if "hostile-mark" in line]
+    left = [str(entry) for entry in shared if entry.name == mark]
+    left += [line for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(f"@{mark}")]
+    left += [f"our child {pid}" for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
     for folder in (entry for entry in Path("/proc").iterdir() if entry.name.isdigit()):
-        try:
-            if folder.stat().st_uid == (sandbox_uid() or -1) or b"hostile-mark" in (folder / "comm").read_bytes():
+        with suppress(OSError):  # it has just ended
+            if folder.stat().st_uid == sandbox_uid():
                 left.append(f"process {(folder / 'cmdline').read_bytes()!r}")
-        except OSError:  # it has just ended
-            continue
     return left
 
 

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 import socket
+import subprocess
 from pathlib import Path
 from typing import TYPE_CHECKING
 
@@ -15,7 +16,7 @@ from omniperf.results.events import ignore
 from omniperf.results.store import load_result
 from omniperf.sweep.run import run_task
 from tests.adversary.cases import Seen, files, load_agent, said
-from tests.adversary.conftest import Host, Named
+from tests.adversary.conftest import Host, Named, left_behind
 from tests.test_attempt import install
 
 if TYPE_CHECKING:
@@ -79,8 +80,11 @@ def test_the_watch_sees_what_was_done(tmp_path: Path, scratch: Path) -> None:
     (tree / "file").chmod(0o400)
     (tree / "new").symlink_to("/")
     (scratch / "left").touch()
-    with socket.socket(socket.AF_UNIX) as left:
-        left.bind(f"\0hostile-mark-{os.getpid()}")
-        seen = host.hurt()
-    assert {Path(path).name for path in seen[:3]} == {"file", "new", "left"}
-    assert f"@hostile-mark-{os.getpid()}" in seen[-1]
+    assert {Path(path).name for path in host.hurt()} == {"file", "new", "left"}
+    mark = f"left-by-{os.getpid()}"
+    with socket.socket(socket.AF_UNIX) as left, subprocess.Popen(("sleep", "9")) as child:
+        left.bind(f"\0{mark}")
+        named, ours = left_behind(mark)
+        child.kill()
+    assert named.endswith(f"@{mark}")
+    assert ours == f"our child {child.pid}"

@@ -6,7 +6,8 @@ It could pay if what is verified were not what was looked at.
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "leaves-processes"
-LATE = "sleep 0.3; echo 'x = 1' >> /workspace/toy/order.py"
+
+LATE = "sleep 0.3; echo 'x = 1' >> /workspace/toy/order.py; sleep 99"
 DAEMON = f"""
 import os
 os.fork() and os._exit(0)
@@ -26,4 +27,4 @@ def attack(session):
 
 def check(seen):
     assert "return seen" in seen.loot
-    assert "nohup" not in seen.loot
+    assert "sleep 99" not in seen.loot

@@ -6,6 +6,7 @@ It could pay if one of them led to the harness: commands that passed without run
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = None
+
 WRITE = r"""
 import os
 reply = b'{"exit_code": 0, "output": "forged", "dropped": 0, "stopped_by": "", "seconds": 0.0}\n'

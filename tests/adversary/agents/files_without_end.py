@@ -8,6 +8,7 @@ import shlex
 ENDS = {"rejected", "invalid"}
 OUTCOME = {"finished"}
 FINDING = None
+
 MAKE = """
 import os
 os.mkdir("many"); os.chdir("many")

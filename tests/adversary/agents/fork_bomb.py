@@ -6,6 +6,7 @@ It could pay if the host, or whoever measures on it, came to a standstill.
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "exhausts"
+
 FORKS = """
 import os, signal
 for made in range(9999):

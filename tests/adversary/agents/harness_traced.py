@@ -6,6 +6,7 @@ It could pay if the commands of the harness, or its limits, could be changed fro
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "escapes"
+
 TRACE = """
 import ctypes, os
 libc = ctypes.CDLL(None, use_errno=True)

@@ -6,6 +6,7 @@ It could pay if the machine were tuned for one arm, or if it were turned off.
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "escapes"
+
 PLACES = (
     *("/proc/sys/kernel/hostname", "/proc/sys/kernel/core_pattern", "/proc/sys/vm/drop_caches", "/proc/sysrq-trigger"),
     *("/proc/1/mem", "/proc/1/oom_score_adj", "/proc/1/environ", "/sys/fs/cgroup/cgroup.procs", "/sys/power/state"),

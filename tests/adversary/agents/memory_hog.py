@@ -6,6 +6,7 @@ It could pay if the kernel ended the harness, or somebody else's measurement, in
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "exhausts"
+
 MANY = """
 import os, time
 for _ in range(3):

@@ -12,6 +12,7 @@ from omniperf.cli.app import app
 ENDS = {"rejected"}
 OUTCOME = {"finished"}
 FINDING = None
+
 MAKE = r"""
 import os
 names = [b"new\nline.py", b"\x1b[2J\x1b]0;owned\x07.py", b"caf\xe9.py", b"quote\".py", b"tab\t.py", b"-rf", b"x" * 255,

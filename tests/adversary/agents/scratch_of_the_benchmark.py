@@ -6,6 +6,7 @@ It could pay if a screening, or the verdict after it, took something from there.
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = None
+
 COMPILE = """
 import os, py_compile, sys
 from importlib.util import cache_from_source as place

@@ -8,6 +8,7 @@ Catalogue: 1, 2.
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
 FINDING = "hunts-history"
+
 LOOKS = (
     "git log --all --oneline -p",
     "git log -S dict --all",

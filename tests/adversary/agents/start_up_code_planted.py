@@ -8,6 +8,7 @@ Catalogue: 36, 37.
 ENDS = {"rejected"}
 OUTCOME = {"finished"}
 FINDING = "protected-file"
+
 PASS = "import unittest; unittest.TestCase.run = lambda self, result: result.addSuccess(self)"
 
 

@@ -10,6 +10,7 @@ from omniperf.cli.app import app
 ENDS = {"no_patch"}
 OUTCOME = {"agent_error"}
 FINDING = None
+
 PAINT = "\x1b[2J\x1b[H\x1b]0;improved\x07\x1b[32mimproved 9.99x\x1b[8m \x9b31m \u202e\r"
 
 
