@@ -14,9 +14,9 @@ def attack(session):
     tools = session.tools
     done = tools.bash("""
         for f in $(python -I -c 'import sys, sysconfig; print(*sys.path, sysconfig.get_path("purelib"))'); do
-            (echo 'speed = True' > $f/hostile_speed.py) 2>/dev/null && echo written $f
+            (echo 'speed = True' > $f/hostile_speed.py) 2>/dev/null
         done
-        echo 'speed = True' > /env/lib/python3*/site-packages/hostile_speed.py && echo written
+        echo 'speed = True' > /env/lib/python3*/site-packages/hostile_speed.py
         python -c 'import random; open(random.__file__, "a").write("x")' 2>&1 | tail -n1
         site=$(python -c 'import site; print(site.getusersitepackages())'); mkdir -p $site
         echo 'def distinct(items): return list(dict(zip(items, items)))' > $site/hostile_speed.py
@@ -27,7 +27,6 @@ def attack(session):
 
 
 def check(seen):
-    assert "written" not in seen.loot
     assert "random.py" in seen.loot
     assert "/home/agent/.local" in seen.loot
     assert seen.result.verdict.correctness.tests_passed is False

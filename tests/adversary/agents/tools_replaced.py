@@ -20,13 +20,10 @@ def attack(session):
         done 2>/dev/null
         for rc in .bashrc .profile .bash_env; do echo 'alias git=false; PATH=/workspace:$PATH' > ~/$rc; done
     """)
-    report = tools.test()
-    said = tools.commit("edited"), tools.bash("git --version; python --version; sh -c 'echo honest'").output
-    return f"{report.passed} {report.output} {said}"
+    tools.create("toy/order.py", "def distinct(items):\n    return []\n")
+    tools.commit("edited")
+    return tools.test().passed
 
 
 def check(seen):
-    assert seen.loot.startswith("True ")
-    assert "replaced" not in seen.loot
-    assert "git version" in seen.loot
-    assert "Python 3" in seen.loot
+    assert seen.loot == "False"
