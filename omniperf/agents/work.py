@@ -33,6 +33,7 @@ _HELD_SECRET = schema.Finding(
     message="What the agent left holds a key of this process; it is kept, and was measured, with *** in its place.",
     remedy="Use another sandbox than `none`, and give that key back.",
 )
+_LONGEST = 2000  # characters of an agent's own error that go into the result; the journal has all
 
 
 @dataclass(frozen=True)
@@ -74,9 +75,9 @@ class Work:
                 kind, detail = "budget", str(error)
             except OmniPerfError:
                 raise
-            except Exception as error:
+            except (Exception, SystemExit) as error:  # the harness does not end because an agent asks Python to
                 journal.write("agent-traceback", text=traceback.format_exc())
-                kind, detail = "agent_error", f"{type(error).__name__}: {error}"
+                kind, detail = "agent_error", f"{type(error).__name__}: {error}"[:_LONGEST]
             with suppress(OmniPerfError, ToolError, BudgetExhaustedError):  # what cannot be asked takes only this away
                 self._best = tools.best()
                 if self._best is not None:

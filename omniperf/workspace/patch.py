@@ -10,6 +10,7 @@ import re
 import shutil
 import stat
 import tempfile
+from contextlib import suppress
 from dataclasses import dataclass, replace
 from functools import lru_cache
 from pathlib import Path
@@ -37,6 +38,7 @@ _CONFIG = """\
 """
 
 _DEEPEST, _LONGEST = 100, 3500  # folders, and bytes of a folder's path
+_MOST_FILES, _MOST_BYTES = 10_000, 64 * 2**20  # that have changed: collecting more could take for ever
 
 _NO_MODE = "000000"
 _HEAD = 1000  # bytes at the start of a file in which it would say that it was generated
@@ -104,14 +106,30 @@ def _collect(workspace: Workspace, ignores: str) -> Patch:
         git_dir = _fresh_git(Path(scratch), seal, NOT_COLLECTED + _rooted(workspace.installed) + ignores)
         # With its time: what was changed in the very second of the checkout is found by that alone.
         shutil.copy2(workspace.index, git_dir / "index")
-        git("add", "-u", git_dir=git_dir, work_tree=tree)
+        changed = _fields(git("diff-files", "-z", "--name-only", git_dir=git_dir, work_tree=tree))
         # `git add` would read the ignore files of the tree, which are the agent's by now; `ls-files` need not.
         listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
         new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not is_git(path)]
+        _refuse_too_much(tree, [*changed, *new])
+        git("add", "-u", git_dir=git_dir, work_tree=tree)
         if new:
             stdin = "".join(path + "\0" for path in new).encode("utf-8", "surrogateescape")
             git("update-index", "--add", "-z", "--stdin", git_dir=git_dir, work_tree=tree, stdin=stdin)
         return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
+
+
+def _refuse_too_much(tree: Path, changed: list[str]) -> None:
+    """Raise NotCollectableError where more has changed than a patch may hold, by the sizes that files claim."""
+    size = 0
+    for path in changed:
+        with suppress(OSError):  # it was deleted
+            size += (tree / path).lstat().st_size
+    if len(changed) > _MOST_FILES or size > _MOST_BYTES:
+        most = f"{_MOST_FILES:,} files and {_MOST_BYTES // 2**20} MiB"
+        raise NotCollectableError(
+            f"The tree that was left cannot be collected: {len(changed):,} files of {size / 2**20:,.0f} MiB have"
+            f" changed, and a patch may hold {most}."
+        )
 
 
 @lru_cache(maxsize=16)

@@ -1,7 +1,6 @@
-"""Patches that try to break the one who measures them. Those that try to look faster are under tests/cheats."""
+"""Patches that try to break the one who measures them. Those that try to look faster are under tests/adversary."""
 
 import subprocess
-import time
 from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
@@ -37,17 +36,6 @@ def judge(make_task: Callable[..., object], settings: Settings, bubblewrap: None
     return run
 
 
-def in_worker(body: str) -> str:
-    """The slow module, whose function also does that where it is measured, and passes the tests."""
-    return SLOW + (
-        "\n\n_plain = distinct\n\n\n"
-        "def distinct(items):\n"
-        "    found = _plain(items)\n"
-        f"    if len(items) > 100:\n        {body}\n"
-        "    return found\n"
-    )
-
-
 def test_garbage_is_collected_whatever_the_patch_says(judge: Judge) -> None:
     as_ever = "len(items) < 100 or gc.isenabled() and gc.get_threshold()[0] and not gc.get_freeze_count()"
     checks = FAST.replace("    return list", f"    assert {as_ever}\n    return list")
@@ -77,23 +65,6 @@ def test_a_script_whose_output_says_nothing_needs_tests(
     task = bench.task.model_copy(update={"tests": ()})
     with pytest.raises(OmniPerfError, match="is the same for every seed"):
         preflight(replace(bench, task=task), ignore)
-
-
-OUTPUTS = {
-    "a number of many digits": "return [1 << 60_000_000]",
-    "a number that Python does not print": "return [10**5000] * len(found)",
-    "an error that is no Unicode": "raise ValueError('x\\udcff [/bold] \\x1b[2J')",
-    "the end of the process": "__import__('os')._exit(0)",
-}
-
-
-@pytest.mark.parametrize("body", OUTPUTS.values(), ids=OUTPUTS.keys())
-def test_an_output_made_to_break_the_comparison(judge: Judge, body: str) -> None:
-    started = time.monotonic()
-    verdict = judge(in_worker(body), extra=QUICK)
-    assert verdict.class_ == "incorrect"
-    assert time.monotonic() - started < 60
-    assert verdict.model_dump_json()
 
 
 def test_a_seed_that_is_ignored_is_refused(

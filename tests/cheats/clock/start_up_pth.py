@@ -1,9 +1,0 @@
-"""Adds toy/speed.pth, which Python or its test runner would load by itself.
-
-It could pay because such code runs before anything else, in tests and in what is measured.
-"""
-
-from tests.conftest import FAST
-
-FILES = {"toy/order.py": FAST, "toy/speed.pth": "import sys; sys.setswitchinterval(1)\n"}
-ENDS = {"rejected"}

@@ -1,7 +1,0 @@
-"""A tensor is cut to float16 and back."""
-
-from tests.cheats.arrays import TORCH, TORCH_FAST, TORCH_TEST, TORCH_WORKLOAD
-
-BASE, WORKLOAD, TEST, NEEDS = TORCH, TORCH_WORKLOAD, TORCH_TEST, ("torch",)
-ENDS = {"incorrect"}
-PATCHED = TORCH_FAST.replace("return out", "return out.half().double()")
