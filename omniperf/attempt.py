@@ -19,7 +19,9 @@ from omniperf.record import make_result, now
 from omniperf.results import schema
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
-from omniperf.results.store import append_line, write_whole
+from omniperf.results.store import append_line, read_lines, write_whole
+from omniperf.verify.integrity.rules import unrepeated
+from omniperf.verify.integrity.trajectory import inspect_trajectory
 from omniperf.verify.verdict import verify_patch
 from omniperf.workspace.patch import NotCollectableError, collect
 
@@ -93,6 +95,8 @@ def run_attempt(
         finally:
             if workspace is not None and not spec.keep_workspace:
                 _remove(workspace, journal)
+        seen = inspect_trajectory(read_lines(journal.path), task)
+        verdict = verdict.model_copy(update={"findings": unrepeated((*verdict.findings, *seen))})
         usage = work.usage(time.monotonic() - clock, verdict)
         result = make_result(
             bench, spec, agent, prompt, patch, source, outcome, verdict, usage, work.model, started

@@ -152,6 +152,12 @@ def bubblewrap() -> None:
         pytest.skip(f"bubblewrap cannot run here: {reason}")
 
 
+@pytest.fixture
+def unread(monkeypatch: pytest.MonkeyPatch) -> None:
+    """No rule reads the patch: what is prevented must be so whether or not a rule knows the trick."""
+    monkeypatch.setattr("omniperf.verify.verdict.inspect_patch", lambda *_: ())
+
+
 MakeTask = Callable[..., Task]
 
 

@@ -1,5 +1,6 @@
 """A task on a real GPU, end to end: a Triton kernel with needlessly small blocks."""
 
+import difflib
 import json
 import os
 import shutil
@@ -13,12 +14,16 @@ import pytest
 from omniperf.agents.protocol import Outcome, Profile, Session
 from omniperf.errors import OmniPerfError
 from omniperf.measure import arms, checker, worker
+from omniperf.measure.bench import open_bench
 from omniperf.measure.nvml import gpus
+from omniperf.results.events import ignore
 from omniperf.results.store import read_lines
 from omniperf.sandbox.environment import find_interpreter
 from omniperf.settings import Settings, load_settings
 from omniperf.tasks.load import load_task
 from omniperf.tasks.schema import Task
+from omniperf.verify.preflight import preflight
+from omniperf.verify.verdict import verify_patch
 from tests.conftest import git, write
 from tests.test_attempt import install, run
 
@@ -169,7 +174,7 @@ def test_memory_that_torch_keeps_is_spoilt_before_every_run(tmp_path: Path) -> N
         """
     )
     (tmp_path / "workload.py").write_text(workload)
-    config = {"kind": "module", "export": False, "poison": True, "gpu": True, "flush": True}
+    config = {"kind": "module", "export": False, "poison": True, "gpu": True, "flush": True, "pause": False}
     python = find_interpreter(">=3.11", ("torch", "triton"))
     config |= {"workload": str(tmp_path / "workload.py"), "args": [], "pythonpath": [*map(str, python.folders)]}
     setup = b'{"do": "setup", "seeds": [1, 2, 3], "shape": {}, "clean": true}'
@@ -180,3 +185,44 @@ def test_memory_that_torch_keeps_is_spoilt_before_every_run(tmp_path: Path) -> N
     )  # fmt: skip
     _ready, _made, _digest, length, rest = done.stdout.split(b"\n", 4)
     assert checker.read(rest[: int(length)]) == [[True] * 5] * 3
+
+
+ROOMY = dedent(
+    """\
+    import torch
+
+    def scale(x):
+        room = torch.empty(2**30, dtype=torch.uint8, device="cuda")
+        return x * 2 + room[:1].float().mul(0)
+    """
+)
+# As much memory, taken before anybody looks, and not through torch, which would count it.
+TAKEN_AT_IMPORT = dedent(
+    """\
+    import ctypes
+    import torch
+
+    torch.zeros(1, device="cuda")
+    address = ctypes.c_uint64()
+    assert ctypes.CDLL("libcuda.so.1").cuMemAlloc_v2(ctypes.byref(address), ctypes.c_size_t(2**30)) == 0
+
+    def scale(x):
+        return x * 2
+    """
+)
+
+
+def test_memory_taken_at_import_is_memory_taken(
+    make_task: Callable[..., Task], settings: Settings, bubblewrap: None
+) -> None:
+    extra = GPU + "metrics: [{name: peak_memory, unit: MiB, primary: true}]\n"
+    made = make_task(extra, WORKLOAD, {"toy/scale.py": ROOMY})
+    environment = made.environment.model_copy(update={"host_packages": ("torch",)})
+    bench = open_bench(made.model_copy(update={"environment": environment}), settings, ignore)
+    data = "".join(
+        difflib.unified_diff(
+            ROOMY.splitlines(True), TAKEN_AT_IMPORT.splitlines(True), "a/toy/scale.py", "b/toy/scale.py"
+        )
+    )
+    verdict = verify_patch(bench, data.encode(), preflight(bench, ignore), print, ignore)
+    assert verdict.class_ not in ("improved", "inconclusive"), verdict

@@ -133,6 +133,9 @@ def certify(
         int | None,
         typer.Option("--fixed-pairs", metavar="N", min=2, help="Measure the human patch with exactly N pairs, too."),
     ] = None,
+    measurements: Annotated[
+        Path | None, typer.Option("--measurements", metavar="FILE", help="Append a line to FILE for every pair.")
+    ] = None,
     tasks: TasksFlag = None,
     worktrees: WorktreesFlag = None,
     cache: CacheFlag = None,
@@ -146,7 +149,7 @@ def certify(
     """
     from omniperf.cli.output import print_json, print_view
     from omniperf.report.progress import progress
-    from omniperf.results.store import check_folders
+    from omniperf.results.store import append_line, check_folders
     from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.certify import certify as certify_task
@@ -156,7 +159,10 @@ def certify(
     )
     check_folders(settings)
     with progress() as emit:
-        test = certify_task(load_task(task, settings), settings, emit, out=out, fixed_pairs=fixed_pairs)
+        test = certify_task(
+            load_task(task, settings), settings, emit, out=out, fixed_pairs=fixed_pairs,
+            record=lambda line: append_line(measurements, line) if measurements else None,
+        )  # fmt: skip
     if json:
         found = test.certificate.model_dump(mode="json", by_alias=True) if test.certificate else None
         steps = [step.model_dump(mode="json") for step in test.steps]

@@ -129,7 +129,7 @@ def _rounds(worker: Worker, drawn: list[int], seconds: float) -> tuple[float, fl
     """Median seconds of a run and of a digest alone, and the outputs, of one process. The first seed warms up."""
     times, overheads, outputs = [], [], []
     for seed in drawn:
-        worker.setup([seed], seconds, clean=True)
+        worker.setup([seed], seconds)
         taken, digest = worker.run(seconds)
         overheads.append(worker.again(seconds))
         outputs.append(worker.output(seconds))

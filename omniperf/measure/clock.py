@@ -105,6 +105,7 @@ class Worker:
         assert task.workload is not None
         self.kind = kind
         spec = arm.spec
+        counted = arm.gpus if any(metric.name == "peak_memory" for metric in task.metrics) else ()
         workspace = backend.where(spec, "/workspace")
         config = {
             "kind": kind,
@@ -113,6 +114,7 @@ class Worker:
             "workload": backend.where(spec, "/omniperf/workload.py"),
             "gpu": spec.gpu,
             "flush": task.primary_metric.name == "latency",
+            "pause": bool(counted),
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
         }
         self._process: Process = FreshProcess(backend, spec) if zygote is None else zygote.child(arm)
@@ -121,6 +123,12 @@ class Worker:
         self._buffer = b""
         try:
             self._send(json.dumps(config).encode() + b"\n")  # not in its argv, which code of the tree can read
+            # Before any code of the tree is imported, whose memory is its own: what CUDA takes for itself.
+            self.device_memory_before = 0.0
+            if counted:
+                self._record(_READY_SECONDS, "initialising CUDA")
+                self.device_memory_before = memory_used(counted)
+                self._send(b"go on\n")
             self._record(_READY_SECONDS, "importing the workload")
             self._pid = self._worker()
         except BaseException:
@@ -458,7 +466,7 @@ def sample(
     devices = arm.gpus if counts_memory else ()
     with Worker(backend, arm, task, kind, zygote) as worker:
         imported = time.perf_counter() - begun
-        taken = memory_used(devices)
+        taken = worker.device_memory_before
         warm_digest, warm_output, warm_overhead = _warm_up(worker, seeds[: -timing.states], timing.seconds)
         asked = time.perf_counter()
         worker.setup(seeds[-timing.states :], timing.seconds, clean=True)

@@ -323,8 +323,10 @@ def parts_of(states):
 class Module:
     """A workload of the kind `module`."""
 
-    def __init__(self, config):
+    def __init__(self, config, pause):
         self.gpu = Gpu(config["flush"], config["poison"]) if config["gpu"] else None
+        if config["pause"]:
+            pause()
         self.clocks = dict(clocks())
         # Compiled here and never cached: a cache that a warm-up may write is no place for the workload.
         self.module = sys.modules["workload"] = types.ModuleType("workload")
@@ -504,10 +506,14 @@ def serve(config, requests, replies):
     def reply(record):
         replies.write(json.dumps(record).encode() + b"\n")
 
+    def pause():
+        reply({"initialised": True})
+        requests.readline()
+
     if config["poison"]:
         Poison()
     try:
-        workload = Module(config)
+        workload = Module(config, pause)
     except BaseException as error:
         reply(failure(error))
         return

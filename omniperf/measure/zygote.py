@@ -87,9 +87,10 @@ class Zygotes:
         self._leave()
         taken = set(Lane(tuple(cores)).locks)
         free = (core for core in first_threads(os.sched_getaffinity(0)) if taken.isdisjoint(Lane((core,)).locks))
-        spare = list(free)[1:]  # the first is the harness's own
-        beside = tuple(spare[-len(cores) :]) if len(spare) >= len(cores) else ()
-        if beside and (held := at_once(Lane(beside))) is not None:
+        # The first is the harness's own. The next are far from the lane's, which are the highest: guests are often not
+        # told which of their cores are two threads of one, and neighbours may be.
+        beside = tuple(list(free)[1 : 1 + len(cores)])
+        if len(beside) == len(cores) and (held := at_once(Lane(beside))) is not None:
             self._beside = held
             self._next = Zygote(self._backend, arms, self._preload, beside)
         return self._current

@@ -21,7 +21,7 @@ from omniperf.verify.preflight import preflight
 from omniperf.workspace.patch import parse
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
 
     from omniperf.measure.bench import Bench
     from omniperf.measure.pairs import Pairs
@@ -32,21 +32,24 @@ if TYPE_CHECKING:
     from omniperf.verify.preflight import Preflight
 
 
-def calibrate(bench: Bench, proved: Preflight, emit: Emit) -> Calibration:
+def calibrate(
+    bench: Bench, proved: Preflight, record: Callable[[Mapping[str, object]], None], emit: Emit
+) -> Calibration:
     """Measure base against a second tree of base, made and built by itself, and keep what that says of the noise.
 
+    `record` is given every line that the measurement leaves.
     Raises OmniPerfError where base fails, or its outputs are not its own.
     """
     started = time.monotonic()
     emit(Event("verify", f"{bench.task.id}: measuring base against a second tree of base", {}))
-    pairs, orders = measure_fixed(bench, proved, ("base", "again"), b"", PAIRS, emit)
+    pairs, orders = measure_fixed(bench, proved, ("base", "again"), b"", PAIRS, record, emit)
     return keep(bench, pairs, orders, time.monotonic() - started)
 
 
 def calibrate_task(task: Task, settings: Settings, emit: Emit) -> Calibration:
     """`calibrate`, from the task on. Raises OmniPerfError where it cannot run here."""
     bench = open_bench(task, settings, emit)
-    return calibrate(bench, preflight(bench, emit), emit)
+    return calibrate(bench, preflight(bench, emit), lambda _: None, emit)
 
 
 def calibrate_all(settings: Settings, emit: Emit) -> tuple[list[Calibration], dict[str, str]]:
@@ -63,15 +66,23 @@ def calibrate_all(settings: Settings, emit: Emit) -> tuple[list[Calibration], di
 
 
 def measure_fixed(
-    bench: Bench, proved: Preflight, names: tuple[str, str], patch: bytes, count: int, emit: Emit
+    bench: Bench,
+    proved: Preflight,
+    names: tuple[str, str],
+    patch: bytes,
+    count: int,
+    record: Callable[[Mapping[str, object]], None],
+    emit: Emit,
 ) -> tuple[Pairs, list[str]]:
     """Measure exactly `count` pairs of base and of base with a patch, and tell in which order each pair ran.
 
-    `names` are those of the two arms. Raises OmniPerfError where either fails, or their outputs differ.
+    `names` are those of the two arms; `record` is given every line. Raises OmniPerfError where either fails, or their
+    outputs differ.
     """
     orders: list[str] = []
 
     def note(line: Mapping[str, object]) -> None:
+        record(line)
         if "order" in line:
             orders.append(str(line["order"]))
 

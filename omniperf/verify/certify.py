@@ -33,6 +33,7 @@ from omniperf.workspace.patch import collect
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
     from pathlib import Path
+    from typing import TypeAlias
 
     from omniperf.measure.bench import Bench
     from omniperf.results.certificate import Calibration
@@ -41,6 +42,8 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
+
+    Record: TypeAlias = Callable[[Mapping[str, object]], None]
 
 _QUIETER = "Make the workload longer, the host quieter, or `measure.min_effect` larger."
 _KINDS: dict[str, Literal["optimization", "control"]] = {
@@ -62,12 +65,19 @@ class SelfTest:
 
 
 def certify(
-    task: Task, settings: Settings, emit: Emit, *, out: Path | None = None, fixed_pairs: int | None = None
+    task: Task,
+    settings: Settings,
+    emit: Emit,
+    *,
+    out: Path | None = None,
+    fixed_pairs: int | None = None,
+    record: Record = lambda _: None,
 ) -> SelfTest:
     """Test a task on this host, and store the certificate beside it, or under `out/ID` as beside it.
 
-    `fixed_pairs` measures the human patch once more, with exactly so many pairs. Raises UsageError where no certificate
-    could be written or there is no human patch for `fixed_pairs`, OmniPerfError where base or the host fails.
+    `fixed_pairs` measures the human patch once more, with exactly so many pairs. `record` is given every line that a
+    measurement leaves, with the `step` it belongs to. Raises UsageError where no certificate could be written or there
+    is no human patch for `fixed_pairs`, OmniPerfError where base or the host fails.
     """
     file = certificate_path(out / task.id if out else task.folder, host_id())
     _check_writable(file.parent, task)
@@ -82,7 +92,7 @@ def certify(
             raise _RefusedError
 
     try:
-        certificate = _tested(bench, fixed_pairs, take, emit)
+        certificate = _tested(bench, fixed_pairs, take, record, emit)
     except _RefusedError:
         return SelfTest(tuple(steps))
     certificate = certificate.model_copy(update={"steps": tuple(steps)})
@@ -90,24 +100,26 @@ def certify(
     return SelfTest(tuple(steps), certificate, file)
 
 
-def _tested(bench: Bench, fixed_pairs: int | None, take: Callable[[Step], None], emit: Emit) -> Certificate:
+def _tested(
+    bench: Bench, fixed_pairs: int | None, take: Callable[[Step], None], record: Record, emit: Emit
+) -> Certificate:
     """Take the steps; `take` keeps each, and raises where one has failed."""
     task = bench.task
     proved = _proved(bench, take, emit)
-    calibration = calibrate(bench, proved, emit)
+    calibration = calibrate(bench, proved, _of("noise floor", record), emit)
     take(_noise(task, calibration))
     emit(Event("verify", "the null patch", {}))
-    null = verify_patch(bench, _comment(bench), proved, _unrecorded, emit)
+    null = verify_patch(bench, _comment(bench), proved, _of("null patch", record), emit)
     take(_verdict_step("null patch", null, null.class_ == "no_change", _null_remedy(null)))
     human, fixed, reference = None, None, bench.human_patch()
     if reference is None:
         take(Step(name="human patch", ok=True, detail="none: whether anything can be won is not known"))
     else:
         emit(Event("verify", "the human patch", {}))
-        human = verify_patch(bench, reference, proved, _unrecorded, emit)
+        human = verify_patch(bench, reference, proved, _of("human patch", record), emit)
         take(_verdict_step("human patch", human, human.class_ in _KINDS, _human_remedy(human)))
         if fixed_pairs is not None:
-            fixed = _fixed(bench, proved, reference, fixed_pairs, take, emit)
+            fixed = _fixed(bench, proved, reference, fixed_pairs, take, record, emit)
     return Certificate(
         task_id=task.id,
         task_sha256=task_sha256(task),
@@ -125,9 +137,9 @@ def _tested(bench: Bench, fixed_pairs: int | None, take: Callable[[Step], None],
     )
 
 
-def _unrecorded(line: Mapping[str, object]) -> None:
-    """Pairs are not kept: the certificate has what they come to."""
-    del line
+def _of(step: str, record: Record) -> Record:
+    """`record`, with the step's name in every line."""
+    return lambda line: record({"step": step, **line})
 
 
 def _check_writable(folder: Path, task: Task) -> None:
@@ -222,11 +234,18 @@ def _comment(bench: Bench) -> bytes:
 
 
 def _fixed(
-    bench: Bench, proved: Preflight, reference: bytes, count: int, take: Callable[[Step], None], emit: Emit
+    bench: Bench,
+    proved: Preflight,
+    reference: bytes,
+    count: int,
+    take: Callable[[Step], None],
+    record: Record,
+    emit: Emit,
 ) -> FixedPairs:
     started = time.monotonic()
     emit(Event("verify", f"the human patch with {count} pairs", {}))
-    pairs, _ = measure_fixed(bench, proved, ("base", "human"), reference, count, emit)
+    name = f"{count} pairs"
+    pairs, _ = measure_fixed(bench, proved, ("base", "human"), reference, count, _of(name, record), emit)
     d = pairs.log_ratios(bench.task.primary_metric)
     low, high = (math.exp(bound) for bound in hl_interval(d, 0.95))
     found = FixedPairs(
@@ -239,5 +258,5 @@ def _fixed(
     )
     said = f"{found.speedup:.3f}x (95 %: {low:.3f} to {high:.3f}); it decides nothing"
     cost = {"wall_seconds": found.wall_seconds, "lane_seconds": found.lane_seconds}
-    take(Step(name=f"{count} pairs", ok=True, detail=said, **cost))
+    take(Step(name=name, ok=True, detail=said, **cost))
     return found

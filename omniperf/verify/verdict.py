@@ -3,31 +3,32 @@
 from __future__ import annotations
 
 import hashlib
-import math
-import re
 import secrets
-import statistics
 import tempfile
 import time
 from contextlib import ExitStack
+from functools import partial
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import OmniPerfError
-from omniperf.measure.alone import Alone, measured_alone
+from omniperf.measure.alone import measured_alone
 from omniperf.measure.arms import make_arm
 from omniperf.measure.bytecode import add_bytecode
 from omniperf.measure.calibration import stored
 from omniperf.measure.lanes import LaneClock
 from omniperf.measure.pairs import BaseError, CandidateError, OutputsDifferError, Pairs, Plan, measure_pairs
-from omniperf.measure.statistics import decide, guard_held, hl_interval
+from omniperf.measure.statistics import decide, guard_held
 from omniperf.results.events import Event
 from omniperf.results.schema import Correctness, Cost, Finding, MetricResult, Verdict
 from omniperf.tasks.schema import MEASURED
 from omniperf.verify import scope
 from omniperf.verify.behaviour import check_behaviour
+from omniperf.verify.integrity.behaviour import Measured, inspect_behaviour, inspect_unchecked
+from omniperf.verify.integrity.patch import inspect_patch
+from omniperf.verify.integrity.rules import unrepeated
 from omniperf.verify.pass_to_pass import Judged, judge
-from omniperf.workspace.patch import PatchDoesNotApplyError, parse, without
+from omniperf.workspace.patch import PatchDoesNotApplyError, parse, text_at, without
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Mapping
@@ -40,17 +41,6 @@ if TYPE_CHECKING:
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
-
-_MOVED_SHARE = 0.5  # of the time saved: as much again in preparation says that work was moved, not removed
-_SLOWER_IMPORT_SHARE, _SLOWER_IMPORT_SECONDS = 0.25, 0.02  # of base's, and beyond the noise of starting a process
-
-_UNSEEN_SHARE, _UNSEEN_SECONDS = 0.10, 0.001  # of a batch that the GPU's own clock may miss
-
-_ASKS_UNWRITTEN = re.compile(rb"^\+.*\b(?:new_)?empty(?:_like|_strided|_permuted)?\(.*", re.M)
-# What takes memory that no poison reaches: other libraries' memory of GPUs.
-ESCAPES_POISON = re.compile(
-    rb"^\+.*(?:\b(?:cupy|cp)\.(?:empty\w*|ndarray)\(|\bdevice_array(?:_like)?\(|\bcudaMalloc\w*\().*", re.M
-)
 
 
 def verify_patch(
@@ -70,10 +60,9 @@ def verify_patch(
     base itself or the host fails; whatever the patch does ends in a verdict.
     """
     started = time.monotonic()
-    noted: list[Finding] = []
-    verdict = _verify(bench, data, proved, record, emit, noted, claims=claims, versus_human=versus_human)
+    verdict = _verify(bench, data, proved, record, emit, claims=claims, versus_human=versus_human)
     cost = verdict.cost.model_copy(update={"wall_seconds": time.monotonic() - started})
-    verdict = verdict.model_copy(update={"cost": cost, "findings": (*verdict.findings, *noted)})
+    verdict = verdict.model_copy(update={"cost": cost})
     emit(Event("verify", f"{verdict.class_}: {verdict.reason}", {}))
     return verdict
 
@@ -84,12 +73,10 @@ def _verify(
     proved: Preflight,
     record: Callable[[Mapping[str, object]], None],
     emit: Emit,
-    noted: list[Finding],
     *,
     claims: int,
     versus_human: bool,
 ) -> Verdict:
-    """`noted` takes what a reader of the patch should know, whatever it is worth."""
     if not data.strip():
         return Verdict(class_="no_patch", reason="There is no patch.")
     try:
@@ -98,9 +85,27 @@ def _verify(
         return Verdict(class_="invalid", reason=str(error))
     if not patch.files:
         return Verdict(class_="no_patch", reason="The patch leaves the tree as it is.")
-    noted += scope.findings(patch, bench.task)
-    if scope.rejects(tuple(noted)):
-        return Verdict(class_="rejected", reason=noted[0].message)
+    found = scope.findings(patch, bench.task)
+    if not scope.rejects(found):
+        text = partial(text_at, bench.seal.git_dir, bench.seal.commit)
+        found = (*inspect_patch(patch, text, bench.task), *found)
+    if scope.rejects(found):
+        return Verdict(class_="rejected", reason=found[0].message, findings=found)
+    verdict = _examined(bench, patch, proved, record, emit, claims=claims, versus_human=versus_human)
+    return verdict.model_copy(update={"findings": unrepeated((*verdict.findings, *found))})
+
+
+def _examined(
+    bench: Bench,
+    patch: Patch,
+    proved: Preflight,
+    record: Callable[[Mapping[str, object]], None],
+    emit: Emit,
+    *,
+    claims: int,
+    versus_human: bool,
+) -> Verdict:
+    """Build a patch, test it, compare what it does, and measure it."""
     with ExitStack() as stack:
         base = stack.enter_context(bench.tree("base"))
         candidate = stack.enter_context(bench.tree("candidate", patch.data))
@@ -134,13 +139,13 @@ def _verify(
         if wrong:
             cost = Cost(lane_seconds=held.seconds)
             return Verdict(class_="incorrect", reason=wrong, correctness=correctness, cost=cost)
-        if unwritten := _unchecked_memory(patch, proved):
+        unchecked = inspect_unchecked(bench, proved, patch)
+        if any(finding.id == "memory-not-checked" for finding in unchecked):
             correctness = correctness.model_copy(update={"memory_written": None})
         known = stored(bench)
         floor = known.noise.floor if known else None
         verdict = _measured(bench, proved, arms, record, emit, correctness, held, claims=claims, floor=floor)
-        findings = (*verdict.findings, *unwritten, *_unchecked_reach(bench))
-        verdict = verdict.model_copy(update={"findings": findings})
+        verdict = verdict.model_copy(update={"findings": (*verdict.findings, *unchecked)})
         if versus_human and verdict.speedup is not None:
             verdict = _versus_human(bench, proved, arms[1], caches, verdict, record, emit)
     return verdict
@@ -159,34 +164,6 @@ def _tests(bench: Bench, proved: Preflight, patch: Patch) -> Judged:
     if proved.tests is None:
         return Judged(None)
     return judge(bench, proved.tests, without(bench.seal, patch, scope.TESTS).data)
-
-
-def _unchecked_memory(patch: Patch, proved: Preflight) -> tuple[Finding, ...]:
-    """A finding where a patch may take unwritten memory and nothing could show that it writes all it reads."""
-    found = ESCAPES_POISON.search(patch.data)
-    message = "The patch may take memory unwritten, and in a way that poisoning does not reach."
-    if not proved.poisonable:
-        found = _ASKS_UNWRITTEN.search(patch.data) or found
-        message = "The patch may take memory unwritten, and this workload could not be run with poisoned memory."
-    if found is None:
-        return ()
-    return (
-        Finding(
-            id="memory-not-checked",
-            severity="warn",
-            message=message,
-            evidence=found[0].decode("utf-8", "replace"),
-            remedy="Read whether every element is written before it is read.",
-        ),
-    )
-
-
-def _unchecked_reach(bench: Bench) -> tuple[Finding, ...]:
-    """A finding where the task says that nobody can see what its workload reaches."""
-    if bench.task.workload is None or bench.task.workload.reach is None:
-        return ()
-    message = "That the workload runs code of the targets was not checked: the task says `reach: none`."
-    return (Finding(id="reach-not-checked", severity="info", message=message),)
 
 
 def _measured(
@@ -250,12 +227,7 @@ def _measured(
         metrics=metrics,
         correctness=correctness,
         noise_floor=floor,
-        findings=(
-            *_clocks(pairs),
-            *_only_in_batches(pairs, bench, alone),
-            *_before_the_clock(pairs, bench),
-            *_after_start_up(pairs, bench),
-        ),
+        findings=inspect_behaviour(Measured(bench, pairs, alone)),
         printed=pairs.printed(task),
         cost=cost,
         **sworn,
@@ -339,125 +311,6 @@ def _metrics(pairs: Pairs, bench: Bench) -> tuple[MetricResult, ...]:
             )
         )
     return tuple(results)
-
-
-def _clocks(pairs: Pairs) -> tuple[Finding, ...]:
-    """Findings where a clock inside the candidate's process was replaced, or the GPU's own disagrees with ours.
-
-    Only the outer clock is ever used, so neither can have gained anything: the first was meant to, and the second says
-    that work ran where the GPU's marks do not see it.
-    """
-    both = list(zip(pairs.base, pairs.candidate, strict=True))
-    found = []
-    if replaced := sorted({name for one, other in both for name in {*other.replaced} - {*one.replaced}}):
-        found.append(
-            Finding(
-                id="clock-tampering",
-                severity="reject",
-                message=f"The patch puts something else in the place of {', '.join(replaced)}.",
-                evidence=f"seen in the candidate's processes, of {len(both)} pairs",
-                remedy="Leave the functions that tell the time alone.",
-            )
-        )
-    unseen = [
-        (other.seconds - other.overhead - other.device_seconds) - (one.seconds - one.overhead - one.device_seconds)
-        for one, other in both
-        if one.device_seconds is not None and other.device_seconds is not None
-    ]
-    length = statistics.median(other.seconds for _, other in both)
-    if unseen and abs(statistics.median(unseen)) > _UNSEEN_SECONDS + _UNSEEN_SHARE * length:
-        found.append(
-            Finding(
-                id="clock-disagreement",
-                severity="warn",
-                message=f"The GPU's clock and ours differ by {statistics.median(unseen):+.4f} s more than on base.",
-                evidence=f"medians of {len(unseen)} pairs of {length:.3f} s; the verdict is by our clock",
-                remedy="Read whether work runs on streams that are not joined.",
-            )
-        )
-    return tuple(found)
-
-
-def _only_in_batches(pairs: Pairs, bench: Bench, alone: Alone | None) -> tuple[Finding, ...]:
-    """A finding where states that come one at a time are certainly not that much faster."""
-    if alone is None or not alone.missing:
-        return ()
-    base, candidate = pairs.medians(bench.task.primary_metric)
-    together, single = f"{base / candidate:.3f}", f"{alone.speedup:.3f}"
-    return (
-        Finding(
-            id="only-in-batches",
-            severity="reject",
-            message=f"States got {together} times as fast in a batch, {single} times one at a time.",
-            evidence=f"{pairs.states} states a batch; {alone.pairs} pairs of processes with one state at a time",
-            remedy="Make each run faster: a caller has one state at hand, not the next ones too.",
-        ),
-    )
-
-
-def _before_the_clock(pairs: Pairs, bench: Bench) -> tuple[Finding, ...]:
-    """Findings where a claimed gain left the timed region only to come back before it.
-
-    Making the states is no part of the workload, so time that went there was moved, where it is certain (90 % interval)
-    that it did. Importing, and a service's start-up, happen once for many runs: that they certainly take longer is the
-    reader's to weigh.
-    """
-    if pairs.decision is None or pairs.decision.state != "improved":
-        return ()
-    if bench.kind not in ("module", "service") or bench.task.primary_metric.name == "startup":
-        return ()
-    both = list(zip(pairs.base, pairs.candidate, strict=True))
-    gain = statistics.median(one.seconds - other.seconds for one, other in both)
-    setup, _ = hl_interval([other.setup - one.setup for one, other in both], 0.90)
-    later, _ = hl_interval([other.imported - one.imported for one, other in both], 0.90)
-    before, after = (statistics.median(one.imported for one in arm) for arm in (pairs.base, pairs.candidate))
-    found = []
-    if setup >= _MOVED_SHARE * gain > 0:
-        found.append(
-            Finding(
-                id="moved-work",
-                severity="reject",
-                message=f"The timed region got {gain:.3f} s shorter, set-up at least {setup:.3f} s longer.",
-                evidence=f"{len(both)} pairs",
-                remedy="Make the work less, not earlier: only `run` is the task.",
-            )
-        )
-    if later >= max(_SLOWER_IMPORT_SECONDS, _SLOWER_IMPORT_SHARE * before):
-        runs = math.ceil((after - before) * pairs.states / gain) if gain > 0 else None
-        worth = f", which {runs:,} runs win back" if runs else ""
-        found.append(
-            Finding(
-                id="slower-import",
-                severity="warn",
-                message=f"Start and import take {after:.3f} s instead of {before:.3f} s{worth}.",
-                evidence=f"medians of {len(both)} pairs",
-                remedy="Weigh it: importing happens once a process.",
-            )
-        )
-    return tuple(found)
-
-
-def _after_start_up(pairs: Pairs, bench: Bench) -> tuple[Finding, ...]:
-    """A finding where a claimed gain of start-up certainly (90 % interval) came back in the work after it."""
-    if pairs.decision is None or pairs.decision.state != "improved" or bench.task.primary_metric.name != "startup":
-        return ()
-    both = list(zip(pairs.base, pairs.candidate, strict=True))
-    gain = statistics.median(one.startup - other.startup for one, other in both)
-    # A command's time includes its start-up, a load generator's does not.
-    included = 1 if bench.kind == "command" else 0
-    later = [other.seconds - one.seconds - included * (other.startup - one.startup) for one, other in both]
-    back, _ = hl_interval(later, 0.90)
-    if not back >= _MOVED_SHARE * gain > 0:
-        return ()
-    return (
-        Finding(
-            id="moved-work",
-            severity="reject",
-            message=f"Start-up got {gain:.3f} s shorter, the work after it at least {back:.3f} s longer.",
-            evidence=f"{len(both)} pairs",
-            remedy="Make the work less, not later.",
-        ),
-    )
 
 
 def _versus_human(

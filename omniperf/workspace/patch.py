@@ -156,6 +156,14 @@ def parse(seal: Seal, data: bytes) -> Patch:
         return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
 
 
+def text_at(git_dir: Path, commit: str, path: str) -> str | None:
+    """A file's text at a commit, undecodable bytes replaced; None where there is no such file."""
+    try:
+        return git("cat-file", "blob", f"{commit}:{path}", git_dir=git_dir).decode("utf-8", "replace")
+    except GitError:
+        return None
+
+
 def without(seal: Seal, patch: Patch, globs: tuple[str, ...]) -> Patch:
     """The patch without its changes to paths that the globs cover: those are as in base again."""
     touched = {path for file in patch.files for path in (file.path, file.old_path) if path and matches(path, globs)}

@@ -77,6 +77,8 @@ def judge(
         monkeypatch.setenv(f"GIT_{kind}_DATE", "2026-01-01T00:00:00Z")
 
     def run(case: dict[str, Any]) -> Verdict:
+        if "ENDS" in case:  # a trick must fail whether or not a rule knows it
+            monkeypatch.setattr("omniperf.verify.verdict.inspect_patch", lambda *_: ())
         base = {**case["BASE"], "tests/test_order.py": case.get("TEST", TEST)}
         # A few pairs will do for a trick: what pays, pays a lot, and the sequence may claim from four on.
         rule = "rule: sequence, max_pairs: 6, max_minutes: 0.5" if "ENDS" in case else "max_minutes: 0.5"

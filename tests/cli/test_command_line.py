@@ -14,6 +14,7 @@ import pytest
 import omniperf as package
 from omniperf.cli import main
 from omniperf.cli.app import COMMANDS, command
+from omniperf.cli.output import print_json
 from omniperf.errors import InfraError, UsageError
 
 if TYPE_CHECKING:
@@ -22,6 +23,12 @@ if TYPE_CHECKING:
     Omniperf = Callable[..., subprocess.CompletedProcess[str]]
 
 HEAVY = {"pydantic", "rich", "jinja2", "git", "yaml", "libcst", "numpy", "openai", "anthropic", "tomllib", "asyncio"}
+
+
+def test_json_holds_no_number_that_json_does_not_have(capsys: pytest.CaptureFixture[str]) -> None:
+    print_json({"low": 0.0, "high": float("inf")})
+    found = json.loads(capsys.readouterr().out, parse_constant=lambda name: pytest.fail(f"{name} is no JSON"))
+    assert found == {"low": 0.0, "high": "Infinity"}
 
 
 @pytest.mark.parametrize(

@@ -18,8 +18,9 @@ from omniperf.measure import arms, checker, worker
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
 from omniperf.results.journal import Journal
+from omniperf.verify.integrity.behaviour import ESCAPES_POISON
 from omniperf.verify.preflight import preflight
-from omniperf.verify.verdict import ESCAPES_POISON, verify_patch
+from omniperf.verify.verdict import verify_patch
 from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import diff
 
@@ -38,7 +39,7 @@ def outputs(folder: Path, workload: str, *, poison: bool) -> list[Any]:
     """What one state of a workload comes to in a real worker."""
     file = folder / "workload.py"
     file.write_text(dedent(workload))
-    config = {"kind": "module", "export": False, "poison": poison, "gpu": False, "flush": False}
+    config = {"kind": "module", "export": False, "poison": poison, "gpu": False, "flush": False, "pause": False}
     config |= {"workload": str(file), "args": [], "pythonpath": []}
     setup = b'{"do": "setup", "seeds": [7], "shape": {}, "clean": true}'
     done = subprocess.run(
@@ -224,6 +225,7 @@ def test_a_patch_must_survive_poisoned_memory(summing: Bench) -> None:
     assert (right.class_, right.correctness.memory_written) == ("improved", True), right
 
 
+@pytest.mark.usefixtures("unread")
 def test_what_poison_does_not_reach_is_not_called_checked(summing: Bench) -> None:
     proved = preflight(summing, ignore)
     text = f"{RIGHT}\n\ndef spare(cupy):\n    return cupy.empty(3)\n"
@@ -277,6 +279,7 @@ def test_the_benchmark_tool_asks_too(summing: Bench, tmp_path: Path) -> None:
     assert (right.decision, right.outputs_equal, right.memory_checked) == ("faster", True, True)
 
 
+@pytest.mark.usefixtures("unread")
 def test_where_it_cannot_be_asked_a_patch_that_takes_unwritten_memory_is_marked(bench: Bench) -> None:
     proved = preflight(bench, ignore).model_copy(update={"poisonable": False})
     text = FAST + "\n\ndef spare(torch):\n    return torch.empty_like(3)\n"

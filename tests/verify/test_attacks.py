@@ -18,6 +18,7 @@ from omniperf.verify.verdict import verify_patch
 from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import diff, order
 
+pytestmark = pytest.mark.usefixtures("unread")
 Judge = Callable[..., Verdict]
 
 QUICK = "measure: {max_minutes: 0.2}"

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import Counter
 from typing import TYPE_CHECKING
 
 import pytest
@@ -23,6 +24,7 @@ from tests.conftest import SLOW
 from tests.verify.test_verdicts import order
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from pathlib import Path
 
     from omniperf.settings import Settings
@@ -57,7 +59,8 @@ def with_human_patch(task: Task, settings: Settings, patch: bytes | None) -> Tas
 
 def test_a_certificate_says_what_the_task_can_show_and_what_that_costs(task: Task, settings: Settings) -> None:
     before = task_sha256(task)
-    test = certify(task, settings, ignore, fixed_pairs=3)
+    lines: list[Mapping[str, object]] = []
+    test = certify(task, settings, ignore, fixed_pairs=3, record=lines.append)
     found = test.certificate
     assert found is not None, test.steps
     assert [step.name for step in test.steps] == [
@@ -65,6 +68,10 @@ def test_a_certificate_says_what_the_task_can_show_and_what_that_costs(task: Tas
     ]  # fmt: skip
     assert all(step.ok for step in test.steps)
     assert all(0 < (step.lane_seconds or 0) < step.wall_seconds for step in test.steps[2:])
+    measured = Counter(line["step"] for line in lines if "base" in line and line.get("label") != "alone")
+    assert (measured["noise floor"], measured["3 pairs"]) == (12, 3)
+    assert found.human is not None and found.human.speedup is not None
+    assert measured["human patch"] == found.human.speedup.pairs
     assert found.kind == "optimization"
     assert found.null.class_ == "no_change"
     assert found.human is not None
@@ -154,7 +161,7 @@ def test_a_fixed_number_of_pairs_is_measured_even_if_all_is_clear_or_the_time_is
     bench = open_bench(make_task("measure: {max_minutes: 0.0001}", workload=SCRIPT), settings, ignore)
     human = bench.human_patch()
     assert human is not None
-    pairs, orders = measure_fixed(bench, preflight(bench, ignore), ("base", "human"), human, 7, ignore)
+    pairs, orders = measure_fixed(bench, preflight(bench, ignore), ("base", "human"), human, 7, print, ignore)
     assert len(pairs.base) == len(pairs.candidate) == len(orders) == 7
     assert set(orders) == {"AB", "BA"}
     assert pairs.decision is None
@@ -173,7 +180,7 @@ def test_a_verdict_claims_only_what_is_beyond_the_noise_floor(
         return found.class_, found.noise_floor, "noise floor" in found.reason
 
     assert verdict() == ("improved", None, False)
-    calibrated = calibrate(bench, proved, ignore)
+    calibrated = calibrate(bench, proved, print, ignore)
     assert stored(bench) == calibrated
     assert verdict() == ("improved", calibrated.noise.floor, False)
     (file,) = [

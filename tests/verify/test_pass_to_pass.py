@@ -245,6 +245,7 @@ LIES = {
 }
 
 
+@pytest.mark.usefixtures("unread")
 def test_a_patch_that_makes_failing_tests_pass_is_rejected(bench_of: Callable[..., Bench]) -> None:
     bench = bench_of(TEST)
     proved = preflight(bench, ignore)

@@ -1,0 +1,446 @@
+"""What a patch adds and removes, file by file, with the added Python as syntax and its names resolved."""
+
+from __future__ import annotations
+
+import ast
+import builtins
+import re
+import sys
+import textwrap
+import warnings
+from dataclasses import dataclass
+from fnmatch import fnmatchcase
+from functools import cached_property
+from pathlib import PurePosixPath
+from typing import TYPE_CHECKING
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from omniperf.results.schema import PatchFile
+    from omniperf.workspace.patch import Patch
+
+READABLE = 1_000_000  # characters of a file beyond which its syntax is not looked at
+_DEEPEST = 300  # levels of its syntax, likewise: who reads it goes down by recursion
+_NATIVE = (
+    ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".inl", ".pyx", ".pxd", ".pxi", ".rs", ".go",
+)  # fmt: skip
+_HUNK = re.compile(rb"@@ -(\d+)(?:,(\d+))? \+(\d+)(?:,(\d+))? @@")
+_EMBEDDED = re.compile(r"#include\b|__global__|__device__")
+_SCOPES = (ast.FunctionDef, ast.AsyncFunctionDef, ast.Lambda)
+_BUILTINS = frozenset(dir(builtins))
+# What names stand for where only lines are known, not what was imported.
+_USUAL = {name: name for name in ("torch", "numpy", "triton", "cupy", "requests", "httpx", *sys.stdlib_module_names)}
+_USUAL |= {"np": "numpy", "cp": "cupy", "tl": "triton.language", "F": "torch.nn.functional"}
+
+
+@dataclass(frozen=True)
+class Changed:
+    """One file of a patch: the lines that it adds and removes by their numbers, and the text that it leads to.
+
+    `lines` is the whole of the new text where base's is known (`whole`), else only what the hunks show.
+    """
+
+    file: PatchFile
+    added: Mapping[int, str]
+    removed: Mapping[int, str]
+    lines: Mapping[int, str]
+    whole: bool
+    own: frozenset[str]
+
+    @property
+    def path(self) -> str:
+        """Where the file is after the patch."""
+        return self.file.path
+
+    @property
+    def python(self) -> bool:
+        """Whether it is read as Python."""
+        return self.path.endswith((".py", ".pyi"))
+
+    @cached_property
+    def unread(self) -> bool:
+        """Whether it is Python, and too large or nested too deeply for its syntax to be looked at."""
+        return self.python and (
+            sum(map(len, self.lines.values())) > READABLE or any(_depth(tree) > _DEEPEST for tree in self._parsed)
+        )
+
+    @cached_property
+    def native(self) -> dict[int, str]:
+        """The added lines in other languages: all of such a file, or a text in Python that holds C++."""
+        if self.path.endswith(_NATIVE):
+            return dict(self.added)
+        texts = [node for node in self._all if isinstance(node, ast.Constant) and isinstance(node.value, str)]
+        spans = [range(node.lineno, (node.end_lineno or 0) + 1) for node in texts if _EMBEDDED.search(str(node.value))]
+        return {number: line for number, line in self.added.items() if any(number in span for span in spans)}
+
+    @cached_property
+    def _parsed(self) -> list[ast.AST]:
+        if self.whole and (tree := _tree("\n".join(self.lines.values()))) is not None:
+            return [tree]
+        return list(_fragments(self.added))
+
+    @cached_property
+    def _all(self) -> list[ast.AST]:
+        if not self.python or self.unread:
+            return []
+        return [node for tree in self._parsed for node in ast.walk(tree)]
+
+    @cached_property
+    def parents(self) -> dict[ast.AST, ast.AST]:
+        """What each node is a part of."""
+        return {child: node for node in self._all for child in ast.iter_child_nodes(node)}
+
+    @cached_property
+    def nodes(self) -> list[ast.AST]:
+        """Every node whose first line the patch added."""
+        return [node for node in self._all if getattr(node, "lineno", 0) in self.added]
+
+    @cached_property
+    def _imported(self) -> dict[str, str]:
+        """What names stand for by the file's imports, wherever they are."""
+        found: dict[str, str] = {}
+        for node in self._all:
+            if isinstance(node, ast.Import):
+                for each in node.names:
+                    top = each.name.partition(".")[0]
+                    found[each.asname or top] = each.name if each.asname else top
+            elif isinstance(node, ast.ImportFrom):
+                module = "." * node.level + (node.module or "")
+                found |= {each.asname or each.name: f"{module}.{each.name}" for each in node.names}
+        return found
+
+    @cached_property
+    def _aliases(self) -> dict[str, ast.expr]:
+        """Names that are assigned another name, an attribute or the like: what they are assigned."""
+        found: dict[str, ast.expr] = {}
+        for node in self._all:
+            match node:
+                case ast.Assign(targets=[ast.Name(id=name)], value=value) if name not in self._imported:
+                    if not isinstance(value, ast.Name) or value.id != name:
+                        found.setdefault(name, value)
+        return found
+
+    @cached_property
+    def containers(self) -> frozenset[str]:
+        """Names that are bound to a dict, a list or a set at the top of the file."""
+        made = ("builtins.dict", "builtins.list", "builtins.set", "collections.*", "weakref.*")
+        found = set()
+        for node in self._all:
+            if isinstance(node, ast.Assign | ast.AnnAssign) and self.at_import(node) and node.value is not None:
+                displayed = isinstance(node.value, ast.Dict | ast.List | ast.Set)
+                if displayed or (isinstance(node.value, ast.Call) and self.named(node.value.func, *made)):
+                    targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                    found |= {each.id for each in targets if isinstance(each, ast.Name)}
+        return frozenset(found)
+
+    def above(self, node: ast.AST) -> Iterator[ast.AST]:
+        """What a node is in, from the inside out."""
+        while (parent := self.parents.get(node)) is not None:
+            yield parent
+            node = parent
+
+    def scope(self, node: ast.AST) -> ast.AST | None:
+        """The function that a node is in; None at the top of a file, or where only lines are known."""
+        return next((each for each in self.above(node) if isinstance(each, _SCOPES)), None)
+
+    def about(self, node: ast.AST) -> list[ast.AST]:
+        """Every node of the function that a node is in, or of the file."""
+        scope = self.scope(node)
+        return self._all if scope is None else list(ast.walk(scope))
+
+    def at_import(self, node: ast.AST) -> bool:
+        """Whether a node runs when the file is imported, as far as that is known."""
+        return self.whole and self.scope(node) is None
+
+    def name(self, node: ast.AST | None) -> str:
+        """The dotted name of what an expression stands for, `builtins.` before builtin ones; "" where unknown."""
+        match node:
+            case ast.Name(id=name):
+                return self._meant(node, name)
+            case ast.Attribute(value=value, attr="__dict__"):
+                return self.name(value)
+            case ast.Attribute(value=value, attr=attribute):
+                return f"{of}.{attribute}" if (of := self.name(value)) else ""
+            case ast.Subscript(value=value, slice=key):
+                of, text = self.name(value), string(key)
+                if of == "sys.modules":
+                    return text or ""
+                holds = _is_dict_of(value)
+                return f"{of}.{text}" if of and text and holds else ""
+            case ast.Call(func=function, args=[first, *more]):
+                called = self.name(function)
+                if called in ("builtins.__import__", "importlib.import_module"):
+                    return string(first) or ""
+                if called == "builtins.vars":
+                    return self.name(first)
+                if called == "builtins.getattr" and more and (of := self.name(first)):
+                    return f"{of}.{string(more[0]) or '?'}"
+        return ""
+
+    def _meant(self, node: ast.Name, name: str) -> str:
+        if name in self._imported:
+            return "" if self._is_local(node) else self._imported[name]
+        if name in self._aliases and name not in self._asked:
+            self._asked.add(name)  # aliases may go round in a circle
+            meant = self.name(self._aliases[name])
+            self._asked.discard(name)
+            return "" if meant.startswith("builtins.") else meant
+        if name in _BUILTINS:
+            return "" if self._is_local(node) else f"builtins.{name}"
+        return "" if self.whole else _USUAL.get(name, "")
+
+    @cached_property
+    def _asked(self) -> set[str]:
+        return set()
+
+    def _is_local(self, node: ast.Name) -> bool:
+        """Whether a name is an argument, or is given a value, in a function that it is used in."""
+        return any(isinstance(scope, _SCOPES) and node.id in self._locals(scope) for scope in self.above(node))
+
+    def _locals(self, scope: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
+        if scope not in self._known_locals:
+            inside = list(ast.walk(scope))
+            found = {each.arg for each in inside if isinstance(each, ast.arg)}
+            found |= {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
+            self._known_locals[scope] = found
+        return self._known_locals[scope]
+
+    @cached_property
+    def _known_locals(self) -> dict[ast.AST, set[str]]:
+        return {}
+
+    def named(self, node: ast.AST | None, *patterns: str) -> bool:
+        """Whether what an expression stands for has a name that one of the patterns covers."""
+        return covered(self.name(node), *patterns)
+
+    def calls(self, *patterns: str) -> Iterator[ast.AST]:
+        """Added calls, and uses as a decorator or as an argument of a call, of what the patterns cover."""
+        for node in self.nodes:
+            if isinstance(node, ast.Call):
+                looked = [node.func]
+                if not self.named(node.func, "builtins.isinstance", "builtins.issubclass"):
+                    looked += node.args
+                if any(self.named(each, *patterns) for each in looked):
+                    yield node
+            elif isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                yield from (each for each in node.decorator_list if self.named(each, *patterns))
+
+    def reads(self, *patterns: str) -> Iterator[ast.expr]:
+        """Added expressions that stand for what the patterns cover, and are not assigned to."""
+        for node in self.nodes:
+            if isinstance(node, ast.Name | ast.Attribute) and not isinstance(node.ctx, ast.Store | ast.Del):
+                yield from [node] if self.named(node, *patterns) else []
+
+    def attributes(self, *names: str) -> Iterator[ast.Attribute]:
+        """Added uses of attributes of any object."""
+        return (node for node in self.nodes if isinstance(node, ast.Attribute) and node.attr in names)
+
+    def methods(self, *names: str) -> Iterator[ast.Call]:
+        """Added calls of methods of any object."""
+        for node in self.nodes:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in names:
+                yield node
+
+    def stores(self) -> Iterator[tuple[ast.AST, str]]:
+        """What is put in the place of a thing with a dotted name, by whichever way; `?` for a part that is unknown."""
+        for node in self.nodes:
+            if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
+                name = self._stored(node) if self.whole or self._alone(node) else ""
+            elif isinstance(node, ast.Call):
+                name = self._set(node)
+            else:
+                continue
+            if name:
+                yield node, name
+
+    def _alone(self, node: ast.AST) -> bool:
+        """Whether a target is a statement's only one: lines of a call's arguments look like several."""
+        parent = self.parents.get(node)
+        return not isinstance(parent, ast.Tuple) and not (isinstance(parent, ast.Assign) and len(parent.targets) > 1)
+
+    def _stored(self, node: ast.Attribute | ast.Subscript) -> str:
+        of = self.name(node.value)
+        if isinstance(node, ast.Attribute):
+            return _part(of, node.attr)
+        # A module has no items, so what has some is no module.
+        return _part(of, string(node.slice)) if "." in of or _is_dict_of(node.value) else ""
+
+    def _set(self, node: ast.Call) -> str:
+        called = self.name(node.func)
+        if called in ("builtins.setattr", "builtins.delattr", "unittest.mock.patch.object") and len(node.args) > 1:
+            return _part(self.name(node.args[0]), string(node.args[1]))
+        if called == "unittest.mock.patch" and node.args:
+            return string(node.args[0]) or ""
+        if isinstance(node.func, ast.Attribute) and node.func.attr in ("update", "__setitem__", "setdefault"):
+            of = self.name(node.func.value)
+            return _part(of, None) if _is_dict_of(node.func.value) or of in ("sys.modules", "os.environ") else ""
+        return ""
+
+    def strings(self) -> Iterator[tuple[ast.AST, str]]:
+        """Added texts, those of docstrings left out."""
+        for node in self.nodes:
+            if isinstance(node, ast.Constant) and not isinstance(self.parents.get(node), ast.Expr):
+                match node.value:
+                    case str(text):
+                        yield node, text
+                    case bytes(data):
+                        yield node, data.decode("latin-1")
+
+    def is_own(self, name: str) -> bool:
+        """Whether a dotted name is the tree's own: relative, or of a package that is one of its folders or files."""
+        return name.startswith(".") or name.partition(".")[0] in self.own
+
+
+def covered(name: str, *patterns: str) -> bool:
+    """Whether one of the patterns covers a name that is known."""
+    return bool(name) and any(fnmatchcase(name, pattern) for pattern in patterns)
+
+
+def _part(of: str, part: str | None) -> str:
+    """A part of what has a name; builtins, which any variable may be called by, are left out."""
+    return f"{of}.{part or '?'}" if of and not of.startswith("builtins.") else ""
+
+
+def _depth(tree: ast.AST) -> int:
+    depth, level = 0, [tree]
+    while level:
+        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
+    return depth
+
+
+def string(node: ast.AST | None) -> str | None:
+    """The text that an expression is, put together where it is made of parts; None where that is not known."""
+    match node:
+        case ast.Constant(value=str(text)):
+            return text
+        case ast.BinOp(left=left, op=ast.Add(), right=right):
+            one, other = string(left), string(right)
+            return None if one is None or other is None else one + other
+        case ast.Call(
+            func=ast.Attribute(value=ast.Constant(value=str(between)), attr="join"),
+            args=[ast.List(elts=parts) | ast.Tuple(elts=parts)],
+        ):
+            texts = [string(part) for part in parts]
+            return None if None in texts else between.join(filter(None, texts))
+    return None
+
+
+def _is_dict_of(node: ast.AST) -> bool:
+    """Whether an expression is the namespace of a thing: `x.__dict__` or `vars(x)`."""
+    match node:
+        case ast.Attribute(attr="__dict__") | ast.Call(func=ast.Name(id="vars")):
+            return True
+    return False
+
+
+def _tree(text: str) -> ast.AST | None:
+    try:
+        with warnings.catch_warnings():
+            warnings.simplefilter("ignore")
+            return ast.parse(text)
+    except (SyntaxError, ValueError, RecursionError, MemoryError):
+        return None
+
+
+def _fragments(lines: Mapping[int, str]) -> Iterator[ast.AST]:
+    """Parse lines that are no whole file: each run of them as a block, or else statement by statement.
+
+    Where the body of a statement is missing, `...` stands for it. What cannot be parsed so is passed over.
+    """
+    for first, run in _runs(lines):
+        if (tree := _tree(textwrap.dedent("\n".join(run)))) is not None:
+            yield ast.increment_lineno(tree, first - 1)
+            continue
+        start = 0
+        while start < len(run):
+            end = start + 1
+            while end < len(run) and _open("\n".join(run[start:end])):
+                end += 1
+            text, before = _completed("\n".join(run[start:end]).strip())
+            if (tree := _tree(text)) is not None:
+                yield ast.increment_lineno(tree, first + start - 1 - before)
+            else:
+                end = start + 1
+            start = end
+
+
+def _runs(lines: Mapping[int, str]) -> Iterator[tuple[int, list[str]]]:
+    """Lines with numbers that follow each other, and the number of the first."""
+    first, run = 0, list[str]()
+    for number, line in lines.items():
+        if run and number != first + len(run):
+            yield first, run
+            run = []
+        if not run:
+            first = number
+        run.append(line)
+    if run:
+        yield first, run
+
+
+def _open(text: str) -> bool:
+    return sum(map(text.count, "([{")) > sum(map(text.count, ")]}")) or text.count('"""') % 2 == 1
+
+
+def _completed(text: str) -> tuple[str, int]:
+    """A statement with what it cannot be parsed without, and how many lines of that stand before it."""
+    text = re.sub(r"^elif\b", "if", text)
+    if text.startswith("@"):
+        return f"{text}\ndef _(): ...", 0
+    text = f"{text} ..." if text.endswith(":") else text
+    return (f"try: ...\n{text}", 1) if text.startswith("except") else (text, 0)
+
+
+def changes(patch: Patch, base: Callable[[str], str | None], targets: tuple[str, ...]) -> list[Changed]:
+    """What a patch in git's own form does to each file. `base` gives a file's text, or None where it is not known."""
+    paths = [PurePosixPath(path) for path in (*targets, *(file.path for file in patch.files))]
+    own = frozenset(part.removesuffix(".py") for path in paths for part in path.parts if "*" not in part)
+    # A line of a hunk never starts like this, nor does one of binary data.
+    sections = re.split(rb"^(?=diff --git )", patch.data, flags=re.M)[1:]
+    found = []
+    for file in patch.files:
+        count = 2 if file.status == "type_changed" else 1  # one that deletes, one that adds
+        section, sections = b"".join(sections[:count]), sections[count:]
+        found.append(_changed(file, section, base, own))
+    return found
+
+
+def _changed(file: PatchFile, section: bytes, base: Callable[[str], str | None], own: frozenset[str]) -> Changed:
+    old, new = 0, 0
+    added: dict[int, str] = {}
+    removed: dict[int, str] = {}
+    for raw in section.split(b"\n"):
+        line = raw.decode("utf-8", "replace")
+        if hunk := _HUNK.match(raw):
+            old, new = int(hunk[1]), int(hunk[3])
+        elif not (old or new):
+            continue
+        elif raw.startswith(b"+"):
+            added[new] = line[1:]
+            new += 1
+        elif raw.startswith(b"-"):
+            removed[old] = line[1:]
+            old += 1
+        elif raw.startswith(b" "):
+            old, new = old + 1, new + 1
+        elif not raw.startswith(b"\\"):
+            old = new = 0  # a header
+    if file.status in ("added", "deleted", "type_changed"):
+        return Changed(file, added, removed, added, whole=True, own=own)
+    text = base(file.old_path or file.path)
+    if text is None:
+        return Changed(file, added, removed, added, whole=False, own=own)
+    kept = (line for number, line in enumerate(text.split("\n"), 1) if number not in removed)
+    return Changed(file, added, removed, _merged(added, kept), whole=True, own=own)
+
+
+def _merged(added: Mapping[int, str], kept: Iterator[str]) -> dict[int, str]:
+    """The new text: the added lines at their numbers, those of base that were kept in between."""
+    lines: dict[int, str] = {}
+    while True:
+        number = len(lines) + 1
+        line = added[number] if number in added else next(kept, None)
+        if line is None:
+            return lines
+        lines[number] = line

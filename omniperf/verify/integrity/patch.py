@@ -1,0 +1,614 @@
+"""What a patch itself shows: rules that read the lines which it adds, before anything is run."""
+
+from __future__ import annotations
+
+import ast
+import re
+from collections import Counter
+from typing import TYPE_CHECKING
+
+from omniperf.tasks.globs import matches
+from omniperf.verify import scope
+from omniperf.verify.integrity.code import READABLE, changes, covered, string
+from omniperf.verify.integrity.rules import rule, rules_of, unrepeated
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+
+    from omniperf.results.schema import Finding
+    from omniperf.tasks.schema import Task
+    from omniperf.verify.integrity.code import Changed
+    from omniperf.verify.integrity.rules import Severity
+    from omniperf.workspace.patch import Patch
+
+# What a rule finds in a file: a node or the number of a line that the patch adds, or the evidence itself.
+Place = ast.AST | int | str
+
+_BIG_LITERAL, _BIG_TEXT, _BIG_LOOP = 500, 8192, 100_000  # elements, characters, turns
+_SPECIAL = 32  # an extent of an input from which on to ask for exactly it is not about edge cases
+_CLOCKS = (
+    "time.*", "timeit.default_timer", "timeit.time.*", "os.times", "resource.getrusage", "torch.cuda.Event",
+    "torch.cuda.Event.*", "torch.cuda.synchronize", "torch.cuda.*.synchronize", "torch.Event*", "torch.cuda.[?]",
+    "torch.cuda.streams.*", "torch.utils.benchmark*", "triton.testing.*",
+)  # fmt: skip
+_HARNESS = (
+    "hashlib.*", "marshal.*", "pickle.*", "statistics.*", "builtins.*", "gc.[cdefisu]*", "unittest.*", "pytest.*",
+    "_pytest.*",     "sys.modules.[!?]*", "numpy.mean", "numpy.median", "os.write", "os.read",
+)  # fmt: skip
+_COMPARISONS = tuple(
+    f"{of}.{name}"
+    for of in ("torch", "numpy", "torch.testing", "numpy.testing", "math", "torch.Tensor", "numpy.ndarray")
+    for name in ("allclose", "equal", "isclose", "array_equal", "assert_*", "__eq__", "__ne__", "eq", "ne")
+)
+_TORCH_STATE = ("torch.backends.*", "torch._inductor.config.*", "torch._dynamo.config.*", "torch._functorch.config.*")
+_TORCH_SETTERS = (
+    "torch.set_*", "torch.use_deterministic_algorithms", "torch.cuda.set_*", "torch.autograd.set_*",
+    "torch.backends.*.enable_*",
+)  # fmt: skip
+_CACHE = re.compile(r"(?:^|_)(?:cache|memo)[ds]?(?:$|_)", re.I)
+_UNWRITTEN = re.compile(r"^(?:new_)?empty(?:_like|_strided|_permuted)?$")
+_RESULT = re.compile(
+    r"\b(?:duration|mean|median|std(?: ?dev)?|speed-?up|latency|throughput|elapsed|runtime|score)\b[^\n]{0,20}?[:=]\s*"
+    r"[\d.]+(?:e-?\d+)?|^\s*\{\"ok\": true",
+    re.I,
+)
+
+
+def inspect_patch(patch: Patch, base: Callable[[str], str | None], task: Task) -> tuple[Finding, ...]:
+    """What the rules find in a patch, the gravest first.
+
+    `base(path)` is the text of a file at base, or None where it is not known; then the added lines are read without
+    what is around them, and less is seen.
+    """
+    files = changes(patch, base, task.targets)
+    order: list[Severity] = ["reject", "warn", "info"]
+    found: list[Finding] = []
+    for each in sorted(rules_of("patch"), key=lambda each: order.index(each.severity)):
+        native = re.compile(each.text) if each.text else None
+        places: list[str] = []
+        for file in files:
+            places += (_evidence(file, place) for place in each.check(file))
+            if native is not None:
+                places += (_evidence(file, number) for number, line in file.native.items() if native.search(line))
+        found += each.finding(places)
+    return unrepeated(found)
+
+
+def _evidence(file: Changed, place: Place) -> str:
+    if isinstance(place, str):
+        return place
+    number = place if isinstance(place, int) else int(getattr(place, "lineno", 0))
+    return f"{file.path}:{number}: {file.lines.get(number, '').strip()}"
+
+
+# Code that takes part where it has no business
+
+
+@rule("patch", "start-up-code", "reject", "Put code where the library's own modules are.")
+def start_up_code(file: Changed) -> Iterator[Place]:
+    """The patch plants code that Python runs when it starts."""
+    if file.file.status != "deleted" and matches(file.path, scope.START_UP):
+        yield f"{file.file.status}: {file.path}"
+    for node, text in file.strings():
+        if re.search(r"\b(?:sitecustomize|usercustomize)\b|^PYTHONSTARTUP$", text):
+            yield node
+
+
+@rule(
+    "patch", "clock-replaced", "reject", "Leave the functions that tell the time, or wait for a device, alone.",
+    r"#\s*define\s+(?:clock_gettime|gettimeofday|cuda(?:Event|Stream|Device)\w+)|\b(?:clock_settime|adjtimex)\s*\(",
+)  # fmt: skip
+def clock_replaced(file: Changed) -> Iterator[Place]:
+    """The patch puts something else in the place of a clock, or of what waits for a device."""
+    yield from (node for node, name in file.stores() if covered(name, *_CLOCKS))
+    yield from file.calls("time.clock_settime*")
+    yield from file.attributes("adjtimex", "clock_adjtime", "settimeofday")
+
+
+@rule("patch", "collector-off", "warn", "Make less garbage; when it is collected is the process's to say.")
+def collector_off(file: Changed) -> Iterator[Place]:
+    """The patch turns the collection of garbage off, or changes when it happens."""
+    yield from file.calls("gc.disable", "gc.freeze", "gc.set_threshold")
+    yield from file.reads("gc.callbacks")
+
+
+@rule("patch", "frame-inspection", "reject", "Take what a function needs as its arguments.")
+def callers_locals(file: Changed) -> Iterator[Place]:
+    """The patch reads the local variables of whoever calls it."""
+    yield from file.attributes("f_locals")
+
+
+@rule("patch", "frame-inspection", "warn", "Take what a function needs as its arguments.")
+def frame_inspection(file: Changed) -> Iterator[Place]:
+    """The patch walks the stack, or looks through all objects of the interpreter."""
+    yield from file.calls(
+        "sys._getframe", "sys._current_frames", "sys.settrace", "sys.setprofile", "sys.monitoring.*", "inspect.stack",
+        "inspect.currentframe", "inspect.getouterframes", "inspect.trace", "gc.get_objects", "gc.get_referrers",
+        "threading.settrace*", "threading.setprofile*",
+    )  # fmt: skip
+    yield from file.attributes("f_back")
+
+
+@rule("patch", "environment-probe", "reject", "Do the same whoever asks.")
+def harness_probe(file: Changed) -> Iterator[Place]:
+    """The patch asks whether it is this harness that runs it."""
+    if "omniperf" in file.own:
+        return
+    for node, text in file.strings():
+        if re.search(r"\bomniperf|\bOMNIPERF_", text) and _decides(file, node):
+            yield node
+
+
+@rule("patch", "environment-probe", "warn", "Do the same whoever asks; make a switch of what callers may choose.")
+def environment_probe(file: Changed) -> Iterator[Place]:
+    """What the patch does depends on the command line, the environment, the process or the modules that are loaded."""
+    asked = (
+        "sys.argv", "sys.modules", "sys.flags", "sys.orig_argv", "os.environ", "os.environb", "os.getenv", "os.getcwd",
+        "os.getppid", "os.getpid", "os.uname", "socket.gethostname", "platform.node", "pathlib.Path.cwd",
+    )  # fmt: skip
+    yield from (node for node in file.reads(*asked) if _decides(file, node))
+    for node, text in file.strings():
+        if re.match(r"/proc/(?:self|\d+)/(?:cmdline|environ|status|maps|cgroup)", text):
+            yield node
+
+
+# Results that are not worked out when they are asked for
+
+
+@rule("patch", "identity-cache", "warn", "Key what is kept by what it was made of, or do not keep it.")
+def identity_cache(file: Changed) -> Iterator[Place]:
+    """The patch keeps something by the identity or the address of an object, which another one may have later."""
+    for node in file.nodes:
+        if not isinstance(node, ast.Call):
+            continue
+        address = isinstance(node.func, ast.Attribute) and node.func.attr == "data_ptr"
+        if (address or file.named(node.func, "builtins.id")) and _is_key(file, node):
+            yield node
+
+
+@rule("patch", "content-memo", "warn", "Make the work less; a result that is looked up was still worked out once.")
+def content_memo(file: Changed) -> Iterator[Place]:
+    """The patch makes a key of the contents of its input, as for results that are kept from call to call."""
+    digests = file.calls("builtins.hash", "hashlib.*", "zlib.crc32", "zlib.adler32")
+    for node in (*digests, *file.methods("tobytes", "item", "hexdigest", "digest")):
+        if _is_key(file, node):
+            yield node
+
+
+@rule("patch", "content-memo", "info", "Ask what a caller with one input gains, and what the memory costs.")
+def kept_between_calls(file: Changed) -> Iterator[Place]:
+    """The patch keeps results from call to call."""
+    yield from file.calls("functools.cache", "functools.lru_cache", "functools.cached_property")
+    for node in file.nodes:
+        if isinstance(node, ast.Subscript) and isinstance(node.ctx, ast.Store) and _is_kept(file, node.value):
+            yield node
+    for node in file.methods("setdefault", "update", "append", "add"):
+        if isinstance(node.func, ast.Attribute) and _is_kept(file, node.func.value):
+            yield node
+
+
+@rule(
+    "patch", "disk-cache", "warn", "Keep nothing outside the process.",
+    r"\bshm_open\s*\(|\"/(?:tmp|dev/shm)/",
+)  # fmt: skip
+def disk_cache(file: Changed) -> Iterator[Place]:
+    """The patch writes files, or shares memory, that could outlive the call."""
+    yield from file.calls(
+        "pickle.dump", "marshal.dump", "json.dump", "shelve.open", "dbm.open", "sqlite3.connect", "numpy.save*",
+        "numpy.memmap", "torch.save", "joblib.dump", "joblib.Memory", "diskcache.*", "os.memfd_create", "mmap.mmap",
+        "multiprocessing.shared_memory.*",
+    )  # fmt: skip
+    yield from file.methods("write_text", "write_bytes")
+    for node in file.calls("builtins.open", "io.open", "gzip.open"):
+        if isinstance(node, ast.Call):
+            mode = [
+                string(each) or ""
+                for each in [*node.args[1:2], *(kw.value for kw in node.keywords if kw.arg == "mode")]
+            ]
+            if set("".join(mode)) & set("wax+"):
+                yield node
+    for node, text in file.strings():
+        if re.match(r"(?:/tmp|/var/tmp|/dev/shm|~/\.cache)(?:/|$)", text):
+            yield node
+
+
+@rule("patch", "precomputed-table", "warn", "Work results out where they are asked for.")
+def precomputed_table(file: Changed) -> Iterator[Place]:
+    """The patch brings a large table, or makes one when it is imported."""
+    for node in file.nodes:
+        if isinstance(node, ast.List | ast.Tuple | ast.Set | ast.Dict):
+            inside = node.keys if isinstance(node, ast.Dict) else node.elts
+            if len(inside) >= _BIG_LITERAL:
+                yield node
+        elif isinstance(node, ast.Call) and file.named(node.func, "builtins.range") and file.at_import(node):
+            yield from [node] if any((_number(each) or 0) >= _BIG_LOOP for each in node.args) else []
+    yield from (node for node, text in file.strings() if len(text) >= _BIG_TEXT)
+
+
+@rule(
+    "patch", "background-work", "warn", "Let a call end with all that it started ended.",
+    r"\b(?:std::thread|std::jthread|pthread_create|std::async)\b|\.detach\(\)",
+)  # fmt: skip
+def background_work(file: Changed) -> Iterator[Place]:
+    """The patch starts work of which nothing near shows that it is waited for."""
+    for node in file.calls(
+        "threading.Thread", "threading.Timer", "_thread.start_new_thread", "concurrent.futures.*Executor",
+        "multiprocessing.Process", "multiprocessing.Pool", "multiprocessing.pool.*", "subprocess.Popen", "os.fork",
+        "os.posix_spawn*", "asyncio.create_task", "asyncio.ensure_future", "asyncio.run_coroutine_threadsafe",
+    ):  # fmt: skip
+        waits = any(
+            isinstance(each, ast.Await)
+            or (
+                isinstance(each, ast.Attribute)
+                and each.attr in ("join", "shutdown", "result", "wait", "communicate", "gather")
+                and not isinstance(each.value, ast.Constant)  # a text's join
+            )
+            for each in file.about(node)
+        )
+        if not waits and not any(isinstance(above, ast.withitem) for above in file.above(node)):
+            yield node
+
+
+@rule("patch", "lazy-output", "warn", "Return what callers got before, with its work done.")
+def lazy_output(file: Changed) -> Iterator[Place]:
+    """The patch makes objects that stand for an array, a tensor or a list and could do their work when looked at."""
+    stands_for = {"__array__", "__torch_function__", "__torch_dispatch__", "__array_function__", "__array_interface__"}
+    looks = {"__iter__", "__getitem__", "__len__", "__next__", "__contains__", "__float__", "__int__"}
+    plain = ("builtins.list", "builtins.dict", "builtins.tuple", "builtins.str", "builtins.float", "builtins.int")
+    for node in file.nodes:
+        if isinstance(node, ast.FunctionDef) and isinstance(above := file.parents.get(node), ast.ClassDef):
+            array = any(file.named(each, "torch.Tensor", "numpy.ndarray", *plain) for each in above.bases)
+            if node.name in stands_for or (array and node.name in looks):
+                yield node
+    yield from file.methods("_make_subclass", "as_subclass", "_make_wrapper_subclass")
+
+
+@rule(
+    "patch", "graph-replay", "warn", "Copy every input into the graph's own before each replay.",
+    r"\bcudaGraphLaunch\s*\(",
+)  # fmt: skip
+def graph_replay(file: Changed) -> Iterator[Place]:
+    """The patch captures a CUDA graph, and nothing near shows that inputs are copied into it."""
+    if any("copy_(" in line for line in file.lines.values()):
+        return
+    yield from file.calls("torch.cuda.CUDAGraph", "torch.cuda.graph", "torch.cuda.make_graphed_callables")
+
+
+@rule(
+    "patch", "side-stream", "warn", "Join every stream before the result is returned.",
+    r"\bcudaStreamCreate\w*\s*\(|\bcudaStreamNonBlocking\b",
+)  # fmt: skip
+def side_stream(file: Changed) -> Iterator[Place]:
+    """The patch works on a CUDA stream of its own, and nothing near shows that it is joined."""
+    for node in file.calls("torch.cuda.Stream", "torch.cuda.ExternalStream", "torch.Stream", "cupy.cuda.Stream"):
+        joins = ("wait_stream", "wait_event", "synchronize")
+        if not any(isinstance(each, ast.Attribute) and each.attr in joins for each in file.about(node)):
+            yield node
+
+
+# Less work, or other work
+
+
+@rule(
+    "patch", "precision-lowered", "info", "Compare with a reference of higher precision.",
+    r"\b(?:__half|half|bfloat16|__nv_bfloat16|float8\w*)\b|use_fast_math|ffast-math|Ofast",
+)  # fmt: skip
+def precision_lowered(file: Changed) -> Iterator[Place]:
+    """The patch turns numbers into a type of lower precision, or rounds them."""
+    yield from file.reads(
+        "torch.float16", "torch.half", "torch.bfloat16", "torch.float8*", "numpy.float16", "numpy.half",
+        "numpy.float32", "numpy.single",
+        "triton.language.float16", "triton.language.bfloat16", "triton.language.float8*",
+    )  # fmt: skip
+    yield from file.methods("half", "bfloat16", "round")
+    yield from file.calls("numpy.round", "numpy.around", "torch.round")
+    for node in file.calls("builtins.round"):
+        if isinstance(node, ast.Call) and len(node.args) > 1:
+            yield node
+    for node, text in file.strings():
+        if text in ("float16", "float32", "bfloat16", "f2", "f4", "tf32") or "use_fast_math" in text:
+            yield node
+
+
+@rule("patch", "checks-removed", "info", "Read whether what they refused is still refused.")
+def checks_removed(file: Changed) -> Iterator[Place]:
+    """The patch removes more checks of a kind than it adds: exceptions raised, assertions, masks of memory."""
+    check = re.compile(r"^\s*(raise|assert)\b|\b(TORCH_CHECK)\(|\btl\.(?:load|store)\(.{0,300}\b(mask)\s*=")
+    kinds: list[Counter[str]] = []
+    for lines in (file.added, file.removed):
+        hits = (check.search(line) for line in lines.values())
+        kinds.append(Counter(next(filter(None, hit.groups())) for hit in hits if hit))
+    for kind in kinds[1] - kinds[0]:
+        for number, line in file.removed.items():
+            if (hit := check.search(line)) and kind in hit.groups():
+                yield f"{file.file.old_path or file.path}:{number}: -{line.strip()}"
+
+
+@rule("patch", "swallowed-error", "warn", "Catch what is expected, by its own class.")
+def swallowed_error(file: Changed) -> Iterator[Place]:
+    """The patch catches every error and goes on, as if nothing had happened or by falling back."""
+    every = ("builtins.Exception", "builtins.BaseException")
+    for node in file.nodes:
+        if isinstance(node, ast.ExceptHandler) and (file.whole or ast.unparse(node.body[0]) != "..."):
+            caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
+            raises = any(isinstance(each, ast.Raise) for each in ast.walk(node))
+            if not raises and any(each is None or file.named(each, *every) for each in caught):
+                yield node
+    for each in file.calls("contextlib.suppress"):
+        if isinstance(each, ast.Call) and any(file.named(arg, *every) for arg in each.args):
+            yield each
+
+
+@rule("patch", "shape-special-case", "info", "Measure other shapes too: the task's `shapes`.")
+def shape_special_case(file: Changed) -> Iterator[Place]:
+    """The patch does something else for inputs of exactly one size."""
+    for node in file.nodes:
+        if not isinstance(node, ast.Compare) or not isinstance(node.ops[0], ast.Eq | ast.In):
+            continue
+        sides = [node.left, *node.comparators]
+        if any(_is_extent(file, side) for side in sides) and any(_extents(side) for side in sides):
+            yield node
+
+
+@rule("patch", "equality-override", "reject", "Let values be compared as they are.")
+def equality_override(file: Changed) -> Iterator[Place]:
+    """The patch makes things equal that are not, or replaces what compares them."""
+    yield from (node for node, name in file.stores() if covered(name, *_COMPARISONS))
+    for node in file.nodes:
+        match node:
+            case ast.FunctionDef(name="__eq__" | "__ne__", body=[*_, ast.Return(value=ast.Constant(value=bool()))]) if (
+                not any(isinstance(each, ast.If) for each in ast.walk(node))
+            ):
+                yield node
+            case ast.Assign(
+                targets=[ast.Name(id="__eq__" | "__ne__")],
+                value=ast.Lambda(body=ast.Constant(value=bool())),
+            ):
+                yield node
+
+
+@rule("patch", "random-failure", "reject", "Fail where the input is at fault, and always then.")
+def random_failure(file: Changed) -> Iterator[Place]:
+    """Whether the patch raises an error, or ends the process, is left to chance."""
+    for node in file.nodes:
+        if isinstance(node, ast.If | ast.Assert) and _by_chance(file, node.test):
+            ends = (ast.Raise, ast.Assert)
+            if any(isinstance(each, ends) or file.named(each, "os._exit", "sys.exit") for each in ast.walk(node)):
+                yield node
+
+
+@rule(
+    "patch", "unwritten-memory", "info", "Read whether every element is written before it is read.",
+    r"\b(?:malloc|cudaMalloc\w*|aligned_alloc)\s*\(|\bmake_unique_for_overwrite\b|\b(?:at|torch)::empty\w*\(",
+)  # fmt: skip
+def unwritten_memory(file: Changed) -> Iterator[Place]:
+    """The patch takes memory that holds whatever was there before."""
+    for node in file.nodes:
+        if isinstance(node, ast.Call) and (node.args or node.keywords):  # `queue.empty()` asks something
+            made = isinstance(node.func, ast.Attribute) and _UNWRITTEN.match(node.func.attr)
+            if made or file.named(node.func, "numpy.ndarray", "torch.Tensor"):
+                yield node
+    yield from file.methods("resize_")
+
+
+# The process, and what judges it
+
+
+@rule("patch", "dynamic-code", "reject", "Write the code itself.")
+def hidden_code(file: Changed) -> Iterator[Place]:
+    """The patch runs code that it keeps encoded."""
+    decoders = (
+        "base64.*", "binascii.*", "zlib.decompress", "codecs.decode", "marshal.loads", "bz2.decompress",
+        "lzma.decompress", "builtins.bytes.fromhex",
+    )  # fmt: skip
+    for node in file.calls("builtins.exec", "builtins.eval", "builtins.compile"):
+        if any(file.named(each.func, *decoders) for each in ast.walk(node) if isinstance(each, ast.Call)):
+            yield node
+
+
+@rule(
+    "patch", "dynamic-code", "warn", "Write the code itself, where a reader can see it.",
+    r"#\s*define\s+\w+\(.{0,300}##|\bdlopen\s*\(|\bdlsym\s*\(",
+)  # fmt: skip
+def dynamic_code(file: Changed) -> Iterator[Place]:
+    """The patch runs code, or names things, that only come about when it runs; or it leaves Python."""
+    for node in file.calls("builtins.exec", "builtins.eval", "builtins.compile", "builtins.__import__"):
+        if isinstance(node, ast.Call) and not all(isinstance(each, ast.Constant) for each in node.args[:1]):
+            yield node
+    yield from file.calls(
+        "ctypes.*", "cffi.*", "types.CodeType", "types.FunctionType", "marshal.loads", "pickle.loads",
+        "base64.b64decode", "torch.utils.cpp_extension.*",
+    )  # fmt: skip
+    for node in file.calls("builtins.getattr", "builtins.setattr"):
+        if isinstance(node, ast.Call) and any(isinstance(each, ast.BinOp) and string(each) for each in node.args[1:2]):
+            yield node
+
+
+@rule(
+    "patch", "process-control", "reject", "Let the process, and the caller's, be.",
+    r"(?<!\w)_exit\s*\(|\bptrace\s*\(",
+)  # fmt: skip
+def process_ended(file: Changed) -> Iterator[Place]:
+    """The patch ends its process without a word, or reaches for the one that started it."""
+    yield from file.calls("os._exit", "os.abort")
+    yield from file.attributes("ptrace", "process_vm_writev")
+    for node in file.calls("os.kill", "os.killpg", "os.pidfd_open"):
+        if any(file.named(each, "os.getppid") for each in ast.walk(node)):
+            yield node
+
+
+@rule(
+    "patch",
+    "process-control",
+    "warn",
+    "Let the process's own settings be.",
+    r"\bfork\s*\(\)|\bexecv\w*\s*\(|(?<!\w)kill\s*\(",
+)
+def process_control(file: Changed) -> Iterator[Place]:
+    """The patch starts programs, or changes its process: signals, handlers, limits, cores, environment, interpreter."""
+    yield from file.calls(
+        "os.kill", "os.killpg", "os.fork*", "os.exec*", "os.nice", "os.setpriority", "os.sched_*", "os.setsid",
+        "os.putenv", "os.system", "os.popen", "subprocess.run", "subprocess.call", "subprocess.check_*", "atexit.*",
+        "signal.signal", "signal.raise_signal", "signal.setitimer", "signal.alarm", "signal.pthread_kill",
+        "resource.setrlimit", "sys.exit", "sys.setswitchinterval", "sys.setrecursionlimit",
+        "sys.set_int_max_str_digits", "faulthandler.*",
+    )  # fmt: skip
+    yield from (node for node, name in file.stores() if covered(name, "os.environ.*", "os.environ"))
+
+
+@rule("patch", "network-use", "warn", "Use what is there.", r"\bcurl_easy_\w+\s*\(")
+def network_use(file: Changed) -> Iterator[Place]:
+    """The patch reaches for the network."""
+    yield from file.calls(
+        "socket.create_connection", "urllib.request.*", "http.client.*Connection", "requests.*", "httpx.*", "aiohttp.*",
+        "ftplib.*", "smtplib.*", "xmlrpc.*", "huggingface_hub.*", "urllib3.*", "boto3.*",
+    )  # fmt: skip
+    for node, text in file.strings():
+        if re.search(r"\b(?:pip3? (?:install|download)|curl|wget|git (?:clone|fetch)) \S", text) and _is_run(
+            file, node
+        ):
+            yield node
+
+
+@rule("patch", "result-forging", "reject", "Say nothing of how long it took: that is measured.")
+def result_forging(file: Changed) -> Iterator[Place]:
+    """The patch prints, or writes, what looks like a result."""
+    for node, text in file.strings():
+        above = next((each for each in file.above(node) if isinstance(each, ast.Call)), None)
+        if above is not None and _RESULT.search(text):
+            writes = isinstance(above.func, ast.Attribute) and above.func.attr in ("write", "writelines", "register")
+            if writes or file.named(above.func, "builtins.print", "os.write"):
+                yield node
+
+
+@rule("patch", "result-forging", "warn", "Return results; leave descriptors to those who opened them.")
+def descriptors(file: Changed) -> Iterator[Place]:
+    """The patch writes to descriptors that it did not open, or goes through those that are there."""
+    for node in file.calls("os.write", "os.dup2", "os.sendfile"):
+        if isinstance(node, ast.Call):
+            yield node
+    yield from (node for node, text in file.strings() if re.match(r"/(?:proc/(?:self|\d+)|dev)/fd\b", text))
+
+
+@rule("patch", "torch-global-state", "warn", "Set what one operation needs where it is used.")
+def torch_global_state(file: Changed) -> Iterator[Place]:
+    """The patch changes settings of torch for the whole process."""
+    yield from (node for node, name in file.stores() if covered(name, *_TORCH_STATE))
+    yield from file.calls(*_TORCH_SETTERS)
+
+
+@rule("patch", "monkeypatch", "reject", "Leave what is not the tree's own as it is.")
+def harness_patched(file: Changed) -> Iterator[Place]:
+    """The patch replaces parts of Python that whoever measures, compares or tests relies on."""
+    yield from (
+        node
+        for node, name in file.stores()
+        if covered(name, *_HARNESS) and not file.is_own(name.removeprefix("sys.modules."))
+    )
+
+
+@rule("patch", "monkeypatch", "warn", "Leave what is not the tree's own as it is.")
+def monkeypatch(file: Changed) -> Iterator[Place]:
+    """The patch changes attributes of modules that are not the tree's own."""
+    known = (*_HARNESS, *_CLOCKS, *_COMPARISONS, *_TORCH_STATE, "os.environ*", "sys.path*", "sys.argv*", "*.__doc__")
+    for node, name in file.stores():
+        if not (file.is_own(name) or covered(name, *known)):
+            yield node
+
+
+# Files that nobody can read as code
+
+
+@rule("patch", "not-read", "warn", "Keep a file so small that it can be read.")
+def not_read(file: Changed) -> Iterator[Place]:
+    """The patch changes a file that is too large for these rules to read."""
+    if file.unread:
+        yield f"{file.file.status}: {file.path}, over {READABLE:,} characters"
+
+
+def _decides(file: Changed, node: ast.AST) -> bool:
+    """Whether an expression stands in what decides: a condition, a comparison, or the right side of `and` and `or`."""
+    for above in file.above(node):
+        if isinstance(above, ast.Compare | ast.BoolOp | ast.comprehension):
+            return True
+        if isinstance(above, ast.If | ast.While | ast.IfExp | ast.Assert):
+            return node is above.test
+        if isinstance(above, ast.stmt):
+            return False
+        node = above
+    return False
+
+
+def _is_key(file: Changed, node: ast.AST) -> bool:
+    """Whether an expression is looked up by, or named as what is looked up by."""
+    below: ast.AST = node
+    for above in file.above(node):
+        match above:
+            case ast.Subscript(slice=key) if key is below:
+                return True
+            case ast.Call(func=ast.Attribute(attr="get" | "setdefault" | "pop") as function) if function is not below:
+                return True
+            case ast.Compare(ops=[ast.In() | ast.NotIn()], left=left) if left is below:
+                return True
+            case ast.Assign(targets=[ast.Name(id=name)]):
+                return bool(re.search(r"(?:^|_)(?:key|signature|fingerprint|digest|ident\w*)s?(?:$|_)", name))
+            case ast.stmt():
+                return False
+        below = above
+    return False
+
+
+def _is_kept(file: Changed, node: ast.AST) -> bool:
+    """Whether an expression is a container that outlives a call: bound at the top of the file, or named a cache."""
+    match node:
+        case ast.Name(id=name):
+            return file.scope(node) is not None and (name in file.containers or bool(_CACHE.search(name)))
+        case ast.Attribute(attr=name):
+            return bool(_CACHE.search(name))
+    return False
+
+
+def _number(node: ast.AST) -> int | None:
+    """The whole number that an expression of constants is; powers only where they are small."""
+    match node:
+        case ast.Constant(value=int(number)):
+            return number
+        case ast.BinOp(left=left, op=ast.Mult() | ast.Pow() | ast.LShift() as op, right=right):
+            one, other = _number(left), _number(right)
+            if one is None or other is None or not (0 <= one < 10**6 and 0 <= other < 64):
+                return None
+            return one * other if isinstance(op, ast.Mult) else one**other if isinstance(op, ast.Pow) else one << other
+    return None
+
+
+def _is_extent(file: Changed, node: ast.AST) -> bool:
+    """Whether an expression is the extent of an input: a length, a shape, or a part of one."""
+    match node:
+        case ast.Subscript(value=value):
+            return _is_extent(file, value)
+        case ast.Attribute(attr="shape"):
+            return True
+        case ast.Call(func=ast.Attribute(attr="size" | "numel")):
+            return True
+        case ast.Call(func=function, args=[value]):
+            if file.named(function, "builtins.tuple", "builtins.list"):
+                return _is_extent(file, value)
+            return file.named(function, "builtins.len")
+    return False
+
+
+def _extents(node: ast.AST) -> bool:
+    """Whether an expression is a number, or numbers, that no edge case explains."""
+    if isinstance(node, ast.Tuple | ast.List | ast.Set):
+        return any(_extents(each) for each in node.elts)
+    return (_number(node) or 0) >= _SPECIAL
+
+
+def _by_chance(file: Changed, test: ast.AST) -> bool:
+    chance = ("random.*", "os.urandom", "secrets.*", "numpy.random.*", "uuid.*", "torch.rand*")
+    return any(file.named(each, *chance) for each in ast.walk(test))
+
+
+def _is_run(file: Changed, node: ast.AST) -> bool:
+    run = ("subprocess.*", "os.system", "os.popen", "asyncio.create_subprocess*")
+    return any(isinstance(above, ast.Call) and file.named(above.func, *run) for above in file.above(node))

@@ -1,0 +1,303 @@
+"""What the static rules say of patches, each beside a similar one of which they say nothing."""
+
+from __future__ import annotations
+
+import difflib
+import re
+import runpy
+import time
+from pathlib import Path
+from textwrap import dedent
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omniperf.results.events import ignore
+from omniperf.results.schema import Finding, PatchFile
+from omniperf.tasks.schema import Task
+from omniperf.verify.integrity import behaviour, trajectory  # noqa: F401 - they register their rules
+from omniperf.verify.integrity.patch import inspect_patch
+from omniperf.verify.integrity.rules import RULES, rules_of
+from omniperf.verify.preflight import preflight
+from omniperf.verify.verdict import verify_patch
+from omniperf.workspace.patch import Patch, parse, text_at
+from omniperf.workspace.seal import seal
+from tests.cheats.test_cheats import files, load, name
+from tests.conftest import FAST, SLOW
+from tests.verify.test_verdicts import order
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+
+    from omniperf.measure.bench import Bench
+    from omniperf.settings import Settings
+
+ROOT = Path(__file__).parents[2]
+TASK = Task.model_construct(id="toy", targets=("toy/*",), repo=None)
+
+
+def patch_of(files: dict[str, tuple[str | None, str]]) -> Patch:
+    """A patch from each file's text before, or None, to its text after."""
+    data, touched = "", []
+    for path, (before, after) in files.items():
+        old, new = (before or "").splitlines(True), after.splitlines(True)
+        origin = "/dev/null" if before is None else f"a/{path}"
+        data += f"diff --git a/{path} b/{path}\n" + "".join(difflib.unified_diff(old, new, origin, f"b/{path}"))
+        status = "added" if before is None else "modified"
+        touched.append(PatchFile(path=path, status=status, added=len(new), removed=len(old)))
+    return Patch(data.encode(), "", tuple(touched))
+
+
+def found(after: str, before: str | None = None, path: str = "toy/order.py", *, known: bool = True) -> list[Finding]:
+    patch = patch_of({path: (before, dedent(after))})
+    return list(inspect_patch(patch, lambda _: before if known else None, TASK))
+
+
+def said(after: str, before: str | None = None, path: str = "toy/order.py", *, known: bool = True) -> set[str]:
+    return {f"{finding.id} {finding.severity}" for finding in found(after, before, path, known=known)}
+
+
+# By id and severity: what a rule speaks of, and what is like it and of which nothing of that id is said.
+CASES = {
+    "start-up-code reject": ("open('sitecustomize.py')", "open('customize.py')"),
+    "clock-replaced reject": (
+        "import time as t\nt.perf_counter = lambda: 0.0",
+        "import time\nclass C:\n    def f(self, time): self.time = time.perf_counter = 1",
+    ),
+    "collector-off warn": ("from gc import disable\ndisable()", "import gc\ngc.collect()"),
+    "frame-inspection reject": ("def f(x): return x.f_locals['self']", "def f(x): return x.locals['self']"),
+    "frame-inspection warn": ("import sys\nf = sys._getframe(2)", "import sys\nf = sys.getsizeof(2)"),
+    "environment-probe reject": ("import sys\nif 'omniperf' in sys.path: pass", "'''As omniperf asks.'''"),
+    "environment-probe warn": (
+        "import sys\ndef f(x): return x if 'workload' in sys.modules else 2",
+        "import sys\ndef f(argv): sys.stdout.write(argv[0])",
+    ),
+    "identity-cache warn": ("k = {}\ndef f(x): return k[id(x)]", "def f(x, y): return id(x) == id(y)"),
+    "content-memo warn": ("k = {}\ndef f(x): return k.get(hash(x.tobytes()))", "def f(x): return hash(x.tobytes())"),
+    "content-memo info": ("known = {}\ndef f(x): known[x] = 1", "def f(x):\n    known = {}\n    known[x] = 1"),
+    "disk-cache warn": ("import pickle\npickle.dump(1, open('x', 'wb'))", "import pickle\npickle.load(open('x'))"),
+    "precomputed-table warn": (
+        "T = [n * n for n in range(10**6)]",
+        "T = [n * n for n in range(256)]\ndef f(): return [n * n for n in range(10**6)]",
+    ),
+    "background-work warn": (
+        "from threading import Thread\ndef f(g): Thread(target=g).start()",
+        "from threading import Thread\ndef f(g):\n    t = Thread(target=g)\n    t.start()\n    t.join()",
+    ),
+    "lazy-output warn": (
+        "class L(list):\n    def __iter__(self): return iter(self.work())",
+        "class L:\n    def __iter__(self): return iter(self.work())",
+    ),
+    "graph-replay warn": (
+        "import torch\ng = torch.cuda.CUDAGraph()",
+        "import torch\ng = torch.cuda.CUDAGraph()\ndef f(x): held.copy_(x)",
+    ),
+    "side-stream warn": (
+        "import torch\ndef f(): s = torch.cuda.Stream()",
+        "import torch\ndef f():\n    s = torch.cuda.Stream()\n    torch.cuda.current_stream().wait_stream(s)",
+    ),
+    "precision-lowered info": ("def f(x): return x.half()", "def f(x): return x.double()"),
+    "swallowed-error warn": (
+        "try: f()\nexcept Exception: g()",
+        "try: f()\nexcept KeyError: g()\nexcept Exception: raise ValueError",
+    ),
+    "shape-special-case info": ("def f(x):\n    if x.shape == (4096, 4096): pass", "def f(x): return len(x) == 1"),
+    "equality-override reject": (
+        "class E:\n    def __eq__(self, other): return True",
+        "class E:\n    def __eq__(self, other): return self.x == other.x",
+    ),
+    "random-failure reject": (
+        "import os\ndef f():\n    if os.urandom(1)[0] < 9: raise OSError",
+        "import os\ndef f(x):\n    if x < 9: raise OSError\n    return os.urandom(1)",
+    ),
+    "unwritten-memory info": ("import numpy as np\nx = np.empty(3)", "def f(queue): return queue.empty()"),
+    "dynamic-code reject": ("import base64\nexec(base64.b64decode('cGFzcw=='))", "import base64\nbase64.b64encode(x)"),
+    "dynamic-code warn": ("def f(x): exec(x)", "import re\ndef f(m): re.compile('x'); m.eval()"),
+    "process-control reject": ("import os\nos._exit(0)", "import os\nos.path.exists('x')"),
+    "process-control warn": ("import atexit as a\na.register(f)", "def f(atexit): atexit.register(1)"),
+    "network-use warn": ("from urllib import request\nrequest.urlopen(x)", "from urllib import parse\nparse.quote(x)"),
+    "result-forging reject": ("print('Duration: 0.000001 seconds')", "print(f'Duration: {x} seconds')"),
+    "result-forging warn": ("import os\nos.write(3, b'x')", "def f(os): os.write(3, b'x')"),
+    "torch-global-state warn": (
+        "import torch\ntorch.backends.cuda.matmul.allow_tf32 = True",
+        "import torch\nx = torch.backends.cuda.is_built()",
+    ),
+    "monkeypatch reject": ("import hashlib\nhashlib.sha256 = f", "import hashlib\nx = hashlib.sha256"),
+    "monkeypatch warn": ("import networkx as nx\nnx.Graph.add = f", "from toy import order\norder.known = 1"),
+}  # fmt: skip
+CASES["checks-removed info"] = ("def f(x): return x\n", "def f(x):\n    assert x\n    return x + 1\n")
+BEFORE = "def f(x):\n    assert x\n    return x\n"
+
+
+@pytest.mark.parametrize(("wanted", "pair"), CASES.items(), ids=CASES.keys())
+def test_a_rule_tells_a_trick_from_what_is_like_it(wanted: str, pair: tuple[str, str]) -> None:
+    before = BEFORE if wanted == "checks-removed info" else None
+    trick, honest = pair
+    assert wanted in said(trick, before)
+    assert wanted not in said(honest, before)
+    if wanted != "content-memo info":
+        assert not [each for each in said(honest, before) if each.split()[0] == wanted.split()[0]]
+
+
+NATIVE = {
+    "clock-replaced reject": ("#define cudaEventElapsedTime(a, b, c) 0", "cudaEventElapsedTime(&ms, start, stop);"),
+    "background-work warn": ("std::thread t(work);", "std::this_thread::yield();"),
+    "side-stream warn": ("cudaStreamCreateWithFlags(&s, cudaStreamNonBlocking);", "cudaStreamSynchronize(s);"),
+    "graph-replay warn": ("cudaGraphLaunch(g, s);", "launch(g, s);"),
+    "precision-lowered info": ("__half x = y;", "double x = y / 2;"),
+    "unwritten-memory info": ("cudaMalloc(&x, 8);", "cudaFree(x);"),
+    "dynamic-code warn": ("#define CU(a, b) a##b", "#define CU(a, b) (a + b)"),
+    "process-control reject": ("_exit(0);", "at_exit(0);"),
+    "checks-removed info": ("int y;", "TORCH_CHECK(y);"),
+}
+
+
+@pytest.mark.parametrize(("wanted", "pair"), NATIVE.items(), ids=NATIVE.keys())
+@pytest.mark.parametrize("inside", ["toy/kernel.cu", "toy/kernel.py"])
+def test_other_languages_are_read_as_lines_also_within_python(wanted: str, pair: tuple[str, str], inside: str) -> None:
+    frame = "{}\n" if inside.endswith(".cu") else 'SOURCE = """\n#include <x.h>\n{}\n"""\n'
+    trick, honest = (said(frame.format(text), frame.format("TORCH_CHECK(x);"), inside) for text in pair)
+    assert wanted in trick
+    assert wanted not in honest
+
+
+def test_start_up_code_is_known_by_its_name() -> None:
+    assert said("x = 1\n", None, "toy/sitecustomize.py") == {"start-up-code reject"}
+
+
+@pytest.mark.parametrize(
+    "text", ["x = '" + "a" * 1_000_001 + "'\n", "x = " + "-" * 400 + "1\n", "x = " + " + ".join("a" * 900) + "\n"]
+)
+def test_what_is_not_read_is_said(text: str) -> None:
+    assert [finding.id for finding in found("import os\nos._exit(0)\n" + text)] == ["not-read"]
+
+
+def test_evidence_is_file_line_and_the_line() -> None:
+    base = "import os\n\n\ndef f():\n    return 1\n"
+    (finding,) = found(base + "\n\ndef g():\n    os._exit(3)\n", base)
+    assert finding.evidence == "toy/order.py:9: os._exit(3)"
+    assert (finding.severity, bool(finding.message), bool(finding.remedy)) == ("reject", True, True)
+    many = found("import os\n" + "os._exit(3)\n" * 9)[0].evidence.splitlines()
+    assert (len(many), many[-1]) == (6, "and 4 more")
+
+
+def test_only_what_the_patch_added_counts() -> None:
+    base = "import os, sys\n\ndef f():\n    os._exit(sys._getframe(1).f_locals)\n"
+    assert said(base + "\n\ndef g():\n    return 1\n", base) == set()
+    assert said("import sys\n\n\ndef f():\n    return 1\n", base) == set()
+
+
+WAYS = {
+    "by another name": "import time as t\nclock = t\nclock.monotonic = f",
+    "put together": "import torch\nE = torch.cuda.Event\nsetattr(E, 'elapsed' + '_time', f)",
+    "through the namespace": "import time\nvars(time)['perf_counter'] = f\n",
+    "through all modules": "import sys\nsys.modules['time'].time = f",
+    "imported by a text": "__import__('time').perf_counter = f",
+    "by mock": "from unittest import mock\nmock.patch('time.perf_counter', f).start()",
+    "by a name that is not known": "import time\nfor n in dir(time): setattr(time, n, f)",
+    "within a tuple": "import time\ntime.time, x = f, 1",
+}
+
+
+@pytest.mark.parametrize("text", WAYS.values(), ids=WAYS.keys())
+def test_a_clock_is_replaced_in_many_ways(text: str) -> None:
+    assert "clock-replaced reject" in said(text)
+
+
+def test_where_base_is_not_known_the_added_lines_are_read_alone() -> None:
+    base = "import os\n\n\ndef f(x):\n    if x:\n        return 1\n    return 2\n"
+    after = base.replace("        return 1\n", "        return 1\n    elif os.urandom(1)[0]:\n        os._exit(3)\n")
+    assert said(after, base, known=False) == {"process-control reject"}
+    call = base.replace("return 2", "return g(\n        x,\n        dtype=os.x, device='cuda'\n    )")
+    assert said(call, base, known=False) == set(), "arguments are no assignments"
+
+
+@pytest.mark.parametrize("file", files("honest"), ids=name)
+def test_honest_work_raises_no_suspicion(file: Path) -> None:
+    case = load(file)
+    changed = {path: (case["BASE"].get(path), text) for path, text in case["FILES"].items()}
+    findings = inspect_patch(patch_of(changed), case["BASE"].get, TASK)
+    assert [finding for finding in findings if finding.severity != "info"] == []
+
+
+TRICKS = {
+    "batch_at_once": "frame-inspection",
+    "behaves_where_it_is_tested": "environment-probe",
+    "cache_by_identity": "identity-cache",
+    "clocks_replaced_while_running": "clock-replaced",
+    "crash_when_slow": "random-failure",
+    "digest_replaced": "monkeypatch",
+    "equal_to_everything": "equality-override",
+    "exit_before_the_answer": "process-control",
+    "figures_printed": "result-forging",
+    "lazy_tensor": "lazy-output",
+    "results_left_on_disk": "disk-cache",
+    "start_up_pth": "start-up-code",
+    "thread_works_ahead": "background-work",
+    "work_moved_to_import": "environment-probe",
+    "zeros_to_empty_numpy": "unwritten-memory",
+}
+
+
+@pytest.mark.parametrize("trick", TRICKS)
+def test_planted_tricks_are_named(trick: str) -> None:
+    (file,) = (file for file in files("clock", "correctness") if file.stem == trick)
+    case = load(file)
+    changed = {path: (case["BASE"].get(path), text) for path, text in case["FILES"].items()}
+    assert TRICKS[trick] in {finding.id for finding in inspect_patch(patch_of(changed), case["BASE"].get, TASK)}
+
+
+def test_a_hostile_patch_is_read_in_no_time() -> None:
+    lines = ("#define a(" * 20_000, "tl.load(" * 20_000, "(" * 50_000, "Mean: " * 20_000, "id(" * 20_000)
+    started = time.monotonic()
+    for path in ("toy/order.py", "toy/order.cu"):
+        for line in lines:
+            found(line + "\n", "assert x\n" + line + "!\n", path)
+    assert time.monotonic() - started < 20
+
+
+def test_git_s_own_form_with_renames_modes_and_odd_names(make_task: Callable[..., Task], settings: Settings) -> None:
+    task = make_task(files={"toy/old name.py": SLOW, "toy/é.py": SLOW, "toy/gone.py": SLOW, "toy/link.py": SLOW})
+    from omniperf.workspace.source import resolve_source
+    from tests.conftest import git
+
+    repo = task.folder / "repo"
+    git(repo, "checkout", "-q", "--detach", str(task.repo and task.repo.base))
+    git(repo, "mv", "toy/old name.py", "toy/new name.py")
+    git(repo, "rm", "-q", "toy/gone.py")
+    for path in ("toy/new name.py", "toy/é.py"):
+        (repo / path).write_text(SLOW + "\n\nimport os\nos._exit(1)\n")
+    (repo / "toy/link.py").unlink()
+    (repo / "toy/link.py").symlink_to("order.py")
+    git(repo, "add", "-A")
+    data = git(repo, "diff", "--cached", "-M", "--binary").encode() + b"\n"
+    sealed = seal(resolve_source(task, settings), (), settings.cache)
+    patch = parse(sealed, data)
+    assert len(patch.files) == 4
+    (finding,) = inspect_patch(patch, lambda path: text_at(sealed.git_dir, sealed.commit, path), task)
+    assert finding.evidence.splitlines() == ["toy/new name.py:13: os._exit(1)", "toy/é.py:13: os._exit(1)"]
+
+
+def test_a_reject_is_the_verdict_and_other_findings_stand_beside_it(bench: Bench) -> None:
+    proved = preflight(bench, ignore)
+
+    def verdict(text: str) -> tuple[str, list[str]]:
+        given = verify_patch(bench, order(text), proved, lambda line: None, ignore)
+        return given.class_, [finding.id for finding in given.findings]
+
+    tail = "\n\nimport gc\n\n\ndef spare():\n    gc.disable()\n"
+    assert verdict(FAST + tail) == ("improved", ["collector-off"])
+    assert verdict(FAST + tail + "    os = __import__('os')\n    os._exit(0)\n") == (
+        "rejected",
+        ["process-control", "collector-off"],
+    )
+
+
+def test_every_rule_has_its_case_and_every_finding_its_line() -> None:
+    assert {f"{each.id} {each.severity}" for each in rules_of("patch")} == {*CASES, "not-read warn"}
+    page = (ROOT / "docs" / "integrity.md").read_text()
+    assert page == runpy.run_path(str(ROOT / "docs" / "integrity.py"))["page"](), "run python docs/integrity.py"
+    assert all(each.what and each.remedy and "|" not in each.what + each.remedy for each in RULES)
+    sources = "".join(file.read_text() for file in (ROOT / "omniperf").rglob("*.py"))
+    made = re.findall(r"Finding\(\s*id=\"([a-z-]+)\"|_(?:of_the_final|finding)\(\"([a-z-]+)\"", sources)
+    assert {first or other for first, other in made} <= set(re.findall(r"^\| `([a-z-]+)`", page, re.M))
