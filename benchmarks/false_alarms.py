@@ -160,7 +160,7 @@ def main() -> None:
     """Read them all and write what was found."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("data", nargs="?", type=Path, default=Path("../shared/data"))
-    parser.add_argument("--commits", type=int, default=150, help="ordinary commits of each repository")
+    parser.add_argument("--commits", type=int, default=450, help="ordinary commits of each repository")
     parser.add_argument("--out", type=Path, default=Path(__file__).parent / "evidence" / "false-alarms.md")
     given = parser.parse_args()
     human, missing, bases = humans()
@@ -176,7 +176,10 @@ def main() -> None:
 - {len(agent)} different patches that *agents* made for serving engines, by their added lines alone: base was not at
   hand, so what needs the lines around it is not seen.
 
-A patch counts once for each rule.
+A patch counts once for each rule. The rules are not as they were at first sight of the ordinary commits. Of the first
+150 of each repository five were rejected, three of them in tests: `sys.modules[name] = mod` in a package that loads
+itself lazily, and `os.execv` in a reloader, now warn. Of those before them, which were read later, two were: a debugger
+that shows a traceback's `f_locals`, which now warns where nothing in the file walks the stack.
 
 {lines(table((human, ordinary, agent)))}
 

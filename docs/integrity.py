@@ -52,7 +52,12 @@ ELSEWHERE = (
         "With the patch, a test that can only fail did not.",
         "Leave the test machinery alone.",
     ),
-    ("secret-in-patch", "warn", "What the agent left holds a key of this process; it was measured without.", "Revoke the key."),
+    (
+        "secret-in-patch",
+        "warn",
+        "What the agent left holds a key of this process; it was measured without.",
+        "Revoke the key.",
+    ),
     ("no-human-comparison", "warn", "The human patch could not be measured.", "Correct the task."),
     ("not-collected", "warn", "The final state is no patch; an earlier one was measured.", "Read the journal."),
 )

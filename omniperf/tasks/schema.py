@@ -31,6 +31,8 @@ def _relative(path: str) -> str:
     pure = PurePosixPath(path)
     if not path or "\0" in path or "\\" in path or pure.is_absolute() or ".." in pure.parts or path.startswith("~"):
         raise ValueError(f"{path!r} must be a relative path inside the tree, with forward slashes and without '..'")
+    if path.count("**") > 4 or any(part.count("*") > 3 for part in pure.parts):  # to match it could take for ever
+        raise ValueError(f"{path!r} has too many wildcards: at most four `**`, and three `*` in a name")
     return path
 
 

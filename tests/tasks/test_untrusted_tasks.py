@@ -54,6 +54,8 @@ FILES = {
     "a workload elsewhere": (GOOD.replace("workload.py", "../workload.py"), "must be a relative path inside the tree"),
     "an absolute workload": (GOOD.replace("workload.py", "/etc/passwd"), "must be a relative path inside the tree"),
     "a target with a NUL": (GOOD.replace('"a.py"', '"a\\0.py"'), "must be a relative path inside the tree"),
+    "a glob that matches for ever": (GOOD.replace('"a.py"', f'"{"*a" * 30}b"'), "has too many wildcards"),
+    "folders that match for ever": (GOOD.replace('"a.py"', f'"{"**/" * 30}b"'), "has too many wildcards"),
     "an option as URL": (url("--upload-pack=touch pwned"), "is no URL of a repository"),
     "a program as URL": (url("ext::sh -c touch% pwned"), "is no URL of a repository"),
     "an option as host": (url("ssh://-oProxyCommand=touch/x"), "is no URL of a repository"),

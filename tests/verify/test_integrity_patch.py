@@ -65,7 +65,10 @@ CASES = {
         "import time\nclass C:\n    def f(self, time): self.time = time.perf_counter = 1",
     ),
     "collector-off warn": ("from gc import disable\ndisable()", "import gc\ngc.collect()"),
-    "frame-inspection reject": ("def f(x): return x.f_locals['self']", "def f(x): return x.locals['self']"),
+    "frame-inspection reject": (
+        "import sys\ndef f(): return sys._getframe(2).f_locals",
+        "import traceback\ndef f(tb): return [frame.f_locals for frame, _ in traceback.walk_tb(tb)]",
+    ),
     "frame-inspection warn": ("import sys\nf = sys._getframe(2)", "import sys\nf = sys.getsizeof(2)"),
     "environment-probe reject": ("import sys\nif 'omniperf' in sys.path: pass", "'''As omniperf asks.'''"),
     "environment-probe warn": (
@@ -135,7 +138,7 @@ def test_a_rule_tells_a_trick_from_what_is_like_it(wanted: str, pair: tuple[str,
     trick, honest = pair
     assert wanted in said(trick, before)
     assert wanted not in said(honest, before)
-    if wanted != "content-memo info":
+    if wanted not in ("content-memo info", "frame-inspection reject"):
         assert not [each for each in said(honest, before) if each.split()[0] == wanted.split()[0]]
 
 

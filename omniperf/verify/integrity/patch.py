@@ -46,6 +46,7 @@ _TORCH_SETTERS = (
     "torch.backends.*.enable_*",
 )  # fmt: skip
 _CACHE = re.compile(r"(?:^|_)(?:cache|memo)[ds]?(?:$|_)", re.I)
+_WALKS = re.compile(r"\b(?:_getframe|_current_frames|currentframe|f_back|getouterframes|inspect\.stack|get_objects)\b")
 _UNWRITTEN = re.compile(r"^(?:new_)?empty(?:_like|_strided|_permuted)?$")
 _RESULT = re.compile(
     r"\b(?:duration|mean|median|std(?: ?dev)?|speed-?up|latency|throughput|elapsed|runtime|score)\b[^\n]{0,20}?[:=]\s*"
@@ -114,19 +115,20 @@ def collector_off(file: Changed) -> Iterator[Place]:
 
 @rule("patch", "frame-inspection", "reject", "Take what a function needs as its arguments.")
 def callers_locals(file: Changed) -> Iterator[Place]:
-    """The patch reads the local variables of whoever calls it."""
-    yield from file.attributes("f_locals")
+    """The patch reads local variables in a file that walks the stack: those of whoever calls it."""
+    if any(_WALKS.search(line) for line in file.lines.values()):
+        yield from file.attributes("f_locals")
 
 
 @rule("patch", "frame-inspection", "warn", "Take what a function needs as its arguments.")
 def frame_inspection(file: Changed) -> Iterator[Place]:
-    """The patch walks the stack, or looks through all objects of the interpreter."""
+    """The patch looks at frames of the stack or of a traceback, or through all objects of the interpreter."""
     yield from file.calls(
         "sys._getframe", "sys._current_frames", "sys.settrace", "sys.setprofile", "sys.monitoring.*", "inspect.stack",
         "inspect.currentframe", "inspect.getouterframes", "inspect.trace", "gc.get_objects", "gc.get_referrers",
         "threading.settrace*", "threading.setprofile*",
     )  # fmt: skip
-    yield from file.attributes("f_back")
+    yield from file.attributes("f_back", "f_locals")
 
 
 @rule("patch", "environment-probe", "reject", "Do the same whoever asks.")
