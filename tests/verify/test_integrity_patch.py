@@ -11,6 +11,7 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
+from tests.cheats.test_cheats import files, load, name
 
 from omniperf.results.events import ignore
 from omniperf.results.schema import Finding, PatchFile
@@ -22,7 +23,6 @@ from omniperf.verify.preflight import preflight
 from omniperf.verify.verdict import verify_patch
 from omniperf.workspace.patch import Patch, parse, text_at
 from omniperf.workspace.seal import seal
-from tests.cheats.test_cheats import files, load, name
 from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import order
 
