@@ -11,7 +11,6 @@ from textwrap import dedent
 from typing import TYPE_CHECKING
 
 import pytest
-from tests.cheats.test_cheats import files, load, name
 
 from omniperf.results.events import ignore
 from omniperf.results.schema import Finding, PatchFile
@@ -23,6 +22,7 @@ from omniperf.verify.preflight import preflight
 from omniperf.verify.verdict import verify_patch
 from omniperf.workspace.patch import Patch, parse, text_at
 from omniperf.workspace.seal import seal
+from tests.adversary.cases import files, load_patch, name
 from tests.conftest import FAST, SLOW
 from tests.verify.test_verdicts import order
 
@@ -164,6 +164,13 @@ def test_other_languages_are_read_as_lines_also_within_python(wanted: str, pair:
     assert wanted not in honest
 
 
+@pytest.mark.parametrize(
+    ("encoding", "hides"), [("utf-7", True), ("rot13", True), ("utf-16", True), ("latin-1", False), ("UTF-8", False)]
+)
+def test_code_that_is_not_what_it_looks_like(encoding: str, hides: bool) -> None:
+    assert ("dynamic-code reject" in said(f"#!/bin/sh\n# -*- coding: {encoding} -*-\nx = 1\n", None)) == hides
+
+
 def test_start_up_code_is_known_by_its_name() -> None:
     assert said("x = 1\n", None, "toy/sitecustomize.py") == {"start-up-code reject"}
 
@@ -217,7 +224,7 @@ def test_where_base_is_not_known_the_added_lines_are_read_alone() -> None:
 
 @pytest.mark.parametrize("file", files("honest"), ids=name)
 def test_honest_work_raises_no_suspicion(file: Path) -> None:
-    case = load(file)
+    case = load_patch(file)
     changed = {path: (case["BASE"].get(path), text) for path, text in case["FILES"].items()}
     findings = inspect_patch(patch_of(changed), case["BASE"].get, TASK)
     assert [finding for finding in findings if finding.severity != "info"] == []
@@ -244,8 +251,8 @@ TRICKS = {
 
 @pytest.mark.parametrize("trick", TRICKS)
 def test_planted_tricks_are_named(trick: str) -> None:
-    (file,) = (file for file in files("clock", "correctness") if file.stem == trick)
-    case = load(file)
+    (file,) = (file for file in files("patches/clock", "patches/correctness") if file.stem == trick)
+    case = load_patch(file)
     changed = {path: (case["BASE"].get(path), text) for path, text in case["FILES"].items()}
     assert TRICKS[trick] in {finding.id for finding in inspect_patch(patch_of(changed), case["BASE"].get, TASK)}
 

@@ -399,6 +399,10 @@ def unwritten_memory(file: Changed) -> Iterator[Place]:
 @rule("patch", "dynamic-code", "reject", "Write the code itself.")
 def hidden_code(file: Changed) -> Iterator[Place]:
     """The patch runs code that it keeps encoded."""
+    for number in (1, 2):  # PEP 263: the lines in which a file may say how it is to be read
+        cookie = re.match(r"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", file.added.get(number, ""))
+        if file.python and cookie and not _is_as_it_looks(cookie[1]):
+            yield number
     decoders = (
         "base64.*", "binascii.*", "zlib.decompress", "codecs.decode", "marshal.loads", "bz2.decompress",
         "lzma.decompress", "builtins.bytes.fromhex",
@@ -526,6 +530,15 @@ def not_read(file: Changed) -> Iterator[Place]:
     """The patch changes a file that is too large for these rules to read."""
     if file.unread:
         yield f"{file.file.status}: {file.path}, over {READABLE:,} characters"
+
+
+def _is_as_it_looks(encoding: str) -> bool:
+    """Whether what is shown as ASCII is the same text in that encoding: in UTF-7 `+ACI-` is a quote."""
+    shown = bytes(range(32, 127))
+    try:
+        return shown.decode(encoding) == shown.decode("ascii")
+    except (LookupError, ValueError):
+        return False
 
 
 def _decides(file: Changed, node: ast.AST) -> bool:
