@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import sys
 from typing import TYPE_CHECKING
 
@@ -13,12 +14,18 @@ def print_json(value: object) -> None:
     """Print plain data as indented JSON; numbers that are not finite are strings, as in files."""
     import json
 
-    from pydantic_core import to_jsonable_python
-
     from omniperf.report.escape import safe_json
 
-    plain = to_jsonable_python(value, inf_nan_mode="strings")
-    sys.stdout.write(safe_json(json.dumps(plain, indent=2, ensure_ascii=False)) + "\n")
+    text = json.dumps(_stated(value), indent=2, ensure_ascii=False, allow_nan=False)
+    sys.stdout.write(safe_json(text) + "\n")
+
+
+def _stated(value: object) -> object:
+    if isinstance(value, float) and not math.isfinite(value):
+        return "NaN" if math.isnan(value) else "Infinity" if value > 0 else "-Infinity"
+    if isinstance(value, dict):
+        return {key: _stated(item) for key, item in value.items()}
+    return [_stated(item) for item in value] if isinstance(value, list | tuple) else value
 
 
 def print_view(*views: RenderableType, wrap: bool = True) -> None:

@@ -202,7 +202,7 @@ def why_no_overlay(mount: Mount) -> str:
             place.mkdir()
             trial = [find_bwrap() or "bwrap", *_namespaces(), "--ro-bind", "/", "/"]
             trial += [*_overlay(mount.source, Path(scratch)), str(place), "/bin/mkdir", str(place / "made")]
-            done = subprocess.run(trial, capture_output=True, text=True, check=False)
+            done = subprocess.run(trial, capture_output=True, text=True, check=False, env=keyless())
             said = (done.stderr.strip().splitlines() or [f"exit status {done.returncode}"])[-1]
             _OVERLAYS[devices] = said if done.returncode else ""
             remove_tree(Path(scratch, "work"))

@@ -11,6 +11,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
+from omniperf.results.redact import keyless
 from omniperf.sandbox.loopback import joining
 from omniperf.sandbox.spec import Allowance
 
@@ -35,7 +36,7 @@ def why_not(folder: Path) -> str:
         group = Groups(folder).made(Allowance())
     except InfraError as error:
         return error.message.rstrip(".")
-    done = subprocess.run(joining((), "/bin/true", group), capture_output=True, text=True, check=False)
+    done = subprocess.run(joining((), "/bin/true", group), capture_output=True, text=True, check=False, env=keyless())
     with suppress(OSError):
         group.rmdir()
     return done.stderr.strip().splitlines()[-1] if done.returncode else ""

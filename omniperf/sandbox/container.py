@@ -20,6 +20,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
 from omniperf.errors import InfraError
+from omniperf.results.redact import keyless
 from omniperf.sandbox.layer import copied
 from omniperf.sandbox.spec import sandbox_uid
 from omniperf.sandbox.system import gpu_nodes, host_packages, in_folders, system_folders
@@ -82,7 +83,8 @@ def _image(program: Program) -> str:
             archive.addfile(entry)
     name = f"omniperf-empty:{hashlib.sha256(content.getvalue()).hexdigest()[:12]}"
     try:
-        if subprocess.run((program, "image", "inspect", name), capture_output=True, check=False).returncode != 0:
+        found = subprocess.run((program, "image", "inspect", name), capture_output=True, check=False, env=keyless())
+        if found.returncode != 0:
             _told(program, "import", "-", name, given=content.getvalue())
     except subprocess.CalledProcessError as error:
         said = error.stderr.strip().splitlines()[-1]
@@ -94,7 +96,9 @@ def _told(program: Program, *arguments: str, given: bytes = b"") -> str:
     """What the program prints. Raises OSError or SubprocessError, with the errors it printed as text."""
     try:
         command = (program, *arguments)
-        done = subprocess.run(command, input=given, capture_output=True, check=True, timeout=_ASK_SECONDS)
+        done = subprocess.run(
+            command, input=given, capture_output=True, check=True, timeout=_ASK_SECONDS, env=keyless()
+        )
     except subprocess.CalledProcessError as error:
         error.stderr = error.stderr.decode(errors="replace")
         raise
@@ -141,6 +145,7 @@ class Container:
             stdin=stdin,
             stdout=subprocess.PIPE,
             stderr=stderr,
+            env=keyless(),
             bufsize=bufsize,
         )
         if info_fd is not None and (pid := self._first_pid(name, process)):
@@ -152,7 +157,7 @@ class Container:
         asked = (self._program, "inspect", "--format", "{{.State.Pid}}", name)
         deadline = time.monotonic() + _START_SECONDS
         while process.poll() is None and time.monotonic() < deadline:
-            said = subprocess.run(asked, capture_output=True, text=True, check=False).stdout.strip()
+            said = subprocess.run(asked, capture_output=True, text=True, check=False, env=keyless()).stdout.strip()
             if said.isdigit() and int(said):
                 return int(said)
             time.sleep(_LOOK_SECONDS)

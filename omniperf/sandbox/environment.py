@@ -151,7 +151,7 @@ def prepare(task: Task, seal: Seal, version: str, settings: Settings, backend: B
             remove_tree(folder)
             _make(task, seal, version, folder, interpreter, backend)
             if os.getuid() == 0:  # each sandbox has a uid of its own, and an agent's may change its view of all this
-                subprocess.run(("chmod", "-R", "a+rwX", "--", str(folder / "venv")), check=True)
+                subprocess.run(("chmod", "-R", "a+rwX", "--", str(folder / "venv")), check=True, env=keyless())
             (folder / "complete").touch()
             folder.chmod(0o700)  # what is inside was writable for the sandbox; nobody else may reach it
     installed = folder / "installed" if (folder / "installed").is_dir() else None

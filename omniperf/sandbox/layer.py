@@ -6,6 +6,7 @@ import subprocess
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
+from omniperf.results.redact import keyless
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -23,7 +24,7 @@ def copied(mount: Mount) -> Path:
     if not copy.is_dir():
         mount.layer.mkdir(parents=True, exist_ok=True)
         command = ("cp", "-a", "--reflink=auto", "--", str(mount.source), str(begun))
-        done = subprocess.run(command, capture_output=True, text=True, check=False)
+        done = subprocess.run(command, capture_output=True, text=True, check=False, env=keyless())
         if done.returncode != 0:
             said = (done.stderr.strip().splitlines() or ["cp failed"])[-1]
             raise InfraError("disk", f"The environment could not be copied: {said}.", "Check the disk's space.")

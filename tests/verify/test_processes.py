@@ -182,7 +182,7 @@ def test_what_is_not_python_is_not_checked_and_the_verdict_says_so(tmp_path: Pat
 
 
 def test_a_service_without_walls_is_refused(tmp_path: Path, settings: Settings) -> None:
-    with pytest.raises(UsageError, match="without a sandbox, a load generator is not kept from the server"):
+    with pytest.raises(UsageError, match="only in bubblewrap is a load generator kept from the server"):
         toy(tmp_path, replace(settings, sandbox="none"), SERVICE)
 
 

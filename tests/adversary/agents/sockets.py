@@ -5,6 +5,8 @@ It could pay if there were a helper outside, or if the next attempt could be tol
 
 import os
 import socket
+import tempfile
+from pathlib import Path
 
 ENDS = {"no_patch"}
 OUTCOME = {"finished"}
@@ -25,7 +27,8 @@ print("tried")
 
 
 def attack(session):
-    path, name = session.folder / "s", f"listens-{os.getpid()}"
+    # Not below the test's own folder: a socket's path has an end.
+    path, name = Path(tempfile.mkdtemp(dir="/var/tmp"), "s"), f"listens-{os.getpid()}"
     with socket.socket(socket.AF_UNIX) as named, socket.socket(socket.AF_UNIX) as abstract:
         named.bind(str(path))
         abstract.bind(f"\0{name}")
@@ -34,6 +37,7 @@ def attack(session):
         session.tools.create(".bench_scratch/connect.py", CONNECT)
         seen = session.tools.bash(f"python .bench_scratch/connect.py {path} @{name}").output
     path.unlink()
+    path.parent.rmdir()
     return seen
 
 
