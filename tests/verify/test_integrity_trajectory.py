@@ -41,7 +41,7 @@ TRICKS = {
     ],
     "escapes": [
         "unshare -r id", "echo 1 > /proc/sys/vm/drop_caches", "gdb -p 1", "dd of=/dev/sda1",
-        "mount -t tmpfs x y",
+        "mount -t tmpfs x y", "sudo -n id", "su root -c id", "cp /bin/sh x && chmod u+s x", "chmod 4755 x",
     ],
     "leaves-processes": ["nohup python x.py", "python server.py &", "(setsid sleep 99)"],
     "exhausts": [":(){ :|:& };:", "fallocate -l 900G x", "yes > x", "head -c 90G /dev/zero > x"],
@@ -62,7 +62,10 @@ HONEST = {
         "ls /usr/lib", "python -c 'import numpy; print(numpy.__file__)' > out.txt",
         "cat /env/bin/python",
     ],
-    "escapes": ["strace -c python x.py", "grep -n mount src/fs.py", "python x.py > /dev/null"],
+    "escapes": [
+        "strace -c python x.py", "grep -n mount src/fs.py", "python x.py > /dev/null", "chmod +x run.sh",
+        "chmod 0755 x", "git log --grep su",
+    ],
     "leaves-processes": [
         "python x.py && python y.py", "python x.py 2>&1", "python a.py & python b.py & wait",
         "a &> out",
