@@ -105,7 +105,7 @@ class Worker:
         assert task.workload is not None
         self.kind = kind
         spec = arm.spec
-        counted = arm.gpus if any(metric.name == "peak_memory" for metric in task.metrics) else ()
+        self.counted = arm.gpus if any(metric.name == "peak_memory" for metric in task.metrics) else ()
         workspace = backend.where(spec, "/workspace")
         config = {
             "kind": kind,
@@ -114,7 +114,7 @@ class Worker:
             "workload": backend.where(spec, "/omniperf/workload.py"),
             "gpu": spec.gpu,
             "flush": task.primary_metric.name == "latency",
-            "pause": bool(counted),
+            "pause": bool(self.counted),
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
         }
         self._process: Process = FreshProcess(backend, spec) if zygote is None else zygote.child(arm)
@@ -125,9 +125,9 @@ class Worker:
             self._send(json.dumps(config).encode() + b"\n")  # not in its argv, which code of the tree can read
             # Before any code of the tree is imported, whose memory is its own: what CUDA takes for itself.
             self.device_memory_before = 0.0
-            if counted:
+            if self.counted:
                 self._record(_READY_SECONDS, "initialising CUDA")
-                self.device_memory_before = memory_used(counted)
+                self.device_memory_before = memory_used(self.counted)
                 self._send(b"go on\n")
             self._record(_READY_SECONDS, "importing the workload")
             self._pid = self._worker()
@@ -140,7 +140,7 @@ class Worker:
     ) -> None:
         """Make one state a seed; `shape` are further arguments of `setup`. Raises WorkloadError.
 
-        With `clean` all garbage is collected before and after, which a timed run needs.
+        With `clean` all garbage is collected before and after, as for a timed batch; else only what is young, before.
         """
         request = {"do": "setup", "seeds": seeds, "shape": dict(shape or {}), "clean": clean}
         self._ask(request, seconds, "setup")
@@ -463,10 +463,9 @@ def sample(
         return sample_process(backend, arm, task, kind, seeds[-1], timing)
     begun = time.perf_counter()
     counts_memory = any(metric.name == "peak_memory" for metric in task.metrics)
-    devices = arm.gpus if counts_memory else ()
     with Worker(backend, arm, task, kind, zygote) as worker:
         imported = time.perf_counter() - begun
-        taken = worker.device_memory_before
+        devices, taken = worker.counted, worker.device_memory_before
         warm_digest, warm_output, warm_overhead = _warm_up(worker, seeds[: -timing.states], timing.seconds)
         asked = time.perf_counter()
         worker.setup(seeds[-timing.states :], timing.seconds, clean=True)
