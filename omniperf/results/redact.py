@@ -29,10 +29,11 @@ _SHAPES = tuple(
     (mark, re.compile(shape, re.ASCII | re.IGNORECASE), kept + HIDDEN)
     for mark, shape, kept in (
         ("://", r"(?<=[ps]://)[^\s/?#@\"'\\<>]+(?=@)", ""),
+        ("://", r"(?<=://)[^\s/?#@:\"'\\<>]{0,200}:[^\s/?#@\"'\\<>]+(?=@)", ""),
         ("bearer ", r"(bearer )[\w.~+/=-]{16,}", r"\1"),
         ("authorization", r"(authorization[\"'\\]*\s?[:=]\s?[\"'\\]*(?:bearer|basic|token)\s)[\w.~+/=-]+", r"\1"),
         ("x-api-key", r"(x-api-key[\"'\\]*\s?[:=]\s?[\"'\\]*)[\w.~+/=-]{8,}", r"\1"),
-        ("sk-", r"(?<![a-z0-9])sk-(?=[a-z_-]*\d)[\w-]{16,}", ""),
+        ("sk-", r"(?<![a-z0-9])sk-(?=[a-z_-]{0,60}\d)[\w-]{16,}", ""),
         ("gh", r"(?<![a-z0-9])(?:gh[pousr]_|github_pat_)\w{20,}", ""),
         ("hf_", r"(?<![a-z0-9])hf_[a-z0-9]{30,}", ""),
         ("xox", r"(?<![a-z0-9])xox[abprs]-[\w-]{10,}", ""),
