@@ -38,7 +38,7 @@ def row(found: Certificate) -> str:
     cells = [
         found.task_id,
         found.calibration.metric,
-        f"{found.calibration.noise.floor:.2%}",
+        f"{abs(found.calibration.noise.floor):.2%}",
         measured(found.null),
         f"{found.null.cost.lane_seconds:.0f}",
     ]
@@ -60,7 +60,7 @@ def main() -> None:
     """Print the table of all certificates below a folder, with the devices they hold for."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
     parser.add_argument("folder", type=Path)
-    files = sorted(parser.parse_args().folder.glob("*/certificates/*.json"))
+    files = sorted(parser.parse_args().folder.rglob("*.json"))
     found = [Certificate.model_validate_json(file.read_bytes()) for file in files]
     print(HEAD, f"|{'---|' * HEAD.count(' | ')}---|", *map(row, found), sep="\n")
     for device in sorted({device.partition(" ")[2] for one in found for device in one.calibration.device}):

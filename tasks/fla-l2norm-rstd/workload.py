@@ -23,8 +23,8 @@ without_init("fla", "fla.modules", "fla.ops")
 
 from fla.modules.l2norm import l2norm  # noqa: E402
 
-CALLS, STEP = 32, 4096  # rows by which the window moves from call to call
-GROUP, SHIFT = 16384, 96.0
+CALLS, STEP = 16, 4096  # rows by which the window moves from call to call
+GROUP, SHIFT = 65536, 192.0
 
 
 def sketch(tensor, signs):
@@ -41,7 +41,7 @@ def patterned(rows, width, generator):
     return noise.addcmul_(signs, pattern)
 
 
-def setup(seed, rows=524288, width=128):
+def setup(seed, rows=4194304, width=128):
     generator = torch.Generator("cuda").manual_seed(seed % 2**63)
     x, dy = (patterned(rows + CALLS * STEP, width, generator) for _ in range(2))
     signs = torch.randint(0, 2, (GROUP,), generator=generator, device="cuda").mul_(2).sub_(1).to(torch.bfloat16)

@@ -1,4 +1,4 @@
-"""The loss and both gradients of a vocabulary of 32,000 with 8,192 tokens in bfloat16."""
+"""The loss and both gradients of a vocabulary of 32,000 with 32,768 tokens in bfloat16."""
 
 import sys
 import types
@@ -34,7 +34,7 @@ def sketch(tensor, signs, scale):
     return torch.addmv(torch.full_like(groups[:, 0], SHIFT), groups, signs, alpha=scale)
 
 
-def setup(seed, tokens=8192, width=2048, vocabulary=32000):
+def setup(seed, tokens=32768, width=2048, vocabulary=32000):
     generator = torch.Generator("cuda").manual_seed(seed % 2**63)
     x = torch.randn(tokens, width, generator=generator, device="cuda", dtype=torch.bfloat16)
     weight = torch.randn(vocabulary, width, generator=generator, device="cuda", dtype=torch.bfloat16)
@@ -50,6 +50,6 @@ def run(state):
     loss = LigerFusedLinearCrossEntropyFunction.apply(x, weight, target)
     dx, dw = torch.autograd.grad(loss, (x, weight))
     # Gradients of a mean are small: they are brought to elements of about 1.
-    scales = tokens * width**0.5 / SPREAD, tokens * 2.0
+    scales = tokens * width**0.5 / SPREAD, float(tokens)
     found = [sketch(grad, signs, scale) for grad, scale in zip((dx, dw), scales, strict=True)]
     return [loss.detach().bfloat16(), *found]

@@ -1,4 +1,4 @@
-"""Dynamic tanh of 16,384 rows of 4,096 elements in bfloat16, forward and backward, on shifted windows."""
+"""Dynamic tanh of 32,768 rows of 16,384 elements in bfloat16, forward and backward, on shifted windows."""
 
 import sys
 import types
@@ -25,7 +25,7 @@ sys.modules["peft"] = None  # it is optional, and takes several seconds to impor
 from liger_kernel.ops.dyt import LigerDyTFunction  # noqa: E402
 
 CALLS, STEP = 24, 256  # rows by which the window moves from call to call
-GROUP, SHIFT = 16384, 1536.0
+GROUP, SHIFT = 65536, 3072.0
 
 
 def sketch(tensor, signs):
@@ -34,7 +34,7 @@ def sketch(tensor, signs):
     return torch.addmv(torch.full_like(groups[:, 0], SHIFT), groups, signs)
 
 
-def setup(seed, rows=16384, width=4096):
+def setup(seed, rows=32768, width=16384):
     generator = torch.Generator("cuda").manual_seed(seed % 2**63)
     x, dy = (
         torch.randn(rows + CALLS * STEP, width, generator=generator, device="cuda", dtype=torch.bfloat16)

@@ -1,4 +1,4 @@
-"""PolyNorm of 16,384 rows of 4,096 elements in bfloat16, forward and backward, on shifted windows."""
+"""PolyNorm of 131,072 rows of 4,096 elements in bfloat16, forward and backward, on shifted windows."""
 
 import sys
 import types
@@ -25,7 +25,7 @@ sys.modules["peft"] = None  # it is optional, and takes several seconds to impor
 from liger_kernel.ops.poly_norm import LigerPolyNormFunction  # noqa: E402
 
 CALLS, STEP = 24, 256  # rows by which the window moves from call to call
-GROUP, SHIFT = 16384, 2048.0
+GROUP, SHIFT = 65536, 4096.0
 
 
 def sketch(tensor, signs):
@@ -42,7 +42,7 @@ def patterned(rows, width, generator):
     return noise.addcmul_(signs, pattern)
 
 
-def setup(seed, rows=16384, width=4096):
+def setup(seed, rows=131072, width=4096):
     generator = torch.Generator("cuda").manual_seed(seed % 2**63)
     x, dy = (patterned(rows + CALLS * STEP, width, generator) for _ in range(2))
     weight = torch.rand(3, generator=generator, device="cuda").add_(0.2).to(torch.bfloat16)
