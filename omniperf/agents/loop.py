@@ -8,9 +8,10 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, Self
 
 from omniperf.agents.protocol import Outcome
-from omniperf.agents.providers.backoff import as_infra, patiently
-from omniperf.agents.providers.protocol import BYTES_PER_TOKEN, CallError, Tokens
 from omniperf.agents.toolset import TOOLS, Toolset
+from omniperf.gateway.backoff import as_infra, patiently
+from omniperf.gateway.failures import CallError
+from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 
@@ -18,9 +19,9 @@ if TYPE_CHECKING:
     from collections.abc import Iterable
     from types import TracebackType
 
-    from omniperf.agents.prices import Price, PriceFile
     from omniperf.agents.protocol import Session
     from omniperf.agents.providers.protocol import Item, Provider, Reply
+    from omniperf.gateway.prices import Price, PriceFile
 
 SYSTEM = (
     "You make code faster without changing what it does. You work through tools alone: look at the code and profile it "

@@ -8,10 +8,10 @@ from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
 from omniperf.agents.loop import Loop
-from omniperf.agents.prices import load_prices
-from omniperf.agents.providers.backoff import as_infra, patiently
-from omniperf.agents.providers.protocol import CallError
 from omniperf.errors import UsageError
+from omniperf.gateway.backoff import as_infra, patiently
+from omniperf.gateway.failures import CallError
+from omniperf.gateway.prices import load_prices
 from omniperf.results.events import Event
 
 if TYPE_CHECKING:

@@ -11,7 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
-    from omniperf.agents.budget import Budget
+    from omniperf.gateway.budget import Budget
     from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal

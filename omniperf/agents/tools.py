@@ -12,11 +12,11 @@ from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal
 
-from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.files import Files
 from omniperf.agents.protocol import CommandResult, Hotspot, Kernel, Profile, Screening, TestReport, ToolError
 from omniperf.agents.ratchet import Ratchet
 from omniperf.errors import OmniPerfError
+from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
 from omniperf.measure.bytecode import add_bytecode
@@ -37,7 +37,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterator
     from types import TracebackType
 
-    from omniperf.agents.budget import Budget
+    from omniperf.gateway.budget import Budget
     from omniperf.measure.bench import Bench
     from omniperf.measure.clock import Arm
     from omniperf.measure.gpu_tools import Counters

@@ -8,10 +8,10 @@ from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
-from omniperf.agents.budget import Budget, BudgetExhaustedError
 from omniperf.agents.protocol import Session, ToolError
 from omniperf.agents.tools import SessionTools
 from omniperf.errors import OmniPerfError
+from omniperf.gateway.budget import Budget, BudgetExhaustedError
 from omniperf.results import schema
 from omniperf.verify import scope
 from omniperf.workspace.patch import NotCollectableError, collect

@@ -7,12 +7,12 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omniperf.agents.budget import Budget, BudgetExhaustedError
-from omniperf.agents.prices import SHIPPED, Price, Tier, load_prices
 from omniperf.agents.protocol import Screening
-from omniperf.agents.providers.protocol import Tokens
 from omniperf.agents.ratchet import Ratchet
 from omniperf.errors import UsageError
+from omniperf.gateway.budget import Budget, BudgetExhaustedError
+from omniperf.gateway.prices import SHIPPED, Price, Tier, load_prices
+from omniperf.gateway.tokens import Tokens
 from omniperf.results.schema import PatchFile
 from omniperf.tasks.schema import Limits
 from omniperf.workspace.patch import Patch

@@ -9,9 +9,9 @@ import pytest
 
 from omniperf.agents.arms.null import NullAgent
 from omniperf.agents.arms.patch import PatchAgent
-from omniperf.agents.budget import Budget
 from omniperf.agents.protocol import Outcome, Session, ToolError
 from omniperf.errors import OmniPerfError, UsageError
+from omniperf.gateway.budget import Budget
 from omniperf.tasks.schema import Limits, Task
 from omniperf.workspace.comment import COMMENT
 

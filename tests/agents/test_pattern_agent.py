@@ -9,8 +9,8 @@ from typing import TYPE_CHECKING, Any, Literal, cast
 import pytest
 
 from omniperf.agents.arms.pattern import PatternAgent
-from omniperf.agents.budget import Budget
 from omniperf.agents.protocol import CommandResult, Hotspot, Outcome, Profile, Screening, Session, TestReport, ToolError
+from omniperf.gateway.budget import Budget
 from omniperf.tasks.schema import Limits, Task
 from omniperf.workspace.worktree import Workspace
 

@@ -3,10 +3,10 @@
 from types import SimpleNamespace
 from typing import Any, cast
 
-from omniperf.agents.budget import Budget
 from omniperf.agents.protocol import Hotspot, Kernel, Profile
 from omniperf.agents.providers.protocol import ToolCall
 from omniperf.agents.toolset import Toolset
+from omniperf.gateway.budget import Budget
 from omniperf.measure.gpu_tools import Counters
 from omniperf.tasks.schema import Limits
 

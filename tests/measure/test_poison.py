@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omniperf.agents.budget import Budget
 from omniperf.agents.tools import SessionTools
+from omniperf.gateway.budget import Budget
 from omniperf.measure import arms, checker, worker
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore

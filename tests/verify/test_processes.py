@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING
 
 import pytest
 
-from omniperf.agents.budget import Budget
 from omniperf.agents.tools import SessionTools
 from omniperf.errors import UsageError
+from omniperf.gateway.budget import Budget
 from omniperf.results.events import ignore
 from omniperf.results.journal import Journal
 from omniperf.sandbox.bubblewrap import why_not

@@ -5,9 +5,9 @@ from __future__ import annotations
 from pathlib import Path
 from typing import TYPE_CHECKING
 
-from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.protocol import Outcome, ToolError
 from omniperf.errors import OmniPerfError, UsageError
+from omniperf.gateway.budget import BudgetExhaustedError
 
 if TYPE_CHECKING:
     from omniperf.agents.protocol import Session

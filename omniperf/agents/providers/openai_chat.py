@@ -7,18 +7,10 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.providers.openai_responses import split
-from omniperf.agents.providers.protocol import (
-    CallError,
-    Conversation,
-    Item,
-    Reply,
-    Stop,
-    Tokens,
-    ToolCall,
-    as_object,
-    at_least,
-)
+from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall, as_object
 from omniperf.agents.providers.wire import Wire, cut
+from omniperf.gateway.failures import CallError
+from omniperf.gateway.tokens import Tokens, at_least
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

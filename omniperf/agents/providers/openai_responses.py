@@ -5,9 +5,10 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.providers.failures import from_report
-from omniperf.agents.providers.protocol import CallError, Conversation, Item, Reply, Stop, Tokens, ToolCall, at_least
+from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall
 from omniperf.agents.providers.wire import Wire, cut
+from omniperf.gateway.failures import CallError, from_report
+from omniperf.gateway.tokens import Tokens, at_least
 
 if TYPE_CHECKING:
     from collections.abc import Sequence

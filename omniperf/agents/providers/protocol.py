@@ -8,46 +8,18 @@ from __future__ import annotations
 
 import json
 import math
-from dataclasses import dataclass, replace
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from omniperf.gateway.tokens import Tokens
+
 Item: TypeAlias = dict[str, Any]
 Stop: TypeAlias = Literal["end", "length", "refusal"]
-FailureKind: TypeAlias = Literal["auth", "quota", "throttled", "network", "protocol", "context"]
 
-BYTES_PER_TOKEN = 3  # where no server has counted; an estimate on the safe side for code, JSON and English
 _DEEPEST = 64  # levels of arguments; APIs refuse to parse what is nested far deeper
-
-
-@dataclass(frozen=True)
-class Tokens:
-    """Tokens of one or more calls. The three kinds of input are disjoint; reasoning is part of the output."""
-
-    input: int = 0
-    cache_read: int = 0
-    cache_write: int = 0
-    output: int = 0
-
-    @property
-    def sent(self) -> int:
-        """All input."""
-        return self.input + self.cache_read + self.cache_write
-
-    @property
-    def total(self) -> int:
-        """Input and output."""
-        return self.sent + self.output
-
-    def __add__(self, other: Tokens) -> Tokens:
-        return Tokens(
-            self.input + other.input,
-            self.cache_read + other.cache_read,
-            self.cache_write + other.cache_write,
-            self.output + other.output,
-        )
 
 
 @dataclass(frozen=True)
@@ -90,30 +62,6 @@ class Reply:
     stop: Stop
     tokens: Tokens | None
     model: str
-
-
-class CallError(Exception):
-    """A call that came to nothing. The text holds no key.
-
-    `retry` says whether the same call may succeed later, `after` how many seconds the server asked to wait. `tokens`
-    estimate what it cost all the same, with no input where the server had not counted it; None: it cost nothing. The
-    kind `context` means that the conversation is too long for the model.
-    """
-
-    def __init__(
-        self, kind: FailureKind, message: str, *, retry: bool = False, after: float | None = None,
-        tokens: Tokens | None = None,
-    ) -> None:  # fmt: skip
-        super().__init__(message)
-        self.kind: FailureKind = kind
-        self.retry, self.after, self.tokens = retry, after, tokens
-
-
-def at_least(said: Tokens | None, streamed: Iterable[str]) -> Tokens:
-    """What a reply had cost when it broke off: as far as the server said, and no less than what had streamed."""
-    said = said or Tokens()
-    size = sum(len(text.encode("utf-8", "replace")) for text in streamed)
-    return replace(said, output=max(said.output, size // BYTES_PER_TOKEN))
 
 
 def as_object(arguments: str) -> Item | None:

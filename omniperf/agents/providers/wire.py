@@ -14,12 +14,14 @@ from dataclasses import dataclass
 from threading import TIMEOUT_MAX, Timer
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.providers.failures import from_exception
-from omniperf.agents.providers.protocol import CallError, Item, Tokens
+from omniperf.gateway.failures import CallError, from_exception
+from omniperf.gateway.tokens import Tokens
 from omniperf.results.redact import clean, learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+
+    from omniperf.agents.providers.protocol import Item
 
 SILENCE = 600.0  # seconds without a byte after which a connection counts as dead
 _CONNECTING = 10.0  # seconds

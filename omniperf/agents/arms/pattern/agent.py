@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.protocol import Outcome, ToolError
+from omniperf.gateway.budget import BudgetExhaustedError
 
 if TYPE_CHECKING:
     from omniperf.agents.protocol import Session

@@ -18,9 +18,9 @@ from omniperf.agents.arms.pattern.candidates import (
 )
 from omniperf.agents.arms.pattern.rules import all_rules, flagged
 from omniperf.agents.arms.pattern.source import Source
-from omniperf.agents.budget import BudgetExhaustedError
 from omniperf.agents.files import write_inside
 from omniperf.agents.protocol import ToolError
+from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.tasks.globs import matches
 
 if TYPE_CHECKING:

@@ -5,13 +5,16 @@ from __future__ import annotations
 import re
 from datetime import UTC, datetime
 from email.utils import parsedate_to_datetime
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from omniperf.agents.providers.protocol import CallError, FailureKind, Tokens
 from omniperf.results.redact import clean
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
+
+    from omniperf.gateway.tokens import Tokens
+
+FailureKind: TypeAlias = Literal["auth", "quota", "throttled", "network", "protocol", "context"]
 
 _QUOTA = {"insufficient_quota", "billing_error", "billing_not_active", "billing_hard_limit_reached"}
 _AUTH = {"authentication_error", "permission_error", "invalid_api_key"}
@@ -22,6 +25,23 @@ _TOO_LONG = re.compile(
     "|input token count.*exceeds the maximum"
 )
 _SHOWN = 600  # characters of what a server says
+
+
+class CallError(Exception):
+    """A call that came to nothing. The text holds no key.
+
+    `retry` says whether the same call may succeed later, `after` how many seconds the server asked to wait. `tokens`
+    estimate what it cost all the same, with no input where the server had not counted it; None: it cost nothing. The
+    kind `context` means that the conversation is too long for the model.
+    """
+
+    def __init__(
+        self, kind: FailureKind, message: str, *, retry: bool = False, after: float | None = None,
+        tokens: Tokens | None = None,
+    ) -> None:  # fmt: skip
+        super().__init__(message)
+        self.kind: FailureKind = kind
+        self.retry, self.after, self.tokens = retry, after, tokens
 
 
 def from_exception(error: Exception, tokens: Tokens | None = None) -> CallError:

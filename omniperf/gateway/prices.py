@@ -17,7 +17,7 @@ from omniperf.errors import UsageError
 from omniperf.tasks.schema import Model
 
 if TYPE_CHECKING:
-    from omniperf.agents.providers.protocol import Tokens
+    from omniperf.gateway.tokens import Tokens
 
 SHIPPED = Path(__file__).with_name("prices-2026-11.json")
 _DATE = re.compile(r"-(\d{8}|\d{4}-\d{2}-\d{2})$")

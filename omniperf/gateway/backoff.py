@@ -5,16 +5,17 @@ from __future__ import annotations
 import math
 import random
 import time
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeVar
 
-from omniperf.agents.providers.protocol import CallError
 from omniperf.errors import InfraError
+from omniperf.gateway.failures import CallError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
 
-    from omniperf.agents.providers.protocol import FailureKind, Reply
+    from omniperf.gateway.failures import FailureKind
 
+T = TypeVar("T")
 TRIES = 6
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds; doubled from try to try
 LONGEST_ASKED = 120.0  # a server that asks for a longer pause is not waited for
@@ -29,9 +30,7 @@ _REMEDIES: dict[FailureKind, str] = {
 }
 
 
-def patiently(
-    call: Callable[[], Reply], failed: Callable[[CallError, float], None], deadline: float = math.inf
-) -> Reply:
+def patiently(call: Callable[[], T], failed: Callable[[CallError, float], None], deadline: float = math.inf) -> T:
     """Make a call, again where that may help, TRIES times in all, and not where the wait would outlast `deadline`.
 
     `failed` is told of each failure and of the seconds until the next try (0: there is none), and the last is raised.

@@ -6,10 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
-from omniperf.agents.providers.protocol import Tokens
+from omniperf.gateway.tokens import Tokens
 
 if TYPE_CHECKING:
-    from omniperf.agents.prices import Price
+    from omniperf.gateway.prices import Price
     from omniperf.tasks.schema import Limits
 
 
