@@ -12,8 +12,8 @@ from typing import TYPE_CHECKING, Any
 import pytest
 
 from omniperf.agents.models import OpenAIAgent
-from omniperf.agents.providers import backoff
 from omniperf.errors import InfraError, UsageError
+from omniperf.gateway import backoff
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event, ignore
 from omniperf.results.schema import Result

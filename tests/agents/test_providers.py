@@ -9,12 +9,12 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omniperf.agents.providers import backoff
 from omniperf.agents.providers.anthropic import AnthropicMessages
 from omniperf.agents.providers.openai_chat import OpenAIChat
 from omniperf.agents.providers.openai_responses import OpenAIResponses
 from omniperf.agents.providers.protocol import Conversation
 from omniperf.agents.toolset import TOOLS
+from omniperf.gateway import backoff
 from omniperf.gateway.failures import CallError
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 from tests.agents.loopback import Fail, Loopback, Raw, Say, Step
