@@ -401,6 +401,28 @@ def test_a_workspace_that_cannot_be_made_ends_one_attempt_and_not_those_after_it
     assert results[0].patch is None
 
 
+def test_the_same_failure_of_the_host_three_times_in_a_row_ends_the_run(
+    task: Task, settings: Settings, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    install(monkeypatch, lambda session: None)
+    make, ports, said = worktree.provide, iter(range(9)), []
+
+    def provide(*args: object, **options: object) -> object:
+        if options.get("agent"):
+            if (port := next(ports)) == 1:
+                return make(*args, **options)  # type: ignore[arg-type]
+            raise InfraError("network", f"Port {port} refused the connection.")
+        return make(*args, **options)  # type: ignore[arg-type]
+
+    monkeypatch.setattr(bench, "provide", provide)
+    spec = AttemptSpec(run_id="", agent="scripted", n=0)
+    _, results = run_task(task, spec, 9, settings, lambda event: said.append(event.message))
+    assert [result.outcome.kind for result in results] == ["infra_error", "finished", *["infra_error"] * 3]
+    assert said[-1] == (
+        "3 in a row failed alike, so the run ends after 5 of 9 attempts: Port 4 refused the connection."
+    )
+
+
 def test_the_quickstart_needs_no_sandbox(settings: Settings, tmp_path: Path) -> None:
     """The one task that may run without walls, so that it runs everywhere; the result says so."""
     import sys

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -28,10 +29,13 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
+_IDENTICAL = 3  # infra errors in a row, of one kind and text, after which a further attempt would meet the same
+
 
 def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, emit: Emit) -> tuple[Path, list[Result]]:
     """Make a run of one task with one agent: preflight once, then each attempt. Returns its folder and results.
 
+    Three infra errors in a row that are alike end the run: the next attempt would meet the same.
     Raises UsageError or InfraError before anything is written where the task or the host cannot run, PromptBlockedError
     where the prompt gives the solution away or is about another repository, unless `spec.allow_leak`.
     """
@@ -77,7 +81,19 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
             if (place / "result.json").is_file():
                 results.append(load_result(place))
                 _sum_up(folder, place, results)
+        if n < attempts and (same := _keeps_failing(results)):
+            text = f"{_IDENTICAL} in a row failed alike, so the run ends after {n} of {attempts} attempts: {same}"
+            emit(Event("report", text, {}))
+            break
     return folder, results
+
+
+def _keeps_failing(results: list[Result]) -> str:
+    """What the last attempts failed of, where it was the host or the provider, and the same each time; else ""."""
+    last = [result.outcome for result in results[-_IDENTICAL:]]
+    # Without numbers: a request's id or a port does not make it another failure.
+    said = {(outcome.kind, outcome.infra_kind, re.sub(r"\w*\d\w*", "", outcome.detail)) for outcome in last}
+    return last[-1].detail if len(last) == _IDENTICAL and len(said) == 1 and last[-1].kind == "infra_error" else ""
 
 
 def _sum_up(folder: Path, place: Path, results: list[Result]) -> None:
