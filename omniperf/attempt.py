@@ -15,7 +15,7 @@ from typing import TYPE_CHECKING
 from omniperf.agents.discover import load_agent
 from omniperf.agents.work import Work
 from omniperf.errors import InfraError, OmniPerfError
-from omniperf.record import make_result, now
+from omniperf.record import as_collected, make_result, now
 from omniperf.results import schema
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
@@ -52,13 +52,13 @@ def run_attempt(
     phase: Phase = "workspace"
     verdict = schema.Verdict()
     with Journal(folder / "journal.jsonl") as journal:
-        journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
-        work = Work(bench, proved, journal, emit)
+        journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, label=spec.name, n=spec.n)
+        work = Work(bench, proved, spec.limits, journal, emit)
         try:
             write_whole(folder / "prompt.md", prompt.data, exact=True)
             write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())
             emit(Event("workspace", "making a sealed workspace", {}))
-            workspace = bench.workspace(f"{spec.agent}-{spec.n}")
+            workspace = bench.workspace(f"{spec.name}-{spec.n}")
             phase = "agent"
             emit(Event("agent", spec.agent, {}))
             outcome = work.run(agent, workspace, prompt.text, spec.options)
@@ -69,13 +69,12 @@ def run_attempt(
             if chosen.other is not None:
                 other = folder / f"model_patch.{'final' if source == 'best' else 'best'}.diff"
                 write_whole(other, chosen.other.data, exact=True)
-            journal.write("collected", sha256=patch.sha256, files=len(patch.files), source=source)
+            spent = work.usage(time.monotonic() - clock, verdict)
+            journal.write(
+                "collected", **as_collected(patch, source, outcome, spent, work.model, chosen.findings, started)
+            )
             phase = "verify"
-            measurements = folder / "measurements.jsonl"
-            verdict = verify_patch(
-                bench, patch.data, proved, lambda line: append_line(measurements, dict(line)), emit,
-                claims=spec.claims, versus_human=spec.versus_human,
-            )  # fmt: skip
+            verdict = measured(bench, proved, spec, patch, folder, emit)
             verdict = verdict.model_copy(update={"findings": (*verdict.findings, *chosen.findings)})
             journal.write("verified", verdict=verdict.class_)
         except NotCollectableError as error:  # the agent's doing, and no reason to lose what else is known
@@ -107,6 +106,18 @@ def run_attempt(
     if cancelled is not None:
         raise cancelled
     return result
+
+
+def measured(
+    bench: Bench, proved: Preflight, spec: AttemptSpec, patch: Patch, folder: Path, emit: Emit
+) -> schema.Verdict:
+    """What the collected patch is worth; `unverified` where nobody asked."""
+    if not spec.verify:
+        return schema.Verdict(reason="its measurement was left for later")
+    return verify_patch(
+        bench, patch.data, proved, lambda line: append_line(folder / "measurements.jsonl", dict(line)), emit,
+        claims=spec.claims, versus_human=spec.versus_human,
+    )  # fmt: skip
 
 
 def _failure(error: Exception, phase: Phase, folder: Path) -> schema.Outcome:

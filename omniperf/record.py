@@ -32,7 +32,10 @@ class AttemptSpec:
     run_id: str
     agent: str
     n: int
+    label: str = ""  # what its attempts are called; the agent's name, where none is given
     options: Mapping[str, str] = field(default_factory=dict)
+    limits: Mapping[str, float] = field(default_factory=dict)  # instead of the task's
+    verify: bool = True
     template: str = "optimize"
     hints: bool = True
     claims: int = 1  # attempts on the task that share the alpha of a claim
@@ -40,6 +43,11 @@ class AttemptSpec:
     keep_workspace: bool = False
     allow_leak: bool = False
     prompt_check: schema.PromptCheck | None = None
+
+    @property
+    def name(self) -> str:
+        """The label, or the agent's name."""
+        return self.label or self.agent
 
 
 def make_result(
@@ -62,7 +70,7 @@ def make_result(
         agent=spec.agent,
         agent_version=agent.version,
         model=model,
-        label=spec.agent,
+        label=spec.name,
         n=spec.n,
         omniperf_version=omniperf.__version__,
     )
@@ -86,6 +94,24 @@ def make_result(
         prompt_check=spec.prompt_check,
         allow_leak=spec.allow_leak,
     )
+
+
+def as_collected(
+    patch: Patch, source: Literal["final", "best"], outcome: schema.Outcome, usage: schema.Usage, model: str | None,
+    findings: tuple[schema.Finding, ...], started: str,
+) -> dict[str, object]:  # fmt: skip
+    """What is known of an attempt once its patch is there: enough to measure it later, should the attempt be killed."""
+    return {
+        "sha256": patch.sha256,
+        "tree": patch.tree,
+        "files": [file.model_dump(mode="json") for file in patch.files],
+        "source": source,
+        "outcome": outcome.model_dump(mode="json"),
+        "usage": usage.model_dump(mode="json"),
+        "model": model,
+        "findings": [finding.model_dump(mode="json") for finding in findings],
+        "started": started,
+    }
 
 
 def _patch_info(patch: Patch, task: Task, source: Literal["final", "best"]) -> schema.PatchInfo:

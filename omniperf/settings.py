@@ -93,6 +93,18 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
     return Settings(**values, origins=origins)  # type: ignore[arg-type]  # _checked gave each its type
 
 
+def to_plain(settings: Settings) -> dict[str, object]:
+    """The settings as JSON has them, for another process; where each came from is left out."""
+    given = {key: getattr(settings, key) for key in _KEYS}
+    return {key: str(value) if isinstance(value, Path) else value for key, value in given.items()}
+
+
+def from_plain(given: Mapping[str, object]) -> Settings:
+    """The settings that `to_plain` made plain."""
+    checked = {key: None if value is None else _checked(key, value, Path("/"), key, "") for key, value in given.items()}
+    return Settings(**checked)  # type: ignore[arg-type]  # _checked gave each its type
+
+
 def user_file() -> Path:
     """Return the path of the user's file, whether it exists or not."""
     return _xdg("XDG_CONFIG_HOME", ".config") / "omniperf" / "config.toml"

@@ -49,9 +49,12 @@ class Choice:
 class Work:
     """One agent on one task once: run it, then ask what it came to, which is known even where it was cut short."""
 
-    def __init__(self, bench: Bench, proved: Preflight, journal: Journal, emit: Emit) -> None:
+    def __init__(
+        self, bench: Bench, proved: Preflight, limits: Mapping[str, float], journal: Journal, emit: Emit
+    ) -> None:
+        """`limits` are those that hold instead of the task's."""
         self._bench, self._proved, self._journal, self._emit = bench, proved, journal, emit
-        self._budget = Budget(bench.task.limits)
+        self._budget = Budget(bench.task.limits.model_copy(update=dict(limits)))
         self._tools: SessionTools | None = None
         self._best: Patch | None = None
         self._models: list[str] = []

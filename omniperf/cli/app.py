@@ -12,6 +12,8 @@ import omniperf
 
 COMMANDS = {
     "run": "Let an agent work on a task, and measure what its patch is worth.",
+    "sweep": "Let agents work on many tasks, many at once.",
+    "resume": "Go on with a sweep that was interrupted or killed.",
     "verify": "Measure what a patch is worth, or attempts and predictions again.",
     "compare": "Say whether two measurements of the same patches agree.",
     "show": "Show results: an attempt, a run, or the latest run of a task.",
@@ -21,6 +23,7 @@ COMMANDS = {
     "agents": "List the agents that can be run.",
     "calibrate": "Measure the noise of this host.",
     "doctor": "Check that this host can run and measure tasks.",
+    "clean": "Delete what killed sweeps left behind.",
     "config": "Show the settings in force and where they come from.",
 }
 """Each command's name and its line in the help. Its module, `omniperf.cli.NAME`, defines `app`."""

@@ -29,6 +29,10 @@ SandboxFlag = Annotated[
     typer.Option("--sandbox", metavar="auto|bubblewrap|docker|podman|none", help="What agents and workloads run in."),
 ]
 
+JobsFlag = Annotated[
+    int, typer.Option("--jobs", min=0, help="Attempts at once; 0: eight for every core.", show_default=False)
+]
+
 
 def _verdict_class(wanted: str | None) -> str | None:
     if wanted is not None:

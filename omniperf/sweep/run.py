@@ -9,17 +9,12 @@ from dataclasses import replace
 from typing import TYPE_CHECKING
 
 import omniperf
-from omniperf.agents.discover import load_agent
 from omniperf.attempt import run_attempt
-from omniperf.errors import UsageError
-from omniperf.measure.bench import open_bench
-from omniperf.prompt.render import render
 from omniperf.record import AttemptSpec, now
 from omniperf.results.events import Event
 from omniperf.results.predictions import prediction
 from omniperf.results.store import append_line, check_folders, load_result, new_run_id, write_whole
-from omniperf.verify.leaks import check_of, refuse
-from omniperf.verify.preflight import preflight
+from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -39,36 +34,18 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     Raises UsageError or InfraError before anything is written where the task or the host cannot run, PromptBlockedError
     where the prompt gives the solution away or is about another repository, unless `spec.allow_leak`.
     """
-    agent = load_agent(spec.agent)
     check_folders(settings)
-    if unknown := sorted(set(spec.options) - set(getattr(agent, "options", ()))):
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in unknown)
-        raise UsageError(f"The agent {spec.agent!r} takes no {flags}.", "See `omniperf agents`.")
-    if (check := getattr(agent, "check", None)) is not None:
-        check(spec.options)
-    # The bundled quickstart runs our own code on our own library: the one case that may go without walls by itself.
-    ours = task.id == "quickstart" and spec.agent == "pattern"
-    emit(Event("preflight", f"{task.id}: repository, base, environment", {}))
-    bench = open_bench(task, settings, emit, may_fall_back=ours)
-    if getattr(agent, "needs_reference", False) and bench.human_patch() is None:
-        raise UsageError(
-            f"Task {task.id} has no human patch for the agent {spec.agent!r}.", "Give `repo.human` or `human_patch`."
-        )
-    prompt = render(task, spec.template, hints=spec.hints, workspace=bench.tree_seen)
-    checked = check_of(task, prompt, bench.source, settings)
-    if not spec.allow_leak:
-        refuse(task, prompt, checked)
-    spec = replace(spec, prompt_check=checked, claims=attempts)
-    proved = preflight(bench, emit)
-    if (ready := getattr(agent, "ready", None)) is not None:  # may spend a little, so it comes last
-        ready(spec.options, emit)
+    check_agent(spec)
+    ready = make_ready(task, spec, settings, emit)
+    check_agent_on(ready.bench, spec, emit)
+    spec = replace(spec, prompt_check=ready.checked, claims=attempts)
     run_id = new_run_id()
     folder = settings.results / run_id
     folder.mkdir(parents=True)
     about = {
         "schema": "omniperf/run/v1", "run_id": run_id, "started": now(), "omniperf": omniperf.__version__,
         "task": task.id, "agent": spec.agent, "attempts": attempts, "options": dict(spec.options),
-        "template": prompt.template, "hints": spec.hints,
+        "template": ready.prompt.template, "hints": spec.hints,
     }  # fmt: skip
     write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
     results: list[Result] = []
@@ -76,7 +53,7 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
         place = folder / task.id / f"{spec.agent}.{n}"
         place.mkdir(parents=True)
         try:
-            run_attempt(bench, proved, replace(spec, run_id=run_id, n=n), prompt, place, emit)
+            run_attempt(ready.bench, ready.proved, replace(spec, run_id=run_id, n=n), ready.prompt, place, emit)
         finally:  # an attempt that was interrupted has a result too
             if (place / "result.json").is_file():
                 results.append(load_result(place))
@@ -102,10 +79,11 @@ def _sum_up(folder: Path, place: Path, results: list[Result]) -> None:
     if diff.is_file():
         line = prediction(identity.task_id, identity.label, diff.read_bytes())
         append_line(folder / "predictions.jsonl", line, exact=True)
-    write_whole(folder / "summary.json", json.dumps(_summary(folder.name, results), indent=1).encode())
+    write_whole(folder / "summary.json", json.dumps(summary(folder.name, results), indent=1).encode())
 
 
-def _summary(run_id: str, results: list[Result]) -> dict[str, object]:
+def summary(run_id: str, results: list[Result]) -> dict[str, object]:
+    """What `summary.json` holds: each attempt in a line, and how many verdicts there are of each class."""
     rows = [
         {
             "task": result.identity.task_id,

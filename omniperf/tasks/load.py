@@ -8,14 +8,14 @@ import json
 from dataclasses import dataclass
 from difflib import get_close_matches
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal, TypeAlias
+from typing import TYPE_CHECKING, Any, Literal, TypeAlias, TypeVar
 
 from pydantic import ValidationError
 
 from omniperf.errors import UsageError
 from omniperf.shipped import shipped
 from omniperf.tasks.plain_yaml import NotPlainError, parse
-from omniperf.tasks.schema import SCHEMA, Task
+from omniperf.tasks.schema import SCHEMA, Model, Task
 from omniperf.tasks.validation import Problem, problems
 
 if TYPE_CHECKING:
@@ -24,6 +24,7 @@ if TYPE_CHECKING:
 
 _SHOWN_PROBLEMS = 6
 
+Record = TypeVar("Record", bound=Model)
 Kind: TypeAlias = Literal["module", "script", "command", "service"]
 
 
@@ -154,7 +155,8 @@ def _files_below(folder: Path) -> list[Path]:
     return tasks + [file for file in sorted(folder.glob("*/*/task.yaml")) if file.parent.parent not in alone]
 
 
-def _read(file: Path) -> Task:
+def read_record(file: Path, kind: type[Record], schema: str) -> tuple[Record, Document]:
+    """Read a YAML file that holds one record. Raises UsageError with the line of each error."""
     try:
         document = parse(file.read_bytes())
     except NotPlainError as error:
@@ -163,13 +165,17 @@ def _read(file: Path) -> Task:
         raise UsageError(f"{_shown(file)} cannot be read: {error.strerror}.", "Make it readable.") from None
     if not isinstance(document.value, dict):
         raise UsageError(
-            f"{_shown(file)}:{document.line(())}: a task file is a mapping of keys to values.",
-            f"Begin it with `schema: {SCHEMA}`, or start from `omniperf tasks new`.",
+            f"{_shown(file)}:{document.line(())}: it has to be a mapping of keys to values.",
+            f"Begin it with `schema: {schema}`.",
         )
     try:
-        task = Task.model_validate(document.value)
+        return kind.model_validate(document.value), document
     except ValidationError as error:
         raise _as_usage_error(file, problems(error, document)) from None
+
+
+def _read(file: Path) -> Task:
+    task, document = read_record(file, Task, SCHEMA)
     task._folder = file.parent.resolve()
     _check_files(task, file, document)
     return task

@@ -1,0 +1,69 @@
+"""`omniperf resume`."""
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Annotated
+
+import typer
+
+from omniperf.cli.options import (  # fmt: skip
+    CacheFlag,
+    JobsFlag,
+    JsonFlag,
+    MirrorFlag,
+    ResultsFlag,
+    SandboxFlag,
+    TasksFlag,
+    WorktreesFlag,
+    new_app,
+)
+
+if TYPE_CHECKING:
+    from omniperf.sweep.scheduler import Progress
+
+app = new_app()
+
+
+@app.command()
+def resume(
+    run: Annotated[str, typer.Argument(metavar="RUN", help="The sweep: its id, a prefix of it, or `latest`.")],
+    jobs: JobsFlag = 0,
+    results: ResultsFlag = None,
+    worktrees: WorktreesFlag = None,
+    cache: CacheFlag = None,
+    mirror: MirrorFlag = None,
+    sandbox: SandboxFlag = None,
+    tasks: TasksFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Go on with a sweep that was interrupted or killed: with exactly what is unfinished."""
+    from omniperf.report.progress import progress
+    from omniperf.settings import load_settings
+    from omniperf.sweep.sweep import resume_sweep
+
+    folders = {"results": results, "worktrees": worktrees, "cache": cache, "mirrors": mirror or None}
+    settings = load_settings({**folders, "sandbox": sandbox, "tasks": tasks})
+    with progress() as emit:
+        folder, stands = resume_sweep(run, jobs, settings, emit)
+    conclude(folder, stands, json=json)
+
+
+def conclude(folder: Path, stands: "Progress", *, json: bool) -> None:
+    """Say what a sweep came to. Exits with 1 where something is unfinished, 130 where it was interrupted."""
+    from omniperf.cli.output import print_json, print_view
+    from omniperf.report.sweep import sweep_summary
+    from omniperf.sweep.plan import Plan
+
+    plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
+    left = len(plan.attempts) - stands.done
+    if json:
+        about = {"run_id": folder.name, "folder": str(folder), "finished": stands.done, "unfinished": left}
+        print_json({**about, "usd": stands.spent, "verdicts": dict(stands.verdicts), "stopped": stands.stopped})
+    else:
+        said = sweep_summary(
+            folder.name, len(plan.attempts), stands.done, stands.verdicts, stands.spent, stands.stopped
+        )
+        print_view(said)
+    if stands.stopped == "interrupted":
+        raise typer.Exit(130)
+    if left:
+        raise typer.Exit(1)

@@ -1,0 +1,84 @@
+"""`omniperf sweep`."""
+
+from pathlib import Path
+from typing import Annotated
+
+import typer
+
+from omniperf.cli.options import (  # fmt: skip
+    CacheFlag,
+    JobsFlag,
+    JsonFlag,
+    MirrorFlag,
+    ResultsFlag,
+    SandboxFlag,
+    TasksFlag,
+    WorktreesFlag,
+    new_app,
+)
+
+app = new_app()
+
+
+@app.command()
+def sweep(
+    file: Annotated[
+        Path | None, typer.Argument(metavar="[FILE]", help="A sweep file; or say it with --task and --agent.")
+    ] = None,
+    task: Annotated[
+        list[str] | None,
+        typer.Option("--task", help="A task, a glob over names, or tag:NAME. May be given again.", show_default=False),
+    ] = None,
+    agent: Annotated[
+        list[str] | None,
+        typer.Option("--agent", metavar="AGENT[:MODEL]", help="May be given again.", show_default=False),
+    ] = None,
+    attempts: Annotated[int | None, typer.Option("--attempts", min=1, help="Of each agent on each task.")] = None,
+    usd: Annotated[float | None, typer.Option("--usd", min=0, help="What the whole sweep may cost.")] = None,
+    seed: Annotated[int | None, typer.Option("--seed", help="Of the order.")] = None,
+    jobs: JobsFlag = 0,
+    dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and do nothing.")] = False,
+    results: ResultsFlag = None,
+    worktrees: WorktreesFlag = None,
+    cache: CacheFlag = None,
+    mirror: MirrorFlag = None,
+    sandbox: SandboxFlag = None,
+    tasks: TasksFlag = None,
+    json: JsonFlag = False,
+) -> None:
+    """Let agents work on tasks, many at once; only what is timed waits for its turn. `omniperf resume` goes on."""
+    from omniperf.cli.output import print_json, print_view
+    from omniperf.errors import UsageError
+    from omniperf.report.progress import progress
+    from omniperf.report.sweep import plan_table
+    from omniperf.settings import load_settings
+    from omniperf.sweep.plan import make_plan
+    from omniperf.sweep.spec import Contender, Sweep, load_sweep
+    from omniperf.sweep.sweep import new_sweep
+
+    folders = {"results": results, "worktrees": worktrees, "cache": cache, "mirrors": mirror or None}
+    settings = load_settings({**folders, "sandbox": sandbox, "tasks": tasks})
+    if (file is None) == (not task and not agent):
+        raise UsageError("A sweep needs a file, or --task and --agent.", "Give one or the other.")
+    if file is not None:
+        planned = load_sweep(file)
+    else:
+        if not task or not agent:
+            raise UsageError("A sweep needs both --task and --agent.", "Give each at least once.")
+        contenders = tuple(Contender.named(one) for one in agent)
+        planned = Sweep(tasks=tuple(task), agents=contenders)
+    given = {"attempts": attempts, "usd": usd, "seed": seed}
+    planned = planned.model_copy(update={key: value for key, value in given.items() if value is not None})
+    if dry_run:
+        plan = make_plan(planned, "(not started)", settings)
+        if json:
+            print_json(plan.model_dump(mode="json", by_alias=True))
+        else:
+            rows = ((one.task, one.label, one.n, one.usd) for one in plan.attempts)
+            print_view(plan_table(rows, plan.most_usd))
+        return
+    with progress() as emit:
+        folder, stands = new_sweep(planned, jobs, settings, emit)
+    from omniperf.cli.resume import conclude
+
+    conclude(folder, stands, json=json)

@@ -1,0 +1,195 @@
+"""The launcher: a process that makes tasks ready once, and forks one attempt after another from what it holds.
+
+    python -m omniperf.sweep.launcher        (JSON lines in, JSON lines out; ends when its input ends)
+
+A fork has everything imported and every task open, which would cost each attempt a second. It is one thread, and makes
+no connection that a child would share.
+"""
+
+from __future__ import annotations
+
+import ctypes
+import json
+import os
+import select
+import signal
+import sys
+import tempfile
+import traceback
+from dataclasses import replace
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+from omniperf.attempt import run_attempt
+from omniperf.errors import OmniPerfError
+from omniperf.record import AttemptSpec
+from omniperf.settings import from_plain
+from omniperf.sweep.collected import collected, measure_collected
+from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
+from omniperf.tasks.load import load_task
+
+if TYPE_CHECKING:
+    from omniperf.results.events import Event
+    from omniperf.settings import Settings
+    from omniperf.sweep.ready import Ready
+
+_PR_SET_PDEATHSIG = 1
+_SHOWN = 1000  # characters of a message: a line of a pipe that several write is whole only up to 4,096 bytes
+
+
+class Launcher:
+    """What is ready, and which attempts run."""
+
+    def __init__(self, settings: Settings, out: int) -> None:
+        self._settings, self._out = settings, out
+        self._tasks: dict[tuple[str, str, bool], Ready] = {}
+        self._running: dict[int, str] = {}
+
+    def serve(self) -> None:
+        """Do what the lines on standard input say, until it ends."""
+        woken, wake = os.pipe()
+        os.set_blocking(wake, False)
+        signal.set_wakeup_fd(wake)
+        signal.signal(signal.SIGCHLD, lambda *_: None)
+        buffer = b""
+        while True:
+            ready, _, _ = select.select([0, woken], [], [])
+            if woken in ready:
+                os.read(woken, 1 << 12)
+                self._reap()
+            if 0 not in ready:
+                continue
+            if not (data := os.read(0, 1 << 16)):
+                return
+            *lines, buffer = (buffer + data).split(b"\n")
+            for line in lines:
+                self._do(json.loads(line))
+
+    def _do(self, message: dict[str, Any]) -> None:
+        if "run" in message:
+            self._fork(message["run"])
+            return
+        try:
+            for item in message["prepare"]:
+                self._prepare(item)
+        except OmniPerfError as error:
+            about = {"message": error.message, "remedy": error.remedy, "output": error.output[-_SHOWN:]}
+            self._say({"refused": {**about, "exit_code": error.exit_code}})
+        else:
+            self._say({"prepared": True})
+
+    def _prepare(self, item: dict[str, Any]) -> None:
+        """Open the task of an item, and see that its agent can work. Raises OmniPerfError."""
+
+        def emit(event: Event) -> None:
+            self._say(_plain(event))
+
+        spec = _spec(item)
+        key = _key(item, spec)
+        check_agent(spec)
+        if key not in self._tasks:
+            self._tasks[key] = make_ready(load_task(item["task_file"], self._settings), spec, self._settings, emit)
+        check_agent_on(self._tasks[key].bench, spec, emit)
+
+    def _fork(self, item: dict[str, Any]) -> None:
+        launcher = os.getpid()
+        pid = os.fork()
+        if pid:
+            self._running[pid] = item["id"]
+            return
+        code = 1
+        try:
+            _become_an_attempt(launcher, Path(item["folder"]))
+            self._attempt(item)
+            code = 0
+        except KeyboardInterrupt:
+            code = 130
+        except BaseException:
+            traceback.print_exc()
+        finally:
+            sys.stderr.flush()
+            os._exit(code)
+
+    def _attempt(self, item: dict[str, Any]) -> None:
+        """Make an attempt, or measure what one that was killed had collected."""
+        spec = _spec(item)
+        ready, folder = self._tasks[_key(item, spec)], Path(item["folder"])
+
+        def emit(event: Event) -> None:
+            if not event.data.get("transient"):
+                self._say({"id": item["id"], **_plain(event)})
+
+        scratch = self._settings.worktrees / spec.run_id / item["id"].replace("/", "-")
+        (scratch / "tmp").mkdir(parents=True, mode=0o700)
+        tempfile.tempdir = str(scratch / "tmp")
+        bench = replace(ready.bench, settings=replace(self._settings, worktrees=scratch))
+        spec = replace(spec, prompt_check=ready.checked)
+        make = measure_collected if collected(folder) is not None else run_attempt
+        make(bench, ready.proved, spec, ready.prompt, folder, emit)
+
+    def _reap(self) -> None:
+        while True:
+            try:
+                pid, status = os.waitpid(-1, os.WNOHANG)
+            except ChildProcessError:
+                return
+            if pid == 0:
+                return
+            code = os.waitstatus_to_exitcode(status)
+            how = "" if code == 0 else f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
+            if pid in self._running:
+                self._say({"id": self._running.pop(pid), "how": how})
+
+    def _say(self, message: dict[str, Any]) -> None:
+        os.write(self._out, json.dumps(message, default=str).encode() + b"\n")
+
+
+def _plain(event: Event) -> dict[str, Any]:
+    return {"phase": event.phase, "message": event.message[:_SHOWN], "data": dict(event.data)}
+
+
+def _spec(item: dict[str, Any]) -> AttemptSpec:
+    return AttemptSpec(**item["spec"])
+
+
+def _key(item: dict[str, Any], spec: AttemptSpec) -> tuple[str, str, bool]:
+    return item["task_file"], spec.template, spec.hints
+
+
+def _become_an_attempt(launcher: int, folder: Path) -> None:
+    """Die with the launcher; take nothing from its input, and keep what Python itself might print."""
+    _die_with(launcher)
+    signal.set_wakeup_fd(-1)
+    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    (folder / "logs").mkdir(parents=True, exist_ok=True)
+    log = os.open(folder / "logs" / "process.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
+    nothing = os.open(os.devnull, os.O_RDONLY)
+    os.dup2(nothing, 0)
+    os.dup2(log, 1)
+    os.dup2(log, 2)
+    os.close(nothing)
+    os.close(log)
+
+
+def _die_with(parent: int) -> None:
+    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+    if os.getppid() != parent:  # it was gone before that held
+        os._exit(1)
+
+
+def main() -> None:
+    """Read the settings, then serve."""
+    line = b""
+    while not line.endswith(b"\n"):
+        line += os.read(0, 1)
+    first = json.loads(line)
+    _die_with(first["parent"])
+    settings = from_plain(first["settings"])
+    out = os.dup(1)
+    os.set_inheritable(out, False)
+    os.dup2(2, 1)  # what anything prints is not an answer
+    Launcher(settings, out).serve()
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,104 @@
+"""The plan of a sweep: every attempt, in the order in which they start, and the most it can cost. Plain data."""
+
+from __future__ import annotations
+
+import random
+from fnmatch import fnmatchcase
+from pathlib import Path
+from typing import TYPE_CHECKING, Literal
+
+from pydantic import Field
+
+from omniperf.errors import UsageError
+from omniperf.sweep.spec import Sweep
+from omniperf.tasks.load import list_tasks, load_task, task_file, task_sha256
+from omniperf.tasks.schema import Model
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
+    from omniperf.tasks.schema import Task
+
+
+class Planned(Model):
+    """One attempt. `usd` is the most that it may cost: 0 for an agent without a model."""
+
+    task: str
+    label: str
+    n: int
+    usd: float
+
+    @property
+    def id(self) -> str:
+        """What it is called, which is also its folder in the run's."""
+        return f"{self.task}/{self.label}.{self.n}"
+
+
+class PlannedTask(Model):
+    """A task as it was when the sweep was planned: an attempt of a resumed sweep must be on the same."""
+
+    id: str
+    file: str
+    sha256: str
+
+
+class Plan(Model):
+    """`plan.json`: what a sweep does. `attempts` are in the order in which they start."""
+
+    schema_: Literal["omniperf/plan/v1"] = Field("omniperf/plan/v1", alias="schema")
+    run_id: str
+    sweep: Sweep
+    tasks: tuple[PlannedTask, ...]
+    attempts: tuple[Planned, ...]
+
+    @property
+    def most_usd(self) -> float:
+        """The most that it may cost: what the sweep allows, and no more than all its attempts' limits together."""
+        total = sum(one.usd for one in self.attempts)
+        return total if self.sweep.usd is None else min(total, self.sweep.usd)
+
+
+def make_plan(sweep: Sweep, run_id: str, settings: Settings) -> Plan:
+    """Find the tasks and put the attempts in order. Raises UsageError for one that cannot be run.
+
+    First attempts of everything come before second ones, and within each round the order is drawn from the seed: a
+    sweep that is cut short has seen a little of everything.
+    """
+    tasks = _chosen(sweep.tasks, settings)
+    draw, attempts = random.Random(sweep.seed), []  # noqa: S311 - an order, no secret
+    for n in range(1, sweep.attempts + 1):
+        each = [
+            Planned(task=task.id, label=one.name, n=n, usd=_most(sweep, task) if "model" in one.options else 0.0)
+            for task in tasks
+            for one in sweep.agents
+        ]
+        draw.shuffle(each)
+        attempts += each
+    planned = [PlannedTask(id=task.id, file=str(task.folder / "task.yaml"), sha256=task_sha256(task)) for task in tasks]
+    return Plan(run_id=run_id, sweep=sweep, tasks=tuple(planned), attempts=tuple(attempts))
+
+
+def _most(sweep: Sweep, task: Task) -> float:
+    return task.limits.usd if sweep.limits.usd is None else min(task.limits.usd, sweep.limits.usd)
+
+
+def _chosen(wanted: tuple[str, ...], settings: Settings) -> list[Task]:
+    """The tasks that names, paths, globs and tags mean, each once, by id. Raises UsageError for what means none."""
+    found: dict[str, Task] = {}
+    for what in wanted:
+        if what.startswith("tag:") or any(sign in what for sign in "*?["):
+            tag = what.removeprefix("tag:") if what.startswith("tag:") else None
+            some = [
+                entry.task
+                for entry in list_tasks(settings)
+                if entry.task is not None
+                and not entry.task.prompt_only
+                and (tag in entry.task.tags if tag is not None else fnmatchcase(entry.name, what))
+            ]
+            if not some:
+                raise UsageError(f"No task that can run is meant by {what!r}.", "See `omniperf tasks list`.")
+        else:
+            some = [load_task(str(Path(task_file(what, settings))), settings)]
+        for task in some:
+            if found.setdefault(task.id, task).folder != task.folder:
+                raise UsageError(f"Two tasks are called {task.id!r}.", "Name one of them, or give one another id.")
+    return [found[name] for name in sorted(found)]

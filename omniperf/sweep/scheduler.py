@@ -1,0 +1,199 @@
+"""The scheduler: which attempt starts when, until all that was planned is there, or something says stop.
+
+What is finished is what has a result; the journal says what happened and is asked for nothing. So a sweep that is
+killed at any moment goes on with exactly what is unfinished.
+"""
+
+from __future__ import annotations
+
+import re
+import shutil
+from collections import Counter, deque
+from dataclasses import asdict, dataclass, field
+from typing import TYPE_CHECKING
+
+from omniperf.record import AttemptSpec
+from omniperf.results.events import Event
+from omniperf.results.journal import Journal
+from omniperf.results.store import load_result
+from omniperf.sweep.collected import collected
+from omniperf.sweep.engine import Ended, Item
+from omniperf.workspace.leftovers import clear
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator
+    from pathlib import Path
+
+    from omniperf.results.events import Emit
+    from omniperf.results.schema import Result
+    from omniperf.settings import Settings
+    from omniperf.sweep.engine import Engine, Report
+    from omniperf.sweep.plan import Plan, Planned
+
+_TRIES = 3  # of an attempt that host or provider ended
+_IDENTICAL = 3  # infra errors in a row, of one kind and text, after which a further attempt would meet the same
+_UNFINISHED = ("cancelled", "infra_error", "harness_error")
+_LOOK = 0.5  # seconds between looks at whether somebody wants it to stop
+
+
+@dataclass
+class Progress:
+    """Where a sweep stands. `stopped` says why it ended before everything was done, or nothing."""
+
+    done: int = 0
+    spent: float = 0.0
+    verdicts: Counter[str] = field(default_factory=Counter)
+    stopped: str = ""
+
+
+class Scheduler:
+    """Runs a plan on an engine. `wanted` is asked twice a second: whether to go on starting attempts."""
+
+    def __init__(
+        self, plan: Plan, folder: Path, engine: Engine, settings: Settings, emit: Emit, wanted: Callable[[], bool]
+    ) -> None:
+        self._plan, self._folder, self._engine, self._settings = plan, folder, engine, settings
+        self._emit, self._wanted = emit, wanted
+        self.progress = Progress()
+        self._running: dict[str, Planned] = {}
+        self._tries: Counter[str] = Counter()
+        self._last_failures: deque[tuple[str | None, str]] = deque(maxlen=_IDENTICAL)
+        self._files = {task.id: task.file for task in plan.tasks}
+        self._contenders = {one.name: one for one in plan.sweep.agents}
+
+    def run(self) -> Progress:
+        """Make every attempt that has no result yet. Raises UsageError, InfraError and PromptBlockedError."""
+        todo = deque(self._unfinished())
+        with Journal(self._folder / "journal.jsonl") as journal:
+            journal.write("sweep", attempts=len(self._plan.attempts), finished=self.progress.done, left=len(todo))
+            self._engine.prepare([self._item(one, usd=None) for one in _one_of_each(todo)])
+            while todo or self._running:
+                self._start(todo, journal)
+                if not self._running:
+                    break
+                for report in self._engine.reports(_LOOK):
+                    self._take(report, todo, journal)
+            journal.write("ended", finished=self.progress.done, stopped=self.progress.stopped)
+        return self.progress
+
+    def _unfinished(self) -> Iterator[Planned]:
+        """What has no result yet, in the order of the plan; what has one is counted."""
+        for one in self._plan.attempts:
+            result = self._result(one)
+            if result is not None and result.outcome.kind not in _UNFINISHED:
+                self._count(result)
+            else:
+                yield one
+
+    def _start(self, todo: deque[Planned], journal: Journal) -> None:
+        """Start attempts while there is room for them on the engine and in the budget."""
+        while todo and len(self._running) < self._engine.capacity:
+            if not self.progress.stopped and not self._wanted():
+                self.progress.stopped = "interrupted"
+            if self.progress.stopped:
+                return
+            one, allowed = todo[0], self._plan.sweep.usd
+            if allowed is not None and one.usd:
+                left = allowed - self.progress.spent - sum(other.usd for other in self._running.values())
+                if left <= 0 and not self._running:
+                    self.progress.stopped = f"the sweep's {allowed:g} USD are spent"
+                if left <= 0:
+                    return
+                one = one.model_copy(update={"usd": min(one.usd, left)})
+            todo.popleft()
+            self._set_aside(one)
+            journal.write("started", attempt=one.id)
+            self._running[one.id] = one
+            self._engine.submit(self._item(one, usd=one.usd))
+
+    def _take(self, report: Report, todo: deque[Planned], journal: Journal) -> None:
+        if not isinstance(report, Ended):
+            self._emit(Event(report.phase, report.message, {**report.data, "attempt": report.id}))
+            return
+        one = self._running.pop(report.id)
+        if report.how:
+            clear(self._scratch(one), self._settings.cache)
+        else:
+            shutil.rmtree(self._scratch(one), ignore_errors=True)
+        result = self._result(one)
+        journal.write("ended", attempt=one.id, how=report.how, outcome=result.outcome.kind if result else None)
+        if result is None:
+            self._failed(one, None, f"its process ended with {report.how or 'no result'}", todo)
+            return
+        if result.outcome.kind == "infra_error":
+            self.progress.spent += result.usage.usd or 0.0
+            self._failed(one, result.outcome.infra_kind, result.outcome.detail, todo)
+            return
+        self._last_failures.clear()
+        self._count(result)
+        self._emit(Event("report", _came_to(result), {"attempt": one.id}))
+
+    def _failed(self, one: Planned, kind: str | None, detail: str, todo: deque[Planned]) -> None:
+        """Try an attempt again that was not ended by its agent, unless that is of no use."""
+        self._tries[one.id] += 1
+        self._last_failures.append((kind, re.sub(r"\w*\d\w*", "", detail)))
+        again = self._tries[one.id] < _TRIES
+        said = f"{detail} It will be tried again." if again else detail
+        self._emit(Event("report", said, {"attempt": one.id}))
+        if len(self._last_failures) == _IDENTICAL and len(set(self._last_failures)) == 1:
+            self.progress.stopped = f"{_IDENTICAL} attempts in a row failed alike: {detail}"
+        if again:
+            todo.append(next(planned for planned in self._plan.attempts if planned.id == one.id))
+
+    def _count(self, result: Result) -> None:
+        self.progress.done += 1
+        self.progress.spent += result.usage.usd or 0.0
+        self.progress.verdicts[result.verdict.class_] += 1
+
+    def _place(self, one: Planned) -> Path:
+        return self._folder / one.id
+
+    def _scratch(self, one: Planned) -> Path:
+        return self._settings.worktrees / self._plan.run_id / one.id.replace("/", "-")
+
+    def _result(self, one: Planned) -> Result | None:
+        place = self._place(one)
+        return load_result(place) if (place / "result.json").is_file() else None
+
+    def _set_aside(self, one: Planned) -> None:
+        """Make room: what an earlier try left is kept elsewhere, but for a patch that is still to be measured."""
+        clear(self._scratch(one), self._settings.cache)
+        place = self._place(one)
+        if not place.is_dir() or (not (place / "result.json").is_file() and collected(place) is not None):
+            return
+        kept = self._folder / "interrupted" / one.task
+        kept.mkdir(parents=True, exist_ok=True)
+        number = len(list(kept.glob(f"{one.label}.{one.n}.*"))) + 1
+        place.rename(kept / f"{one.label}.{one.n}.{number}")
+
+    def _item(self, one: Planned, usd: float | None) -> Item:
+        sweep, contender = self._plan.sweep, self._contenders[one.label]
+        limits = {key: value for key, value in sweep.limits.model_dump().items() if value is not None}
+        if usd:
+            limits["usd"] = usd
+        spec = AttemptSpec(
+            run_id=self._plan.run_id,
+            agent=contender.agent,
+            label=one.label,
+            n=one.n,
+            options={key: str(value) for key, value in contender.options.items()},
+            limits=limits,
+            verify=sweep.verify,
+            template=sweep.template,
+            hints=sweep.hints,
+            claims=sweep.attempts,
+        )
+        return Item(one.id, self._files[one.task], str(self._place(one)), asdict(spec))
+
+
+def _one_of_each(todo: deque[Planned]) -> list[Planned]:
+    """One attempt of each pair of task and agent."""
+    found: dict[tuple[str, str], Planned] = {}
+    for one in todo:
+        found.setdefault((one.task, one.label), one)
+    return list(found.values())
+
+
+def _came_to(result: Result) -> str:
+    speedup = result.verdict.speedup
+    return f"{result.verdict.class_} {speedup.speedup:.3f}x" if speedup else result.verdict.class_

@@ -1,0 +1,148 @@
+"""A sweep from its plan to its summary, and again from where it was when it was interrupted or killed."""
+
+from __future__ import annotations
+
+import fcntl
+import json
+import os
+import signal
+from contextlib import contextmanager
+from typing import TYPE_CHECKING
+
+import omniperf
+from omniperf.errors import UsageError
+from omniperf.record import now
+from omniperf.results.predictions import prediction
+from omniperf.results.store import (
+    check_folders,
+    find_run,
+    load_result,
+    new_run_id,
+    read_plain,
+    run_folders,
+    write_whole,
+)
+from omniperf.sweep.local import LocalEngine
+from omniperf.sweep.plan import Plan, make_plan
+from omniperf.sweep.run import summary
+from omniperf.sweep.scheduler import Scheduler
+from omniperf.tasks.load import load_task, task_sha256
+from omniperf.workspace.leftovers import clear
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+    from pathlib import Path
+
+    from omniperf.results.events import Emit
+    from omniperf.settings import Settings
+    from omniperf.sweep.scheduler import Progress
+    from omniperf.sweep.spec import Sweep
+
+
+def new_sweep(sweep: Sweep, jobs: int, settings: Settings, emit: Emit) -> tuple[Path, Progress]:
+    """Plan a sweep and run it, `jobs` attempts at once. Returns its folder and where it stands.
+
+    Raises what `Plan` and `Scheduler` raise; nothing is spent by then.
+    """
+    check_folders(settings)
+    plan = make_plan(sweep, new_run_id(), settings)
+    folder = settings.results / plan.run_id
+    write_whole(folder / "plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
+    about = {
+        "schema": "omniperf/run/v1", "run_id": plan.run_id, "started": now(), "omniperf": omniperf.__version__,
+        "tasks": len(plan.tasks), "agents": [one.name for one in sweep.agents], "attempts": len(plan.attempts),
+    }  # fmt: skip
+    write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
+    return folder, run_plan(plan, folder, jobs, settings, emit)
+
+
+def resume_sweep(run: str, jobs: int, settings: Settings, emit: Emit) -> tuple[Path, Progress]:
+    """Go on with a sweep: exactly what has no result. Raises UsageError where it cannot be resumed."""
+    folder = find_run(settings, run)
+    try:
+        plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
+    except FileNotFoundError:
+        raise UsageError(f"Run {folder.name} is no sweep: it has no plan.", "Start it again.") from None
+    for task in plan.tasks:
+        if task_sha256(load_task(task.file, settings)) != task.sha256:
+            raise UsageError(
+                f"Task {task.id} is not as it was when the sweep began.",
+                f"Restore {task.file}, or start a new sweep.",
+            )
+    return folder, run_plan(plan, folder, jobs, settings, emit)
+
+
+def run_plan(plan: Plan, folder: Path, jobs: int, settings: Settings, emit: Emit) -> Progress:
+    """Run what is unfinished of a plan, and sum up. Ctrl-C: finish what is running; twice: leave it to `resume`."""
+    at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
+    with _only_one(folder), _interruptible() as asked, LocalEngine(at_once, settings, emit) as engine:
+        clear(settings.worktrees / plan.run_id, settings.cache)  # of attempts that were killed
+        scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked)
+        try:
+            return scheduler.run()
+        finally:
+            engine.close()
+            clear(settings.worktrees / plan.run_id, settings.cache)
+            sum_up(plan, folder)
+
+
+def sum_up(plan: Plan, folder: Path) -> None:
+    """Write what is kept beside the attempts, from their results alone, in the order of the plan."""
+    places = [place for one in plan.attempts if (place := folder / one.id).joinpath("result.json").is_file()]
+    lines, rows = [], []
+    for place in places:
+        result = load_result(place)
+        rows.append(result)
+        if (diff := place / "model_patch.diff").is_file():
+            line = prediction(result.identity.task_id, result.identity.label, diff.read_bytes())
+            lines.append(json.dumps(line, separators=(",", ":")))
+    write_whole(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines).encode(), exact=True)
+    write_whole(folder / "summary.json", json.dumps(summary(folder.name, rows), indent=1).encode())
+
+
+def clean(settings: Settings) -> list[Path]:
+    """Delete the worktrees of sweeps that no process works on any more. Returns what was deleted."""
+    gone = []
+    for folder in run_folders(settings):
+        scratch = settings.worktrees / folder.name
+        if scratch.exists() and (folder / "plan.json").is_file():
+            try:
+                with _only_one(folder):
+                    clear(scratch, settings.cache)
+            except UsageError:  # it is running
+                continue
+            gone.append(scratch)
+    return gone
+
+
+@contextmanager
+def _only_one(folder: Path) -> Iterator[None]:
+    """Hold the lock of a sweep. Raises UsageError where another process does."""
+    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    try:
+        try:
+            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+        except BlockingIOError:
+            raise UsageError(f"Sweep {folder.name} is still running.", "Wait for it, or interrupt it.") from None
+        yield
+    finally:
+        os.close(descriptor)
+
+
+@contextmanager
+def _interruptible() -> Iterator[list[int]]:
+    """A list that is not empty once somebody has pressed Ctrl-C; the second time it is a KeyboardInterrupt."""
+    asked: list[int] = []
+
+    def note(number: int, frame: object) -> None:
+        del frame
+        if asked:
+            raise KeyboardInterrupt
+        asked.append(number)
+
+    before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
+    try:
+        yield asked
+    finally:
+        for number, handler in before.items():
+            signal.signal(number, handler)
