@@ -77,6 +77,8 @@ def run_plan(plan: Plan, folder: Path, jobs: int, settings: Settings, emit: Emit
     at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
     with _only_one(folder), _interruptible() as asked, LocalEngine(at_once, settings, emit) as engine:
         clear(settings.worktrees / plan.run_id, settings.cache)  # of attempts that were killed
+        for torn in folder.rglob(".*.tmp"):  # files that were being written then
+            torn.unlink()
         scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked)
         try:
             return scheduler.run()

@@ -171,7 +171,7 @@ def read_record(file: Path, kind: type[Record], schema: str) -> tuple[Record, Do
     try:
         return kind.model_validate(document.value), document
     except ValidationError as error:
-        raise _as_usage_error(file, problems(error, document)) from None
+        raise _as_usage_error(file, problems(error, document, kind)) from None
 
 
 def _read(file: Path) -> Task:

@@ -1,4 +1,4 @@
-"""What is wrong with a task, in words for its author: pydantic's errors with a line and a remedy each."""
+"""What is wrong with a task or a sweep, in words for its author: pydantic's errors with a line and a remedy each."""
 
 from __future__ import annotations
 
@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any, get_args
 
 from pydantic import BaseModel
 
-from omniperf.tasks.schema import SCHEMA, Task
+from omniperf.tasks.schema import SCHEMA
 
 if TYPE_CHECKING:
     from pydantic import ValidationError
@@ -20,20 +20,20 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Problem:
-    """One error of a task file."""
+    """One error of a file."""
 
     line: int
     message: str
     remedy: str
 
 
-def problems(error: ValidationError, document: Document) -> list[Problem]:
-    """Return every error in the order of the file."""
-    found = {_problem(detail, document) for detail in error.errors(include_url=False)}
+def problems(error: ValidationError, document: Document, record: type[BaseModel]) -> list[Problem]:
+    """Return every error of a file that should be such a record, in the order of the file."""
+    found = {_problem(detail, document, record) for detail in error.errors(include_url=False)}
     return sorted(found, key=lambda problem: (problem.line, problem.message))
 
 
-def _problem(detail: ErrorDetails, document: Document) -> Problem:
+def _problem(detail: ErrorDetails, document: Document, record: type[BaseModel]) -> Problem:
     location = tuple(part for part in detail["loc"] if part != "[key]")
     line = document.line(location)
     if not location:  # a check of the whole task: its message begins with the key it is about
@@ -42,7 +42,7 @@ def _problem(detail: ErrorDetails, document: Document) -> Problem:
         about = next((key for key in keys if said.startswith(f"{key}: ")), None)
         about = about or next((key for key in keys if re.search(rf"\b{re.escape(key.rstrip('s'))}\b", said)), None)
         line = document.lines[about,] if about else line
-    said, remedy = _in_words(detail, location)
+    said, remedy = _in_words(detail, location, record)
     if detail["type"] == "extra_forbidden":
         return Problem(line, said, remedy)
     name = _dotted(location)
@@ -54,13 +54,13 @@ def _dotted(location: tuple[str | int, ...]) -> str:
     return name.removeprefix(".")
 
 
-def _in_words(detail: ErrorDetails, location: tuple[str | int, ...]) -> tuple[str, str]:
+def _in_words(detail: ErrorDetails, location: tuple[str | int, ...], record: type[BaseModel]) -> tuple[str, str]:
     """Return what is wrong and what to do about it."""
     kind, context = detail["type"], detail.get("ctx", {})
     given = _short(detail["input"])
     match kind:
         case "extra_forbidden":
-            known = _keys_at(location[:-1])
+            known = _keys_at(record, location[:-1])
             near = get_close_matches(str(location[-1]), known, 1)
             remedy = f"Did you mean `{near[0]}`?" if near else f"Remove it; known here: {', '.join(known)}."
             return f"{_dotted(location)} is not a known key", remedy
@@ -96,9 +96,8 @@ def _short(value: Any) -> str:
     return shown if len(shown) <= 60 else f"{shown[:57]}..."
 
 
-def _keys_at(location: tuple[str | int, ...]) -> list[str]:
-    """Return the keys that the schema knows at a location."""
-    model: type[BaseModel] = Task
+def _keys_at(model: type[BaseModel], location: tuple[str | int, ...]) -> list[str]:
+    """Return the keys that a record knows at a location."""
     for part in location:
         if isinstance(part, str):
             field = next(field for name, field in model.model_fields.items() if part in (name, field.alias))

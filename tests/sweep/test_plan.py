@@ -1,0 +1,83 @@
+"""What a sweep will do, before it does anything: which attempts, in which order, and what they can cost."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+import pytest
+
+from omniperf.errors import UsageError
+from omniperf.sweep.plan import Plan, make_plan
+from omniperf.sweep.spec import Caps, Contender, Sweep, load_sweep
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omniperf.settings import Settings
+
+MODEL = Contender(agent="anthropic", label="a-model", options={"model": "claude-opus-5-5"})
+
+
+def planned(settings: Settings, **fields: object) -> Plan:
+    whole = {"tasks": ("quickstart", "tomlkit-*"), "agents": (Contender(agent="null"), MODEL), **fields}
+    return make_plan(Sweep.model_validate({"schema": "omniperf/sweep/v1", **whole}), "run", settings)
+
+
+def test_every_agent_meets_every_task_that_often(settings: Settings) -> None:
+    plan = planned(settings, attempts=3)
+    assert sorted(one.id for one in plan.attempts) == sorted(
+        f"{task}/{label}.{n}"
+        for task in ("quickstart", "tomlkit-escape")
+        for label in ("null", "a-model")
+        for n in (1, 2, 3)
+    )
+
+
+def test_first_attempts_come_first_and_the_seed_decides_the_rest(settings: Settings) -> None:
+    one, same, other = (planned(settings, attempts=4, seed=seed).attempts for seed in (1, 1, 2))
+    assert [attempt.n for attempt in one] == sorted(attempt.n for attempt in one)
+    assert one == same
+    assert one != other
+
+
+def test_what_it_can_cost_is_known(settings: Settings) -> None:
+    assert planned(settings).most_usd == 10.0  # two tasks with the default limit, and null costs nothing
+    assert planned(settings, limits=Caps(usd=1.5)).most_usd == 3.0
+    assert planned(settings, usd=2.0).most_usd == 2.0
+
+
+def test_a_plan_is_what_was_written(settings: Settings) -> None:
+    plan = planned(settings, attempts=2)
+    assert Plan.model_validate_json(plan.model_dump_json(by_alias=True)) == plan
+
+
+def test_tasks_by_tag(settings: Settings) -> None:
+    plan = planned(settings, tasks=("tag:triton", "liger-dyt-autotune"))
+    assert len({one.task for one in plan.attempts}) > 5
+    assert len({one.id for one in plan.attempts}) == len(plan.attempts)
+    with pytest.raises(UsageError, match="'tag:nothing'"):
+        planned(settings, tasks=("tag:nothing",))
+
+
+@pytest.mark.parametrize(
+    ("text", "said"),
+    {
+        "an agent twice": ("agents: [oracle, oracle]", "'oracle' is there twice"),
+        "no agent": ("agents: []", "at least 1"),
+        "a key nobody knows": ("agents: [oracle]\nattemps: 3", "attempts"),
+        "null without quotes": ("agents: [null]", r"agents\[0\]"),
+        "half an attempt": ("agents: [oracle]\nattempts: 0", "attempts: "),
+    }.values(),
+)
+def test_what_is_wrong_is_said_with_its_line(tmp_path: Path, text: str, said: str) -> None:
+    file = tmp_path / "sweep.yaml"
+    file.write_text(f"schema: omniperf/sweep/v1\ntasks: [quickstart]\n{text}\n")
+    with pytest.raises(UsageError, match=said) as caught:
+        load_sweep(file)
+    assert str(file) in str(caught.value)
+    assert caught.value.remedy or ":" in str(caught.value)
+
+
+def test_an_agent_with_a_model_on_the_command_line() -> None:
+    named = Contender.named("openai:my/model:7b")
+    assert (named.agent, named.name, named.options) == ("openai", "openai-my-model-7b", {"model": "my/model:7b"})

@@ -1,0 +1,159 @@
+"""Which attempt starts when: with an engine that only writes results, since what is asked here is the order."""
+
+from __future__ import annotations
+
+from pathlib import Path
+from typing import TYPE_CHECKING, Any
+
+import pytest
+
+from omniperf.results import schema
+from omniperf.results.events import Event, ignore
+from omniperf.results.store import load_result
+from omniperf.sweep.engine import Ended, Item, Report
+from omniperf.sweep.plan import Plan, make_plan
+from omniperf.sweep.scheduler import Scheduler
+from omniperf.sweep.spec import Contender, Sweep
+from tests.example_result import example_result
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Sequence
+
+    from omniperf.settings import Settings
+
+MODEL = Contender(agent="anthropic", label="a-model", options={"model": "claude-opus-5-5"})
+
+
+class Engine:
+    """Ends each attempt at the next look, as `comes_to` says: the fields of its outcome, and its USD."""
+
+    def __init__(self, capacity: int, comes_to: Callable[[Item, int], tuple[dict[str, Any] | None, float]]) -> None:
+        self.capacity, self._comes_to = capacity, comes_to
+        self.started: list[Item] = []
+        self.most_at_once = 0
+        self._running: list[Item] = []
+
+    def prepare(self, items: Sequence[Item]) -> None:
+        self.prepared = [item.id for item in items]
+
+    def submit(self, item: Item) -> None:
+        self.started.append(item)
+        self._running.append(item)
+        self.most_at_once = max(self.most_at_once, len(self._running))
+
+    def reports(self, seconds: float | None) -> list[Report]:
+        del seconds
+        ended, self._running = self._running, []
+        for item in ended:
+            tries = sum(other.id == item.id for other in self.started)
+            outcome, usd = self._comes_to(item, tries)
+            if outcome is not None:
+                write(Path(item.folder), outcome, usd)
+        return [Ended(item.id, "") for item in ended]
+
+    def close(self) -> None:
+        pass
+
+
+def write(folder: Path, outcome: dict[str, Any], usd: float) -> None:
+    result = example_result(outcome=schema.Outcome(**outcome))
+    result = result.model_copy(update={"usage": result.usage.model_copy(update={"usd": usd})})
+    folder.mkdir(parents=True, exist_ok=True)
+    (folder / "result.json").write_text(result.model_dump_json(by_alias=True))
+
+
+def fine(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+    del item, tries
+    return {"kind": "finished"}, 0.4
+
+
+@pytest.fixture
+def plan(settings: Settings) -> Callable[..., Plan]:
+    def make(**fields: object) -> Plan:
+        whole = {"tasks": ("quickstart",), "agents": (MODEL,), **fields}
+        return make_plan(Sweep.model_validate({"schema": "omniperf/sweep/v1", **whole}), "run", settings)
+
+    return make
+
+
+def schedule(plan: Plan, engine: Engine, settings: Settings, **more: Any) -> Scheduler:
+    emit, wanted = more.get("emit", ignore), more.get("wanted", lambda: True)
+    scheduler = Scheduler(plan, settings.results / "run", engine, settings, emit, wanted)
+    scheduler.run()
+    return scheduler
+
+
+def test_all_attempts_are_made_and_no_more_at_once_than_fit(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(3, fine)
+    progress = schedule(plan(attempts=10), engine, settings).progress
+    assert [item.id for item in engine.started] == [f"quickstart/a-model.{n}" for n in range(1, 11)]
+    assert engine.most_at_once == 3
+    assert engine.prepared == ["quickstart/a-model.1"]
+    assert (progress.done, progress.stopped, round(progress.spent, 6)) == (10, "", 4.0)
+
+
+def test_the_budget_holds_even_for_what_runs_at_once(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(8, lambda item, tries: ({"kind": "finished"}, float(item.spec["limits"]["usd"])))  # type: ignore[index]
+    progress = schedule(plan(attempts=10, usd=12.0), engine, settings).progress
+    assert [item.spec["limits"] for item in engine.started] == [{"usd": 5.0}, {"usd": 5.0}, {"usd": 2.0}]
+    assert progress.spent == 12.0
+    assert progress.stopped == "the sweep's 12 USD are spent"
+
+
+def test_what_is_not_used_is_there_for_others(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(8, fine)
+    progress = schedule(plan(attempts=10, usd=12.0), engine, settings).progress
+    assert progress.done == 10
+    assert engine.most_at_once == 3
+
+
+def test_what_the_provider_ended_is_tried_again_and_its_first_try_is_kept(
+    plan: Callable[..., Plan], settings: Settings
+) -> None:
+    def once(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        if item.id.endswith(".2") and tries == 1:
+            return {"kind": "infra_error", "infra_kind": "network", "detail": "It broke."}, 0.1
+        return fine(item, tries)
+
+    engine = Engine(1, once)
+    progress = schedule(plan(attempts=3), engine, settings).progress
+    assert [item.id[-1] for item in engine.started] == ["1", "2", "3", "2"]
+    assert progress.done == 3
+    assert round(progress.spent, 6) == 1.3
+    kept = load_result(settings.results / "run" / "interrupted" / "quickstart" / "a-model.2.1")
+    assert kept.outcome.detail == "It broke."
+
+
+def test_an_attempt_whose_process_dies_is_tried_three_times(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(1, lambda item, tries: (None, 0.0) if item.id.endswith(".1") else fine(item, tries))
+    said: list[Event] = []
+    progress = schedule(plan(attempts=2), engine, settings, emit=said.append).progress
+    assert [item.id[-1] for item in engine.started].count("1") == 3
+    assert progress.done == 1
+    assert "its process ended" in said[-1].message
+
+
+def test_the_same_failure_three_times_in_a_row_stops_the_sweep(plan: Callable[..., Plan], settings: Settings) -> None:
+    def refused(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        said = f"The key was refused (request {len(item.id)}-{tries})."
+        return {"kind": "infra_error", "infra_kind": "auth", "detail": said}, 0.0
+
+    engine = Engine(1, refused)
+    progress = schedule(plan(attempts=50), engine, settings).progress
+    assert len(engine.started) == 3
+    assert progress.stopped.startswith("3 attempts in a row failed alike: The key was refused")
+
+
+def test_what_has_a_result_is_not_made_again(plan: Callable[..., Plan], settings: Settings) -> None:
+    for n, kind in enumerate(("finished", "budget", "agent_error", "cancelled", "infra_error", "harness_error"), 1):
+        write(settings.results / "run" / f"quickstart/a-model.{n}", {"kind": kind}, 0.4)
+    engine = Engine(4, fine)
+    progress = schedule(plan(attempts=7), engine, settings).progress
+    assert [item.id[-1] for item in engine.started] == ["4", "5", "6", "7"]
+    assert progress.done == 7
+
+
+def test_who_asks_it_to_stop_gets_what_was_running(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(2, fine)
+    progress = schedule(plan(attempts=10), engine, settings, wanted=lambda: len(engine.started) < 4).progress
+    assert (progress.done, progress.stopped) == (4, "interrupted")
