@@ -11,7 +11,10 @@ app = new_app()
 def clean(
     results: ResultsFlag = None, worktrees: WorktreesFlag = None, cache: CacheFlag = None, json: JsonFlag = False
 ) -> None:
-    """Delete the worktrees that sweeps left behind which were killed. Results stay."""
+    """Delete what killed sweeps left behind.
+
+    That is their worktrees; results stay.
+    """
     from omniperf.cli.output import print_json
     from omniperf.settings import load_settings
     from omniperf.sweep import sweep

@@ -35,7 +35,10 @@ def resume(
     tasks: TasksFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Go on with a sweep that was interrupted or killed: with exactly what is unfinished."""
+    """Go on with a sweep that was interrupted or killed.
+
+    Exactly what is unfinished is done; a patch that was collected is only measured.
+    """
     from omniperf.report.progress import progress
     from omniperf.settings import load_settings
     from omniperf.sweep.sweep import resume_sweep

@@ -46,7 +46,10 @@ def sweep(
     tasks: TasksFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Let agents work on tasks, many at once; only what is timed waits for its turn. `omniperf resume` goes on."""
+    """Let agents work on many tasks, many at once.
+
+    Only what is timed waits for its turn. What is interrupted or killed goes on with `omniperf resume`.
+    """
     from omniperf.cli.output import print_json, print_view
     from omniperf.errors import UsageError
     from omniperf.report.progress import progress

@@ -61,12 +61,21 @@ class Scheduler:
         self._files = {task.id: task.file for task in plan.tasks}
         self._contenders = {one.name: one for one in plan.sweep.agents}
 
+    def prepare(self) -> None:
+        """See that all that is unfinished can run. Raises UsageError, InfraError and PromptBlockedError."""
+        found: dict[tuple[str, str], Planned] = {}
+        for one in self._unfinished():
+            found.setdefault((one.task, one.label), one)
+        self._engine.prepare([self._item(one, usd=None) for one in found.values()])
+
     def run(self) -> Progress:
-        """Make every attempt that has no result yet. Raises UsageError, InfraError and PromptBlockedError."""
+        """Make every attempt that has no result yet."""
         todo = deque(self._unfinished())
+        for one in self._plan.attempts:
+            if (result := self._finished(one)) is not None:
+                self._count(result)
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.write("sweep", attempts=len(self._plan.attempts), finished=self.progress.done, left=len(todo))
-            self._engine.prepare([self._item(one, usd=None) for one in _one_of_each(todo)])
             while todo or self._running:
                 self._start(todo, journal)
                 if not self._running:
@@ -77,13 +86,12 @@ class Scheduler:
         return self.progress
 
     def _unfinished(self) -> Iterator[Planned]:
-        """What has no result yet, in the order of the plan; what has one is counted."""
-        for one in self._plan.attempts:
-            result = self._result(one)
-            if result is not None and result.outcome.kind not in _UNFINISHED:
-                self._count(result)
-            else:
-                yield one
+        """What is still to be done, in the order of the plan."""
+        return (one for one in self._plan.attempts if self._finished(one) is None)
+
+    def _finished(self, one: Planned) -> Result | None:
+        result = self._result(one)
+        return None if result is None or result.outcome.kind in _UNFINISHED else result
 
     def _start(self, todo: deque[Planned], journal: Journal) -> None:
         """Start attempts while there is room for them on the engine and in the budget."""
@@ -184,14 +192,6 @@ class Scheduler:
             claims=sweep.attempts,
         )
         return Item(one.id, self._files[one.task], str(self._place(one)), asdict(spec))
-
-
-def _one_of_each(todo: deque[Planned]) -> list[Planned]:
-    """One attempt of each pair of task and agent."""
-    found: dict[tuple[str, str], Planned] = {}
-    for one in todo:
-        found.setdefault((one.task, one.label), one)
-    return list(found.values())
 
 
 def _came_to(result: Result) -> str:

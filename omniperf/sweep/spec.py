@@ -64,9 +64,9 @@ class Sweep(Model):
     @field_validator("agents", mode="before")
     @classmethod
     def _by_name(cls, given: object) -> object:
-        """An agent without options may be just its name."""
+        """An agent without options may be just its name; `null` without quotes is nothing to YAML, but meant."""
         if isinstance(given, list | tuple):
-            return [{"agent": one} if isinstance(one, str) else one for one in given]
+            return [{"agent": one or "null"} if isinstance(one, str | None) else one for one in given]
         return given
 
     @model_validator(mode="after")

@@ -46,14 +46,7 @@ def new_sweep(sweep: Sweep, jobs: int, settings: Settings, emit: Emit) -> tuple[
     """
     check_folders(settings)
     plan = make_plan(sweep, new_run_id(), settings)
-    folder = settings.results / plan.run_id
-    write_whole(folder / "plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
-    about = {
-        "schema": "omniperf/run/v1", "run_id": plan.run_id, "started": now(), "omniperf": omniperf.__version__,
-        "tasks": len(plan.tasks), "agents": [one.name for one in sweep.agents], "attempts": len(plan.attempts),
-    }  # fmt: skip
-    write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
-    return folder, run_plan(plan, folder, jobs, settings, emit)
+    return settings.results / plan.run_id, _run(plan, jobs, settings, emit)
 
 
 def resume_sweep(run: str, jobs: int, settings: Settings, emit: Emit) -> tuple[Path, Progress]:
@@ -69,23 +62,43 @@ def resume_sweep(run: str, jobs: int, settings: Settings, emit: Emit) -> tuple[P
                 f"Task {task.id} is not as it was when the sweep began.",
                 f"Restore {task.file}, or start a new sweep.",
             )
-    return folder, run_plan(plan, folder, jobs, settings, emit)
+    return folder, _run(plan, jobs, settings, emit)
 
 
-def run_plan(plan: Plan, folder: Path, jobs: int, settings: Settings, emit: Emit) -> Progress:
-    """Run what is unfinished of a plan, and sum up. Ctrl-C: finish what is running; twice: leave it to `resume`."""
+def _run(plan: Plan, jobs: int, settings: Settings, emit: Emit) -> Progress:
+    """Run what is unfinished of a plan, and sum up. Ctrl-C: finish what is running; twice: leave it to `resume`.
+
+    Nothing is written where something cannot run.
+    """
+    folder, scratch = settings.results / plan.run_id, settings.worktrees / plan.run_id
     at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
-    with _only_one(folder), _interruptible() as asked, LocalEngine(at_once, settings, emit) as engine:
-        clear(settings.worktrees / plan.run_id, settings.cache)  # of attempts that were killed
-        for torn in folder.rglob(".*.tmp"):  # files that were being written then
-            torn.unlink()
+    with _interruptible() as asked, LocalEngine(at_once, settings, emit) as engine:
         scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked)
-        try:
-            return scheduler.run()
-        finally:
-            engine.close()
-            clear(settings.worktrees / plan.run_id, settings.cache)
-            sum_up(plan, folder)
+        scheduler.prepare()
+        _begin(plan, folder)
+        with _only_one(folder):
+            clear(scratch, settings.cache)  # of attempts that were killed
+            for torn in folder.rglob(".*.tmp"):  # files that were being written then
+                torn.unlink()
+            try:
+                return scheduler.run()
+            finally:
+                engine.close()
+                clear(scratch, settings.cache)
+                sum_up(plan, folder)
+
+
+def _begin(plan: Plan, folder: Path) -> None:
+    """Write what a sweep is, unless it has begun already."""
+    if (folder / "plan.json").is_file():
+        return
+    about = {
+        "schema": "omniperf/run/v1", "run_id": plan.run_id, "started": now(), "omniperf": omniperf.__version__,
+        "tasks": [task.id for task in plan.tasks], "agents": [one.name for one in plan.sweep.agents],
+        "attempts": len(plan.attempts),
+    }  # fmt: skip
+    write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
+    write_whole(folder / "plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
 
 
 def sum_up(plan: Plan, folder: Path) -> None:

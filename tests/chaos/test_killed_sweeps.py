@@ -9,8 +9,6 @@ import json
 import os
 import random
 import signal
-import subprocess
-import sys
 import time
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -18,6 +16,7 @@ from typing import TYPE_CHECKING
 import pytest
 
 from omniperf.results.store import load_result, read_lines
+from tests.sweep.commands import Sweeps
 
 if TYPE_CHECKING:
     from collections.abc import Callable
@@ -33,28 +32,6 @@ agents: [oracle, "null"]
 attempts: {attempts}
 verify: false
 """
-
-
-class Sweeps:
-    """The command line, with folders of its own."""
-
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings = settings
-        places = {key: str(getattr(settings, key)) for key in ("results", "worktrees", "cache", "tasks")}
-        self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
-        self.env |= {f"OMNIPERF_{key.upper()}": value for key, value in places.items()}
-
-    def start(self, *arguments: str) -> subprocess.Popen[str]:
-        return subprocess.Popen(
-            (sys.executable, "-m", "omniperf", *arguments),
-            env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
-        )  # fmt: skip
-
-    def run(self, *arguments: str) -> str:
-        process = self.start(*arguments)
-        out, err = process.communicate(timeout=300)
-        assert process.returncode == 0, err
-        return out
 
 
 def processes_of(folder: Path) -> list[str]:

@@ -79,6 +79,7 @@ def plan(settings: Settings) -> Callable[..., Plan]:
 def schedule(plan: Plan, engine: Engine, settings: Settings, **more: Any) -> Scheduler:
     emit, wanted = more.get("emit", ignore), more.get("wanted", lambda: True)
     scheduler = Scheduler(plan, settings.results / "run", engine, settings, emit, wanted)
+    scheduler.prepare()
     scheduler.run()
     return scheduler
 
