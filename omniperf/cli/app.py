@@ -14,6 +14,7 @@ COMMANDS = {
     "run": "Let an agent work on a task, and measure what its patch is worth.",
     "sweep": "Let agents work on many tasks, many at once.",
     "resume": "Go on with a sweep that was interrupted or killed.",
+    "watch": "Watch a sweep that runs somewhere.",
     "verify": "Measure what a patch is worth, or attempts and predictions again.",
     "compare": "Say whether two measurements of the same patches agree.",
     "show": "Show results: an attempt, a run, or the latest run of a task.",

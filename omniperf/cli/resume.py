@@ -18,6 +18,9 @@ from omniperf.cli.options import (  # fmt: skip
 )
 
 if TYPE_CHECKING:
+    from contextlib import AbstractContextManager
+
+    from omniperf.results.events import Emit
     from omniperf.sweep.scheduler import Progress
 
 app = new_app()
@@ -39,15 +42,21 @@ def resume(
 
     Exactly what is unfinished is done; a patch that was collected is only measured.
     """
-    from omniperf.report.progress import progress
     from omniperf.settings import load_settings
     from omniperf.sweep.sweep import resume_sweep
 
     folders = {"results": results, "worktrees": worktrees, "cache": cache, "mirrors": mirror or None}
     settings = load_settings({**folders, "sandbox": sandbox, "tasks": tasks})
-    with progress() as emit:
-        folder, stands = resume_sweep(run, jobs, settings, emit)
+    folder, stands = resume_sweep(run, jobs, settings, live_view)
     conclude(folder, stands, json=json)
+
+
+def live_view(folder: Path) -> "AbstractContextManager[Emit]":
+    """What is shown of a sweep while it runs."""
+    from omniperf.report.sweep import live
+    from omniperf.sweep.state import Watched
+
+    return live(lambda: Watched(folder).look)
 
 
 def conclude(folder: Path, stands: "Progress", *, json: bool) -> None:

@@ -51,8 +51,8 @@ def sweep(
     Only what is timed waits for its turn. What is interrupted or killed goes on with `omniperf resume`.
     """
     from omniperf.cli.output import print_json, print_view
+    from omniperf.cli.resume import conclude, live_view
     from omniperf.errors import UsageError
-    from omniperf.report.progress import progress
     from omniperf.report.sweep import plan_table
     from omniperf.settings import load_settings
     from omniperf.sweep.plan import make_plan
@@ -80,8 +80,5 @@ def sweep(
             rows = ((one.task, one.label, one.n, one.usd) for one in plan.attempts)
             print_view(plan_table(rows, plan.most_usd))
         return
-    with progress() as emit:
-        folder, stands = new_sweep(planned, jobs, settings, emit)
-    from omniperf.cli.resume import conclude
-
+    folder, stands = new_sweep(planned, jobs, settings, live_view)
     conclude(folder, stands, json=json)

@@ -10,9 +10,10 @@ from rich.console import Console
 _WIDTH_OF_A_PIPE = 160
 
 
-def console() -> Console:
-    """Return a console on standard output. A pipe gets lines of 160 columns, or as many as COLUMNS says."""
+def console(*, stderr: bool = False) -> Console:
+    """Return a console on standard output or error. A pipe gets lines of 160 columns, or as many as COLUMNS says."""
     width = None
-    if not sys.stdout.isatty() and not os.environ.get("COLUMNS", "").isdigit():
+    stream = sys.stderr if stderr else sys.stdout
+    if not stream.isatty() and not os.environ.get("COLUMNS", "").isdigit():
         width = _WIDTH_OF_A_PIPE
-    return Console(width=width, markup=False, emoji=False, highlight=False)
+    return Console(stderr=stderr, width=width, markup=False, emoji=False, highlight=False)

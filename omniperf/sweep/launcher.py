@@ -9,6 +9,7 @@ no connection that a child would share.
 from __future__ import annotations
 
 import ctypes
+import gc
 import json
 import os
 import select
@@ -188,6 +189,8 @@ def main() -> None:
     out = os.dup(1)
     os.set_inheritable(out, False)
     os.dup2(2, 1)  # what anything prints is not an answer
+    gc.collect()
+    gc.freeze()  # so that a child's collector does not touch, and so copy, every page of the launcher
     Launcher(settings, out).serve()
 
 

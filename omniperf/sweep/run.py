@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING
 import omniperf
 from omniperf.attempt import run_attempt
 from omniperf.record import AttemptSpec, now
+from omniperf.results.best_of import best_of
 from omniperf.results.events import Event
 from omniperf.results.predictions import prediction
 from omniperf.results.store import append_line, check_folders, load_result, new_run_id, write_whole
@@ -96,4 +97,5 @@ def summary(run_id: str, results: list[Result]) -> dict[str, object]:
         for result in results
     ]
     classes = Counter(result.verdict.class_ for result in results)
-    return {"schema": "omniperf/summary/v1", "run_id": run_id, "verdicts": classes, "attempts": rows}
+    about = {"schema": "omniperf/summary/v1", "run_id": run_id, "verdicts": classes}
+    return {**about, "best_of": best_of(results), "attempts": rows}

@@ -80,6 +80,7 @@ class Scheduler:
                 self._start(todo, journal)
                 if not self._running:
                     break
+                self._emit(Event("report", "", {"attempt": "", "transient": True}))
                 for report in self._engine.reports(_LOOK):
                     self._take(report, todo, journal)
             journal.write("ended", finished=self.progress.done, stopped=self.progress.stopped)

@@ -7,7 +7,7 @@ import json
 import os
 import signal
 from contextlib import contextmanager
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, TypeAlias
 
 import omniperf
 from omniperf.errors import UsageError
@@ -30,7 +30,8 @@ from omniperf.tasks.load import load_task, task_sha256
 from omniperf.workspace.leftovers import clear
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
+    from contextlib import AbstractContextManager
     from pathlib import Path
 
     from omniperf.results.events import Emit
@@ -38,18 +39,20 @@ if TYPE_CHECKING:
     from omniperf.sweep.scheduler import Progress
     from omniperf.sweep.spec import Sweep
 
+    View: TypeAlias = Callable[[Path], AbstractContextManager[Emit]]  # of a sweep's folder
 
-def new_sweep(sweep: Sweep, jobs: int, settings: Settings, emit: Emit) -> tuple[Path, Progress]:
+
+def new_sweep(sweep: Sweep, jobs: int, settings: Settings, view: View) -> tuple[Path, Progress]:
     """Plan a sweep and run it, `jobs` attempts at once. Returns its folder and where it stands.
 
     Raises what `Plan` and `Scheduler` raise; nothing is spent by then.
     """
     check_folders(settings)
     plan = make_plan(sweep, new_run_id(), settings)
-    return settings.results / plan.run_id, _run(plan, jobs, settings, emit)
+    return settings.results / plan.run_id, _run(plan, jobs, settings, view)
 
 
-def resume_sweep(run: str, jobs: int, settings: Settings, emit: Emit) -> tuple[Path, Progress]:
+def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[Path, Progress]:
     """Go on with a sweep: exactly what has no result. Raises UsageError where it cannot be resumed."""
     folder = find_run(settings, run)
     try:
@@ -62,17 +65,17 @@ def resume_sweep(run: str, jobs: int, settings: Settings, emit: Emit) -> tuple[P
                 f"Task {task.id} is not as it was when the sweep began.",
                 f"Restore {task.file}, or start a new sweep.",
             )
-    return folder, _run(plan, jobs, settings, emit)
+    return folder, _run(plan, jobs, settings, view)
 
 
-def _run(plan: Plan, jobs: int, settings: Settings, emit: Emit) -> Progress:
+def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
     """Run what is unfinished of a plan, and sum up. Ctrl-C: finish what is running; twice: leave it to `resume`.
 
     Nothing is written where something cannot run.
     """
     folder, scratch = settings.results / plan.run_id, settings.worktrees / plan.run_id
     at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
-    with _interruptible() as asked, LocalEngine(at_once, settings, emit) as engine:
+    with _interruptible() as asked, view(folder) as emit, LocalEngine(at_once, settings, emit) as engine:
         scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked)
         scheduler.prepare()
         _begin(plan, folder)

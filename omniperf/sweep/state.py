@@ -1,0 +1,97 @@
+"""Where a sweep stands, read from its folder: whoever can read that can watch, from any process and any host."""
+
+from __future__ import annotations
+
+import fcntl
+import os
+import time
+from datetime import datetime
+from typing import TYPE_CHECKING
+
+from omniperf.errors import UsageError
+from omniperf.results.standing import Cell, State
+from omniperf.results.store import load_result, read_lines, read_plain
+from omniperf.sweep.plan import Plan
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omniperf.results.schema import Result
+
+_PHASES = {"attempt": "workspace", "collected": "verify", "resumed": "verify", "verified": "report"}
+
+
+class Watched:
+    """A sweep's folder that is looked at again and again; each result is read once."""
+
+    def __init__(self, folder: Path) -> None:
+        """Raises UsageError where it is no sweep's."""
+        try:
+            self._plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
+        except FileNotFoundError:
+            raise UsageError(f"Run {folder.name} is no sweep: it has no plan.", "See `omniperf show`.") from None
+        self._folder = folder
+        self._results: dict[str, Result] = {}
+
+    def look(self) -> State:
+        """Where it stands now."""
+        plan = self._plan
+        cells: dict[tuple[str, str], Cell] = {}
+        state = State(plan.run_id, [], len(plan.attempts), most_usd=plan.most_usd, alive=is_running(self._folder))
+        for one in plan.attempts:
+            cell = cells.setdefault((one.task, one.label), Cell(one.task, one.label))
+            cell.planned += 1
+            place = self._folder / one.id
+            if one.id not in self._results and (place / "result.json").is_file():
+                self._results[one.id] = load_result(place)
+            if (result := self._results.get(one.id)) is not None:
+                _count(result, cell, state)
+            elif state.alive and (phase := _phase(place)):
+                cell.running.append(phase)
+                state.running += 1
+        state.cells = [cells[key] for key in sorted(cells)]
+        state.ends_in = self._left(state)
+        return state
+
+    def _left(self, state: State) -> float | None:
+        """Seconds until the end: what is left, at the pace since the sweep, or its last resumption, began."""
+        begun = [line for line in read_lines(self._folder / "journal.jsonl") if line["kind"] == "sweep"]
+        if not begun or not state.alive or (done := state.finished - int(begun[-1]["finished"])) <= 0:
+            return None
+        took: float = time.time() - datetime.fromisoformat(begun[-1]["t"]).timestamp()
+        return took / done * (state.planned - state.finished)
+
+
+def is_running(folder: Path) -> bool:
+    """Whether a process works on the sweep."""
+    try:
+        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
+    except OSError:
+        return False
+    try:
+        fcntl.flock(descriptor, fcntl.LOCK_SH | fcntl.LOCK_NB)
+    except BlockingIOError:
+        return True
+    finally:
+        os.close(descriptor)
+    return False
+
+
+def _count(result: Result, cell: Cell, state: State) -> None:
+    state.usd += result.usage.usd or 0.0
+    if result.outcome.kind in ("infra_error", "harness_error", "cancelled"):
+        cell.failed += 1
+        return
+    state.finished += 1
+    verdict = result.verdict
+    cell.verdicts[verdict.class_] = cell.verdicts.get(verdict.class_, 0) + 1
+    if verdict.class_ == "improved" and verdict.speedup is not None:
+        cell.best = max(cell.best or 0.0, verdict.speedup.speedup)
+
+
+def _phase(place: Path) -> str:
+    """In which phase an attempt without a result is, "" where it has not begun."""
+    phase = ""
+    for line in read_lines(place / "journal.jsonl"):
+        phase = _PHASES.get(line["kind"], phase if phase not in ("", "workspace") else "agent")
+    return phase
