@@ -7,6 +7,7 @@ from pathlib import Path
 
 from omniperf.results import certificate
 from omniperf.results.schema import SCHEMA, Result
+from omniperf.sweep import spec as sweep
 from omniperf.tasks.load import published_schema
 
 
@@ -18,6 +19,7 @@ def schemas() -> dict[str, str]:
     published = {
         "task.v1.json": published_schema(),
         "result.v1.json": result,
+        "sweep.v1.json": {"$schema": dialect, "$id": sweep.SCHEMA, **sweep.Sweep.model_json_schema(by_alias=True)},
         "certificate.v1.json": {"$schema": dialect, "$id": certificate.SCHEMA, **certified},
     }
     return {name: json.dumps(schema, indent=2, ensure_ascii=False) + "\n" for name, schema in published.items()}

@@ -99,6 +99,8 @@ class Scheduler:
         while todo and len(self._running) < self._engine.capacity:
             if not self.progress.stopped and not self._wanted():
                 self.progress.stopped = "interrupted"
+                said = f"finishing what is running ({len(self._running)}); interrupt again to stop at once"
+                self._emit(Event("report", said, {}))
             if self.progress.stopped:
                 return
             one, allowed = todo[0], self._plan.sweep.usd
