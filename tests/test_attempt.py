@@ -419,7 +419,7 @@ def test_the_same_failure_of_the_host_three_times_in_a_row_ends_the_run(
     _, results = run_task(task, spec, 9, settings, lambda event: said.append(event.message))
     assert [result.outcome.kind for result in results] == ["infra_error", "finished", *["infra_error"] * 3]
     assert said[-1] == (
-        "3 in a row failed alike, so the run ends after 5 of 9 attempts: Port 4 refused the connection."
+        "the run ends after 5 of 9 attempts: 3 attempts in a row failed alike: Port 4 refused the connection."
     )
 
 

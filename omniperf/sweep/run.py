@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from collections import Counter
 from dataclasses import replace
 from typing import TYPE_CHECKING
@@ -15,6 +14,7 @@ from omniperf.results.best_of import best_of
 from omniperf.results.events import Event
 from omniperf.results.predictions import prediction
 from omniperf.results.store import append_line, check_folders, load_result, new_run_id, write_whole
+from omniperf.sweep.failures import Failures
 from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 
 if TYPE_CHECKING:
@@ -24,8 +24,6 @@ if TYPE_CHECKING:
     from omniperf.results.schema import Result
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
-
-_IDENTICAL = 3  # infra errors in a row, of one kind and text, after which a further attempt would meet the same
 
 
 def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, emit: Emit) -> tuple[Path, list[Result]]:
@@ -50,6 +48,7 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     }  # fmt: skip
     write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
     results: list[Result] = []
+    failures = Failures()
     for n in range(1, attempts + 1):
         place = folder / task.id / f"{spec.agent}.{n}"
         place.mkdir(parents=True)
@@ -59,19 +58,13 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
             if (place / "result.json").is_file():
                 results.append(load_result(place))
                 _sum_up(folder, place, results)
-        if n < attempts and (same := _keeps_failing(results)):
-            text = f"{_IDENTICAL} in a row failed alike, so the run ends after {n} of {attempts} attempts: {same}"
-            emit(Event("report", text, {}))
+        outcome = results[-1].outcome
+        if outcome.kind != "infra_error":
+            failures.end()
+        elif (why := failures.add(outcome.infra_kind, outcome.detail)) and n < attempts:
+            emit(Event("report", f"the run ends after {n} of {attempts} attempts: {why}", {}))
             break
     return folder, results
-
-
-def _keeps_failing(results: list[Result]) -> str:
-    """What the last attempts failed of, where it was the host or the provider, and the same each time; else ""."""
-    last = [result.outcome for result in results[-_IDENTICAL:]]
-    # Without numbers: a request's id or a port does not make it another failure.
-    said = {(outcome.kind, outcome.infra_kind, re.sub(r"\w*\d\w*", "", outcome.detail)) for outcome in last}
-    return last[-1].detail if len(last) == _IDENTICAL and len(said) == 1 and last[-1].kind == "infra_error" else ""
 
 
 def _sum_up(folder: Path, place: Path, results: list[Result]) -> None:

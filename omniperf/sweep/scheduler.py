@@ -6,7 +6,6 @@ killed at any moment goes on with exactly what is unfinished.
 
 from __future__ import annotations
 
-import re
 import shutil
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
@@ -18,6 +17,7 @@ from omniperf.results.journal import Journal
 from omniperf.results.store import load_result
 from omniperf.sweep.collected import collected
 from omniperf.sweep.engine import Ended, Item
+from omniperf.sweep.failures import Failures
 from omniperf.workspace.leftovers import clear
 
 if TYPE_CHECKING:
@@ -31,7 +31,6 @@ if TYPE_CHECKING:
     from omniperf.sweep.plan import Plan, Planned
 
 _TRIES = 3  # of an attempt that host or provider ended
-_IDENTICAL = 3  # infra errors in a row, of one kind and text, after which a further attempt would meet the same
 _UNFINISHED = ("cancelled", "infra_error", "harness_error")
 _LOOK = 0.5  # seconds between looks at whether somebody wants it to stop
 
@@ -57,7 +56,7 @@ class Scheduler:
         self.progress = Progress()
         self._running: dict[str, Planned] = {}
         self._tries: Counter[str] = Counter()
-        self._last_failures: deque[tuple[str | None, str]] = deque(maxlen=_IDENTICAL)
+        self._failures = Failures()
         self._files = {task.id: task.file for task in plan.tasks}
         self._contenders = {one.name: one for one in plan.sweep.agents}
 
@@ -135,19 +134,17 @@ class Scheduler:
             self.progress.spent += result.usage.usd or 0.0
             self._failed(one, result.outcome.infra_kind, result.outcome.detail, todo)
             return
-        self._last_failures.clear()
+        self._failures.end()
         self._count(result)
         self._emit(Event("report", _came_to(result), {"attempt": one.id}))
 
     def _failed(self, one: Planned, kind: str | None, detail: str, todo: deque[Planned]) -> None:
         """Try an attempt again that was not ended by its agent, unless that is of no use."""
         self._tries[one.id] += 1
-        self._last_failures.append((kind, re.sub(r"\w*\d\w*", "", detail)))
         again = self._tries[one.id] < _TRIES
         said = f"{detail} It will be tried again." if again else detail
         self._emit(Event("report", said, {"attempt": one.id}))
-        if len(self._last_failures) == _IDENTICAL and len(set(self._last_failures)) == 1:
-            self.progress.stopped = f"{_IDENTICAL} attempts in a row failed alike: {detail}"
+        self.progress.stopped = self._failures.add(kind, detail) or self.progress.stopped
         if again:
             todo.append(next(planned for planned in self._plan.attempts if planned.id == one.id))
 
