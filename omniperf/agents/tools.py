@@ -34,7 +34,7 @@ from omniperf.verify.task_tests import run_tests
 from omniperf.workspace.patch import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterator, Mapping
     from types import TracebackType
 
     from omniperf.gateway.budget import Budget
@@ -198,16 +198,33 @@ class SessionTools:
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
         self._step("commit", message=message)
+        sha = self._commit(message)
+        self._journal.write("commit", sha=sha, message=message)
+        if self._follows_commits and sha:
+            self._committed = self._stack.enter_context(self._built(self._collected()))
+        return sha
+
+    def again(self, done: Mapping[str, Any]) -> None:
+        """Know again what a call of an earlier process had come to, whose tree this is: no step, and not journalled."""
+        state = self._state()
+        if "committed" in done:
+            self._commit(done["committed"])
+            if self._follows_commits:
+                self._committed = self._stack.enter_context(self._built(self._collected()))
+        elif "passed" in done and state is not None:
+            self.ratchet.tested(state, passed=done["passed"])
+        elif "screened" in done:
+            self._follows_commits = self._follows_commits or done["against"] == "commit"
+            if done["against"] == "base" and state is not None:
+                self.ratchet.saw(state, Screening(**done["screened"]))
+
+    def _commit(self, message: str) -> str:
         commit = f"git -c maintenance.auto=false commit -q -m {shlex.quote(message)}"
         say = f'echo "{_COMMITTED}$(git rev-parse HEAD)"'
         done = self._command(f"git add -A && if {commit}; then {say}; else git diff --cached --quiet; fi", None)
         if not done.ok:
             raise ToolError(f"The commit {done.ending}: {done.output.strip()[-500:]}")
-        sha = done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
-        self._journal.write("commit", sha=sha, message=message)
-        if self._follows_commits and sha:
-            self._committed = self._stack.enter_context(self._built(self._collected()))
-        return sha
+        return done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
 
     def finish(self, summary: str) -> None:
         """Say that the work is done."""
