@@ -70,14 +70,15 @@ class History:
         ones but the last, of whose results the head and the tail stay. The prompt is never touched.
         """
         before, elided, left_out = len(self.talk), 0, self._left_out
-        total = before
+        total, folding, digest = before, False, min(_DIGEST, size // 4)
+        room = size - digest
         for recent in (RECENT, 1):
             for turn in self.turns[:-recent]:
                 if total <= size:
                     break
                 if freed := self._elide(turn, _note):
                     total, elided = total - freed, elided + 1
-            while total > size and len(self.turns) > recent:
+            while folding := total > (room if folding else size) and len(self.turns) > recent:
                 total -= self._fold(self.turns.pop(0))
         if total > size and self.turns and (freed := self._elide(self.turns[-1], _ends)):
             elided += 1
@@ -86,7 +87,7 @@ class History:
         self.talk = self._provider.begin(*self._head)
         self.talk.add(self._prompt)
         if self._left_out:
-            self.talk.add([self._provider.say(self._digest(min(_DIGEST, size // 4)))])
+            self.talk.add([self._provider.say(self._digest(digest))])
         for turn in self.turns:
             self.talk.add(turn.reply)
             self.talk.add(turn.said)
@@ -144,7 +145,7 @@ def _note(text: str) -> str:
 def _ends(text: str) -> str:
     half = _LAST // 2
     gone = len(text) - _LAST
-    return text if gone <= 0 else f"{text[:half]}\n[{gone:,} characters left out to make room]\n{text[-half:]}"
+    return text if gone <= _ELIDED else f"{text[:half]}\n[{gone:,} characters left out to make room]\n{text[-half:]}"
 
 
 def _line(text: str) -> str:

@@ -223,7 +223,8 @@ class Loop:
     def _too_long(self, error: CallError) -> bool:
         """Make room after a server refused a request for its length. Whether there was any to make."""
         sent = self._sent()
-        self._learn(window_said(str(error)) or sent + self._max_output - 1)
+        # Its own length is estimated, so a tenth of it is left for the error.
+        self._learn(window_said(str(error)) or sent * 9 // 10 + self._max_output)
         self._trajectory.write("window", tokens=self._window)
         return self._make_room(min(self._room() or sent, sent) // 2)
 
