@@ -16,6 +16,7 @@ from typing import TYPE_CHECKING, TypeAlias
 from omniperf.agents.files import write_inside
 from omniperf.errors import OmniPerfError
 from omniperf.results.redact import known
+from omniperf.workspace.worktree import writable_inside
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -92,11 +93,14 @@ def _put(tree: Path, path: str, mode: int, data: bytes) -> None:
     with suppress(OSError):
         full.unlink()
     if stat.S_ISLNK(mode):
-        full.parent.mkdir(parents=True, exist_ok=True)
+        with writable_inside():
+            full.parent.mkdir(parents=True, exist_ok=True)
         full.symlink_to(os.fsdecode(data))
         return
     write_inside(tree, path, data)
-    full.chmod(stat.S_IMODE(mode))
+    if mode & stat.S_IXUSR:  # of its mode git keeps no more either, and who may write it is another user now
+        now = stat.S_IMODE(full.stat().st_mode)
+        full.chmod(now | (now & 0o444) >> 2)
 
 
 def _remove(tree: Path, path: str) -> None:
