@@ -52,7 +52,7 @@ def run_attempt(
     phase: Phase = "workspace"
     verdict = schema.Verdict()
     with Journal(folder / "journal.jsonl") as journal:
-        journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n)
+        journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, n=spec.n, options=dict(spec.options))
         work = Work(bench, proved, journal, emit)
         try:
             write_whole(folder / "prompt.md", prompt.data, exact=True)

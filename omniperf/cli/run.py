@@ -42,6 +42,15 @@ def run(
     max_output: Annotated[
         int | None, typer.Option("--max-output", metavar="TOKENS", help="The longest reply of a model.")
     ] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", metavar="TOKENS", help="The model's window, where it is not known.")
+    ] = None,
+    effort: Annotated[
+        str | None, typer.Option("--effort", metavar="low|medium|high", help="How much a model thinks.")
+    ] = None,
+    native_tools: Annotated[
+        bool, typer.Option("--native-tools", help="Give Anthropic's models the editor that they were trained on.")
+    ] = False,
     hints: HintsFlag = True,
     template: TemplateFlag = None,
     allow_leak: Annotated[
@@ -76,6 +85,7 @@ def run(
     if patch is not None and not patch.is_file():
         raise UsageError(f"The patch {patch} is not a file.", "Give an existing diff file.")
     named = {"model": model, "base_url": base_url, "api": api, "prices": prices, "max_output": max_output}
+    named |= {"context": context, "effort": effort, "native_tools": native_tools or None}
     options = {name: str(value) for name, value in named.items() if value is not None}
     if patch is not None:
         options |= {"file": str(patch), "sha256": sha256(patch.read_bytes()).hexdigest()}
