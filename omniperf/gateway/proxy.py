@@ -135,7 +135,8 @@ class Proxy:
         except CallError as error:
             exchange.error = str(error)
             attempt.failure = _failure(error, exchange)
-            await self._refuse(exchange, reply, 502, str(error))
+            final = attempt.replay is not None  # what differs once will not be the same when it is tried again
+            await self._refuse(exchange, reply, spent_status(provider) if final else 502, str(error))
         except asyncio.CancelledError:
             exchange.error = exchange.error or "the client hung up"
             raise

@@ -263,7 +263,7 @@ def test_a_server_that_fails_before_its_reply(fault: str, api: str, upstream: Up
 
 
 def cut(api: str) -> list[bytes]:
-    return events(api, Say("z" * 300))[:-2]
+    return events(api, Say("z" * 300))[: -3 if api == "chat" else -2]
 
 
 BROKEN = {
@@ -411,14 +411,14 @@ def test_a_recording_is_served_without_a_server_and_says_where_a_replay_differs(
     apart.ask(api, **{growing: turn(0, "2026-12-24")})
     other = turn(1, "2026-12-24")
     other[1]["content"] = "something else"
-    assert apart.ask(api, **{growing: other}).status_code == 502
+    assert apart.ask(api, **{growing: other}).status_code in (403, 429)
     failure = str(apart.admission.close().failure)
     assert f"exchange 2 differs from the recorded one at /{growing}/1/content" in failure
     assert 'recorded "1 at 2026-11-01 10:00:00", seen "something else"' in failure
     one_more = admit(replay=first.folder / EXCHANGES)
     for number in range(4):
         one_more.ask(api, **{growing: turn(number, "2026-12-24"), "stream": number != 2})
-    assert one_more.ask(api).status_code == 502
+    assert one_more.ask(api).status_code in (403, 429)
     assert "the recording has 4" in str(one_more.admission.close().failure)
 
 
