@@ -41,8 +41,8 @@ class Settings:
 
     A mirror is a folder that holds repositories, or a template of a path with {host}, {owner} and {name}. `cgroup` is a
     control group (version 2) in which sandboxes may have groups of their own. The base URLs say where models are asked
-    when no --base-url does; they are as each API's SDK takes them, and empty for the provider itself. `origins` says for
-    each setting where it came from: `default`, `FILE:LINE`, `environment NAME` or `flag --NAME`.
+    when no --base-url does; they are as each API's SDK takes them, and empty for the provider itself. `origins` says
+    for each setting where it came from: `default`, `FILE:LINE`, `environment NAME` or `flag --NAME`.
     """
 
     results: Path
