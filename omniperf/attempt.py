@@ -52,7 +52,8 @@ def run_attempt(
     phase: Phase = "workspace"
     verdict = schema.Verdict()
     with Journal(folder / "journal.jsonl") as journal:
-        journal.write("attempt", run=spec.run_id, task=task.id, agent=spec.agent, label=spec.name, n=spec.n)
+        about = {"agent": spec.agent, "label": spec.name, "n": spec.n, "options": dict(spec.options)}
+        journal.write("attempt", run=spec.run_id, task=task.id, **about)
         work = Work(bench, proved, spec.limits, journal, emit)
         try:
             write_whole(folder / "prompt.md", prompt.data, exact=True)

@@ -22,7 +22,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
     from omniperf.workspace.patch import Patch
 
-_PATHS = ("file", "prices")  # options that name a file of the host, which is no content
+_PATHS = ("file", "prices", "from")  # options that name a file of the host, which is no content
 
 
 @dataclass(frozen=True)

@@ -6,7 +6,7 @@ Each setting comes from the last of these that names it:
 2. the user's file, `$XDG_CONFIG_HOME/omniperf/config.toml` (`~/.config` where that variable is not set)
 3. the project's file, the nearest `omniperf.toml` in the working folder or above it
 4. the environment: OMNIPERF_RESULTS, OMNIPERF_WORKTREES, OMNIPERF_CACHE, OMNIPERF_MIRRORS (several, separated by
-   colons), OMNIPERF_SANDBOX, OMNIPERF_CGROUP, OMNIPERF_TASKS
+   colons), OMNIPERF_SANDBOX, OMNIPERF_CGROUP, OMNIPERF_TASKS, OMNIPERF_ANTHROPIC_BASE_URL, OMNIPERF_OPENAI_BASE_URL
 5. a flag of the command
 
 A relative path in a file is relative to that file, elsewhere to the working folder.
@@ -30,7 +30,8 @@ SandboxChoice: TypeAlias = Literal["auto", "bubblewrap", "docker", "podman", "no
 _PREFIX = "OMNIPERF_"
 _OF_THE_TESTS = "OMNIPERF_SHARED"  # where they find texts that are not in the repository
 _FOLDERS = ("results", "worktrees", "cache", "cgroup", "tasks")
-_KEYS = ("results", "worktrees", "cache", "mirrors", "sandbox", "cgroup", "tasks")
+_URLS = ("anthropic_base_url", "openai_base_url")
+_KEYS = ("results", "worktrees", "cache", "mirrors", "sandbox", "cgroup", "tasks", *_URLS)
 _FIELDS_OF_A_MIRROR = {"host", "owner", "name"}
 
 
@@ -39,8 +40,9 @@ class Settings:
     """The settings in force; folders are absolute.
 
     A mirror is a folder that holds repositories, or a template of a path with {host}, {owner} and {name}. `cgroup` is a
-    control group (version 2) in which sandboxes may have groups of their own. `origins` says for each setting where it
-    came from: `default`, `FILE:LINE`, `environment NAME` or `flag --NAME`.
+    control group (version 2) in which sandboxes may have groups of their own. The base URLs say where models are asked
+    when no --base-url does; they are as each API's SDK takes them, and empty for the provider itself. `origins` says
+    for each setting where it came from: `default`, `FILE:LINE`, `environment NAME` or `flag --NAME`.
     """
 
     results: Path
@@ -50,6 +52,8 @@ class Settings:
     sandbox: SandboxChoice = "auto"
     cgroup: Path | None = None
     tasks: Path = Path("tasks")
+    anthropic_base_url: str = ""
+    openai_base_url: str = ""
     origins: Mapping[str, str] = field(default_factory=dict)
 
 
@@ -67,6 +71,8 @@ def load_settings(overrides: Mapping[str, object] | None = None) -> Settings:
         "sandbox": "auto",
         "cgroup": None,
         "tasks": here / "tasks",
+        "anthropic_base_url": "",
+        "openai_base_url": "",
     }
     origins = dict.fromkeys(values, "default")
     for file in (user_file(), project_file(here)):
@@ -158,6 +164,10 @@ def _checked(key: str, value: object, folder: Path, where: str, remedy: str) -> 
     if key == "sandbox":
         if value not in get_args(SandboxChoice):
             raise UsageError(f"{where} is {value!r}, which is none of {', '.join(get_args(SandboxChoice))}.", remedy)
+        return value
+    if key in _URLS:
+        if not isinstance(value, str) or not value.startswith(("http://", "https://")):
+            raise UsageError(f"{where} is not an http(s) URL.", remedy)  # it may hold a password: not repeated
         return value
     if key in _FOLDERS:
         if not isinstance(value, str | Path) or not str(value):

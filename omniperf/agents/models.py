@@ -7,7 +7,8 @@ import time
 from typing import TYPE_CHECKING, ClassVar
 from urllib.parse import urlsplit
 
-from omniperf.agents.loop import Loop
+from omniperf.agents.loop import Loop, Manner
+from omniperf.agents.providers.tape import Tape
 from omniperf.errors import UsageError
 from omniperf.gateway.backoff import as_infra, patiently
 from omniperf.gateway.failures import CallError
@@ -19,20 +20,22 @@ if TYPE_CHECKING:
 
     from omniperf.agents.protocol import Outcome, Session
     from omniperf.agents.providers.protocol import Provider, Reply
+    from omniperf.agents.providers.tape import Playback
     from omniperf.results.events import Emit
 
 MAX_OUTPUT = 16_384  # tokens of one reply
+EFFORTS = ("low", "medium", "high")
 _PATIENCE = 30.0  # seconds that the first, smallest call may take, waits included
 # What Chat answers where the output of that call is too little for a model's thoughts.
 _NO_ROOM = "model output limit was reached"
 
 
-class _ModelAgent:
+class ModelAgent:
     """An agent with a model. The key comes from the environment, stays in this process, and goes into no file."""
 
     version = "1"
     summary = ""
-    options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices", "max_output")
+    options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices", "max_output", "context", "effort")
     apis: ClassVar[tuple[str, ...]] = ()
     key_variable: ClassVar[str] = ""
     least_output: ClassVar[int] = 1
@@ -40,13 +43,25 @@ class _ModelAgent:
     def solve(self, session: Session) -> Outcome:
         """Let the model work until it finishes or a limit is reached."""
         options, prices = session.options, load_prices(session.options.get("prices", ""))
-        with Loop(self._provider(options), session, prices, _max_output(options), self.key_variable) as loop:
+        provider = self._provider(options)
+        provider.wire.tape = Tape(session.folder)
+        with Loop(provider, session, prices, _manner(options), self.key_variable) as loop:
+            return loop.run()
+
+    def again(self, session: Session, options: Mapping[str, str], playback: Playback) -> Outcome:
+        """Run a recorded attempt again, which had these options: no key, no server. Raises DivergedError."""
+        provider = self._open(
+            options.get("api", ""), options["model"], "no-key-is-used", "http://127.0.0.1:9", options.get("effort", "")
+        )
+        provider.wire.tape = playback
+        prices = load_prices(options.get("prices", ""))
+        with Loop(provider, session, prices, _manner(options), self.key_variable) as loop:
             return loop.run()
 
     def check(self, options: Mapping[str, str]) -> None:
         """Check what can be checked without a call. Raises UsageError."""
         load_prices(options.get("prices", ""))
-        _max_output(options)
+        _manner(options)
         self._provider(options).close()
 
     def ready(self, options: Mapping[str, str], emit: Emit) -> None:
@@ -82,48 +97,58 @@ class _ModelAgent:
         base_url = options.get("base_url") or None
         if base_url is not None:
             _check_url(base_url)
+        if (effort := options.get("effort", "")) not in ("", *EFFORTS):
+            raise UsageError(f"--effort must be {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}, not {effort!r}.")
         if not (key := self._key()):
             raise UsageError(f"The agent {name!r} needs a key in {self.key_variable}.", "Set that variable.")
         if not key.isascii() or not key.isprintable():
             raise UsageError(f"{self.key_variable} holds characters that no key has.", "Set it again.")
-        return self._open(api, model, key, base_url)
+        return self._open(api, model, key, base_url, effort)
 
     def _key(self) -> str:
         return os.environ.get(self.key_variable, "").strip()
 
-    def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:
+    def _open(self, api: str, model: str, key: str, base_url: str | None, effort: str) -> Provider:
         raise NotImplementedError
 
 
-class AnthropicAgent(_ModelAgent):
+class AnthropicAgent(ModelAgent):
     """A model of Anthropic's."""
 
     summary = "a model behind Anthropic's Messages API (--model, --base-url)"
+    options = (*ModelAgent.options, "native_tools")
     key_variable = "ANTHROPIC_API_KEY"
 
-    def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:  # noqa: ARG002 - it has one API
+    def _open(  # it has one API
+        self,
+        api: str,  # noqa: ARG002
+        model: str,
+        key: str,
+        base_url: str | None,
+        effort: str,
+    ) -> Provider:
         from omniperf.agents.providers.anthropic import AnthropicMessages
 
-        return AnthropicMessages(model, key, base_url)
+        return AnthropicMessages(model, key, base_url, effort)
 
 
-class OpenAIAgent(_ModelAgent):
+class OpenAIAgent(ModelAgent):
     """A model of OpenAI's, or of any server that speaks one of its two APIs."""
 
     summary = "a model behind OpenAI's Responses API, or any Chat Completions server (--model, --base-url, --api)"
-    options = (*_ModelAgent.options, "api")
+    options = (*ModelAgent.options, "api")
     apis = ("responses", "chat")
     key_variable = "OPENAI_API_KEY"
     least_output = 16
 
-    def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:
+    def _open(self, api: str, model: str, key: str, base_url: str | None, effort: str) -> Provider:
         if api == "chat":
             from omniperf.agents.providers.openai_chat import OpenAIChat
 
-            return OpenAIChat(model, key, base_url)
+            return OpenAIChat(model, key, base_url, effort)
         from omniperf.agents.providers.openai_responses import OpenAIResponses
 
-        return OpenAIResponses(model, key, base_url)
+        return OpenAIResponses(model, key, base_url, effort)
 
 
 def _check_url(text: str) -> None:
@@ -139,8 +164,17 @@ def _check_url(text: str) -> None:
         raise UsageError("--base-url must be an http(s) URL without a user or password.", "Keys go into variables.")
 
 
-def _max_output(options: Mapping[str, str]) -> int:
-    text = options.get("max_output", str(MAX_OUTPUT))
-    if not text.isdecimal() or not 16 <= int(text) <= 1_000_000:
-        raise UsageError(f"--max-output must be a number of tokens from 16 to 1,000,000, not {text!r}.")
+def _manner(options: Mapping[str, str]) -> Manner:
+    """How the options want the model to be asked. Raises UsageError."""
+    most = _tokens(options, "max_output", 16, 1_000_000)
+    return Manner(most or MAX_OUTPUT, _tokens(options, "context", 1024, 100_000_000), options.get("native_tools", ""))
+
+
+def _tokens(options: Mapping[str, str], name: str, least: int, most: int) -> int | None:
+    text = options.get(name)
+    if text is None:
+        return None
+    if not text.isdecimal() or not least <= int(text) <= most:
+        flag = f"--{name.replace('_', '-')}"
+        raise UsageError(f"{flag} must be a number of tokens from {least:,} to {most:,}, not {text!r}.")
     return int(text)

@@ -11,6 +11,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
     from pathlib import Path
 
+    from omniperf.agents.resume import ResumePoint
     from omniperf.gateway.budget import Budget
     from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
@@ -155,7 +156,8 @@ class Tools(Protocol):
 class Session:
     """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone.
 
-    An agent with a model adds to `models` each one that says it has answered.
+    An agent with a model adds to `models` each one that says it has answered. `resume` says where an earlier process
+    had come to, for agents that can go on from there; the workspace is as it was then.
     """
 
     task: Task
@@ -168,6 +170,7 @@ class Session:
     reference: bytes | None = None
     emit: Emit = ignore
     models: list[str] = field(default_factory=list)
+    resume: ResumePoint | None = None
 
     @property
     def folder(self) -> Path:

@@ -8,13 +8,14 @@ import shlex
 import tempfile
 import time
 from contextlib import ExitStack, contextmanager
-from dataclasses import replace
+from dataclasses import asdict, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any, Literal
+from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
 from omniperf.agents.files import Files
 from omniperf.agents.protocol import CommandResult, Hotspot, Kernel, Profile, Screening, TestReport, ToolError
 from omniperf.agents.ratchet import Ratchet
+from omniperf.agents.recorded import recorded_profile
 from omniperf.errors import OmniPerfError
 from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.measure.arms import make_arm, on_lane
@@ -34,9 +35,10 @@ from omniperf.verify.task_tests import run_tests
 from omniperf.workspace.patch import collect
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator, Mapping
     from types import TracebackType
 
+    from omniperf.agents.recorded import Recorded
     from omniperf.gateway.budget import Budget
     from omniperf.measure.bench import Bench
     from omniperf.measure.clock import Arm
@@ -48,6 +50,7 @@ if TYPE_CHECKING:
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
 
+T = TypeVar("T")
 _SCREENING_LOOKS = (4, 6)
 _PROFILE_SECONDS = 600.0
 _GIT_SECONDS = 30.0
@@ -74,6 +77,7 @@ class SessionTools:
         self._follows_commits = False
         self._files = Files(workspace.tree)
         self.ratchet = Ratchet()
+        self.recorded: Recorded | None = None
         self.finished: str | None = None
         self.device_seconds = 0.0
         self.first_edit: float | None = None
@@ -132,7 +136,7 @@ class SessionTools:
         """Screen the current tree against base or the last commit: fewer pairs, a weaker claim than a verdict's."""
         self._step("benchmark", against=against)
         self._follows_commits = self._follows_commits or against == "commit"
-        screening = self._screen(self._reference(against))
+        screening = self._recorded("benchmark", Screening) or self._screen(self._reference(against))
         if screening.decision == "faster" and screening.outputs_equal and self.first_gain is None:
             self.first_gain = time.monotonic() - self._budget.started
         if against == "base" and (state := self._state()) is not None:
@@ -145,19 +149,32 @@ class SessionTools:
     def test(self) -> TestReport:
         """Run the task's tests on the current tree."""
         self._step("test")
+        report = self._recorded("test", TestReport) or self._tested()
+        if (state := self._state()) is not None:
+            self.ratchet.tested(state, passed=report.passed)
+        self._journal.write("tests", **report.__dict__)
+        return report
+
+    def _tested(self) -> TestReport:
         started = time.monotonic()
         with self._bench.tree("tests", self._collected().data) as tree:
             run = run_tests(self._bench, tree, self._seconds_left())
         against = self._proved.tests.against(run) if self._proved.tests else ""
-        report = TestReport(not against, against, time.monotonic() - started)
-        if (state := self._state()) is not None:
-            self.ratchet.tested(state, passed=report.passed)
-        self._journal.write("tests", passed=report.passed, seconds=report.seconds)
-        return report
+        return TestReport(not against, against, time.monotonic() - started)
+
+    def _recorded(self, tool: str, kind: Callable[..., T]) -> T | None:
+        """What the tool said when the attempt that is replayed called it; None where none is, or it said nothing."""
+        fields = self.recorded.said(tool) if self.recorded else None
+        return None if fields is None else kind(**fields)
 
     def profile(self, *, deep: bool = False) -> Profile:
         """Profile one run of the workload on the current tree: its functions, and its kernels on a GPU."""
         self._step("profile")
+        profile = self._recorded("profile", recorded_profile) or self._profile(deep=deep)
+        self._journal.write("profile", **asdict(profile))
+        return profile
+
+    def _profile(self, *, deep: bool) -> Profile:
         bench = self._bench
         try:
             with self._built(self._collected()) as tree, claimed(find_lanes(bench.task.resources)) as lane:
@@ -198,16 +215,33 @@ class SessionTools:
     def commit(self, message: str) -> str:
         """Commit the whole tree in the workspace's own git; the new sha, or "" when nothing changed."""
         self._step("commit", message=message)
+        sha = self._commit(message)
+        self._journal.write("commit", sha=sha, message=message)
+        if self._follows_commits and sha:
+            self._committed = self._stack.enter_context(self._built(self._collected()))
+        return sha
+
+    def again(self, done: Mapping[str, Any]) -> None:
+        """Know again what a call of an earlier process had come to, whose tree this is: no step, and not journalled."""
+        state = self._state()
+        if "committed" in done:
+            self._commit(done["committed"])
+            if self._follows_commits:
+                self._committed = self._stack.enter_context(self._built(self._collected()))
+        elif "passed" in done and state is not None:
+            self.ratchet.tested(state, passed=done["passed"])
+        elif "screened" in done:
+            self._follows_commits = self._follows_commits or done["against"] == "commit"
+            if done["against"] == "base" and state is not None:
+                self.ratchet.saw(state, Screening(**done["screened"]))
+
+    def _commit(self, message: str) -> str:
         commit = f"git -c maintenance.auto=false commit -q -m {shlex.quote(message)}"
         say = f'echo "{_COMMITTED}$(git rev-parse HEAD)"'
         done = self._command(f"git add -A && if {commit}; then {say}; else git diff --cached --quiet; fi", None)
         if not done.ok:
             raise ToolError(f"The commit {done.ending}: {done.output.strip()[-500:]}")
-        sha = done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
-        self._journal.write("commit", sha=sha, message=message)
-        if self._follows_commits and sha:
-            self._committed = self._stack.enter_context(self._built(self._collected()))
-        return sha
+        return done.output.rpartition(_COMMITTED)[2].strip() if _COMMITTED in done.output else ""
 
     def finish(self, summary: str) -> None:
         """Say that the work is done."""
@@ -230,7 +264,7 @@ class SessionTools:
         if final is None or not final.files or final.tree == best.tree or self.ratchet.knows(final):
             return
         self._emit(Event("agent", "screening the final state", {"transient": True}))
-        screening = self._screen(self._reference("base"))
+        screening = self._recorded("final", Screening) or self._screen(self._reference("base"))
         self.ratchet.saw(final, screening)
         self._journal.write("screening", of="the final state", **screening.__dict__)
 

@@ -6,6 +6,8 @@ Whatever a model writes ends in a text for it, never in an exception of ours; on
 from __future__ import annotations
 
 import json
+import shlex
+from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.protocol import ToolError
@@ -13,7 +15,7 @@ from omniperf.agents.providers.protocol import ToolResult, ToolSpec
 from omniperf.results.redact import known
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Mapping, Sequence
 
     from omniperf.agents.protocol import Screening, Session
     from omniperf.agents.providers.protocol import ToolCall
@@ -21,7 +23,6 @@ if TYPE_CHECKING:
 KEPT = 16_000  # characters of an output; the model sees its head and its tail
 _HOTSPOTS = 20
 _KERNEL_NAME = 120  # characters: templates of C++ have endless names
-_FEW_STEPS = 5
 _A_DAY = 86_400.0
 
 _TYPES: dict[str, tuple[type, ...]] = {"string": (str,), "integer": (int,), "number": (int, float), "array": (list,)}
@@ -82,20 +83,61 @@ TOOLS = (
         _schema("summary", summary={"type": "string"}),
     ),
 )
-_BY_NAME = {tool.name: tool for tool in TOOLS}
-_EDITS = {"view": (), "create": ("text",), "str_replace": ("old", "new"), "insert": ("line", "text"), "undo": ()}
+TEXT_EDITOR = ToolSpec(
+    "str_replace_based_edit_tool",
+    "",
+    _schema(
+        "command path",
+        command={"type": "string", "enum": ["view", "create", "str_replace", "insert"]},
+        path={"type": "string"},
+        view_range={"type": "array"},
+        file_text={"type": "string"},
+        old_str={"type": "string"},
+        new_str={"type": "string"},
+        insert_line={"type": "integer"},
+        insert_text={"type": "string"},
+    ),
+    {"type": "text_editor_20250728", "name": "str_replace_based_edit_tool"},
+)
+"""Anthropic's own editor, which its models were trained on: `edit` by other names, and it lists folders."""
+
+_BY_NAME = {tool.name: tool for tool in (*TOOLS, TEXT_EDITOR)}
+_AS_EDIT = {"view_range": "lines", "file_text": "text", "insert_text": "text", "old_str": "old", "new_str": "new",
+            "insert_line": "line"}  # fmt: skip
+_EDITS: dict[str, dict[str, tuple[str, ...]]] = {
+    "edit": {
+        "view": (), "create": ("text",), "str_replace": ("old", "new"), "insert": ("line", "text"), "undo": (),
+    },
+    TEXT_EDITOR.name: {
+        "view": (), "create": ("file_text",), "str_replace": ("old_str",), "insert": ("insert_line", "insert_text"),
+    },
+}  # fmt: skip
+
+
+def offered(native: str = "") -> tuple[ToolSpec, ...]:
+    """The tools that a model is told of; `native` may be `anthropic`, for the one of Anthropic's own that we can be."""
+    return tuple(TEXT_EDITOR if native and tool.name == "edit" else tool for tool in TOOLS)
 
 
 class Toolset:
-    """The tools of a session, called as a model calls them. `finished` says whether it has called `finish`."""
+    """The tools of a session, called as a model calls them. `finished` says whether it has called `finish`.
 
-    def __init__(self, session: Session) -> None:
+    `changed` says whether the last call may have changed the tree, `done` what of it must be known to resume.
+    """
+
+    def __init__(self, session: Session, tools: Sequence[ToolSpec] = TOOLS) -> None:
         self._session, self._tools = session, session.tools
+        self._names = [tool.name for tool in tools]
         self.finished = False
+        self.changed = False
+        self.done: dict[str, object] = {}
 
     def use(self, call: ToolCall, *, cut: bool = False) -> ToolResult:
         """Do one call. `cut` says that the reply it stands in was cut off. Raises BudgetExhaustedError."""
+        self.changed, self.done = False, {}
         try:
+            if call.name not in self._names:
+                raise ToolError(f"There is no tool {call.name!r}; the tools are {', '.join(self._names)}.")
             arguments = _arguments(call, cut=cut)
         except ToolError as error:  # it reached no tool, and is a step all the same
             self._session.budget.step()
@@ -107,12 +149,10 @@ class Toolset:
             return self._told(call, str(error), failed=True)
 
     def _told(self, call: ToolCall, text: str, *, failed: bool = False) -> ToolResult:
-        budget = self._session.budget
-        left = budget.limits.steps - budget.steps
-        note = f"\n[{left} steps left]" if left <= _FEW_STEPS and not self.finished else ""
-        return ToolResult(call.id, bounded(known(text)) + note, failed)
+        return ToolResult(call.id, bounded(known(text)), failed)
 
     def _bash(self, given: Mapping[str, Any]) -> str:
+        self.changed = True
         seconds = given.get("timeout")
         done = self._tools.bash(given["command"], None if seconds is None else max(1.0, min(seconds, _A_DAY)))
         ended = f"stopped at its {done.stopped_by} limit" if done.stopped_by else f"exit code {done.exit_code}"
@@ -122,25 +162,35 @@ class Toolset:
 
     def _edit(self, given: Mapping[str, Any]) -> str:
         command, path = given["command"], given["path"]
+        self.changed = command != "view"
         match command:
             case "view":
                 return _numbered(self._tools.view(path), given.get("lines"))
             case "create":
                 self._tools.create(path, given["text"])
             case "str_replace":
-                self._tools.str_replace(path, given["old"], given["new"])
+                self._tools.str_replace(path, given["old"], given.get("new", ""))
             case "insert":
                 self._tools.insert(path, given["line"], given["text"])
             case "undo":
                 self._tools.undo(path)
         return f"{path}: done."
 
+    def _str_replace_based_edit_tool(self, given: Mapping[str, Any]) -> str:
+        path = given["path"].removeprefix("/workspace").strip("/") or "."
+        if given["command"] == "view" and (self._session.workspace.tree / path).is_dir():
+            return self._bash({"command": f"find {shlex.quote(path)} -maxdepth 2 -not -path '*/.*' | sort"})
+        return self._edit({_AS_EDIT.get(name, name): value for name, value in {**given, "path": path}.items()})
+
     def _benchmark(self, given: Mapping[str, Any]) -> str:
         against = given.get("against", "base")
-        return _screened(self._tools.benchmark(against), "your last commit" if against == "commit" else "base")
+        screening = self._tools.benchmark(against)
+        self.done = {"screened": asdict(screening), "against": against}
+        return _screened(screening, "your last commit" if against == "commit" else "base")
 
     def _test(self, given: Mapping[str, Any]) -> str:  # noqa: ARG002 - every tool takes its arguments
         report = self._tools.test()
+        self.done = {"passed": report.passed}
         return f"{'passed' if report.passed else 'FAILED'} in {report.seconds:.1f} s\n{report.output}".rstrip()
 
     def _profile(self, given: Mapping[str, Any]) -> str:  # noqa: ARG002
@@ -172,7 +222,9 @@ class Toolset:
         return "\n".join(rows)
 
     def _commit(self, given: Mapping[str, Any]) -> str:
-        sha = self._tools.commit(_plain(given["message"]) or "change")
+        message = _plain(given["message"]) or "change"
+        sha = self._tools.commit(message)
+        self.done = {"committed": message} if sha else {}
         return f"committed {sha[:12]}" if sha else "Nothing has changed since the last commit."
 
     def _finish(self, given: Mapping[str, Any]) -> str:
@@ -192,9 +244,7 @@ def bounded(text: str) -> str:
 
 def _arguments(call: ToolCall, *, cut: bool) -> dict[str, Any]:
     """The arguments of a call, checked against the tool's schema. Raises ToolError with what is wrong."""
-    tool = _BY_NAME.get(call.name)
-    if tool is None:
-        raise ToolError(f"There is no tool {call.name!r}; the tools are {', '.join(_BY_NAME)}.")
+    tool = _BY_NAME[call.name]
     try:
         given = json.loads(call.arguments or "{}", parse_constant=_no_number)
     except (ValueError, RecursionError) as error:
@@ -214,8 +264,8 @@ def _arguments(call: ToolCall, *, cut: bool) -> dict[str, Any]:
             raise ToolError(f"{name} of {call.name} must be of the type {kind}. Nothing was done.")
         if choices and value not in choices:
             raise ToolError(f"{name} of {call.name} must be one of {', '.join(choices)}. Nothing was done.")
-    if call.name == "edit" and (missing := [name for name in _EDITS[given["command"]] if name not in given]):
-        raise ToolError(f"edit {given['command']} needs {' and '.join(missing)}. Nothing was done.")
+    if call.name in _EDITS and (missing := [name for name in _EDITS[call.name][given["command"]] if name not in given]):
+        raise ToolError(f"{call.name} {given['command']} needs {' and '.join(missing)}. Nothing was done.")
     return given
 
 

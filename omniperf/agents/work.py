@@ -9,6 +9,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Literal
 
 from omniperf.agents.protocol import Session, ToolError
+from omniperf.agents.resume import restore_work
 from omniperf.agents.tools import SessionTools
 from omniperf.errors import OmniPerfError
 from omniperf.gateway.budget import Budget, BudgetExhaustedError
@@ -20,6 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omniperf.agents.protocol import Agent
+    from omniperf.agents.resume import ResumePoint
     from omniperf.measure.bench import Bench
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
@@ -59,16 +61,21 @@ class Work:
         self._best: Patch | None = None
         self._models: list[str] = []
 
-    def run(self, agent: Agent, workspace: Workspace, prompt: str, options: Mapping[str, str]) -> schema.Outcome:
-        """Let the agent work. Its own failures are an outcome; the host's are raised."""
+    def run(
+        self, agent: Agent, workspace: Workspace, prompt: str, options: Mapping[str, str],
+        point: ResumePoint | None = None,
+    ) -> schema.Outcome:  # fmt: skip
+        """Let the agent work, from `point` on. Its own failures are an outcome; the host's are raised."""
         bench, journal = self._bench, self._journal
         self._budget.started = time.monotonic()  # making the workspace was not the agent's time
         with SessionTools(bench, workspace, self._proved, self._budget, journal, self._emit) as tools:
             self._tools = tools
+            if point is not None:
+                restore_work(point, workspace, tools)
             reference = bench.human_patch() if getattr(agent, "needs_reference", False) else None
             session = Session(
                 bench.task, prompt, workspace, tools, self._budget, journal, options, reference, self._emit,
-                models=self._models,
+                models=self._models, resume=point,
             )  # fmt: skip
             kind: schema.OutcomeKind
             try:

@@ -29,6 +29,9 @@ def run(
     agent: Annotated[str, typer.Option("--agent", help="Who optimizes; see `omniperf agents`.")] = "pattern",
     attempts: Annotated[int, typer.Option("--attempts", min=1, help="How often, each from a fresh workspace.")] = 1,
     patch: Annotated[Path | None, typer.Option("--patch", help="The diff that the agent `patch` applies.")] = None,
+    replayed: Annotated[
+        Path | None, typer.Option("--from", help="The attempt's folder that the agent `replay` runs again.")
+    ] = None,
     model: Annotated[str | None, typer.Option("--model", help="The model of the agents anthropic and openai.")] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="Another server that speaks the agent's API.")
@@ -42,6 +45,15 @@ def run(
     max_output: Annotated[
         int | None, typer.Option("--max-output", metavar="TOKENS", help="The longest reply of a model.")
     ] = None,
+    context: Annotated[
+        int | None, typer.Option("--context", metavar="TOKENS", help="The model's window, where it is not known.")
+    ] = None,
+    effort: Annotated[
+        str | None, typer.Option("--effort", metavar="low|medium|high", help="How much a model thinks.")
+    ] = None,
+    native_tools: Annotated[
+        bool, typer.Option("--native-tools", help="Give Anthropic's models the editor that they were trained on.")
+    ] = False,
     hints: HintsFlag = True,
     template: TemplateFlag = None,
     allow_leak: Annotated[
@@ -76,9 +88,12 @@ def run(
     if patch is not None and not patch.is_file():
         raise UsageError(f"The patch {patch} is not a file.", "Give an existing diff file.")
     named = {"model": model, "base_url": base_url, "api": api, "prices": prices, "max_output": max_output}
+    named |= {"context": context, "effort": effort, "native_tools": native_tools or None}
     options = {name: str(value) for name, value in named.items() if value is not None}
     if patch is not None:
         options |= {"file": str(patch), "sha256": sha256(patch.read_bytes()).hexdigest()}
+    if replayed is not None:
+        options["from"] = str(replayed)
     settings = load_settings(
         {
             "results": results,
@@ -89,6 +104,9 @@ def run(
             "tasks": tasks,
         }
     )
+    configured = {"anthropic": settings.anthropic_base_url, "openai": settings.openai_base_url}
+    if "base_url" not in options and (url := configured.get(agent)):
+        options["base_url"] = url
     spec = AttemptSpec(
         run_id="",
         agent=agent,

@@ -24,6 +24,10 @@ _TOO_LONG = re.compile(
     "prompt is too long|exceeds? (the )?context (limit|window)|maximum context length|context size"
     "|input token count.*exceeds the maximum"
 )
+_WINDOW = re.compile(
+    r"(?:maximum context length is |context (?:size|window|limit)\D{0,20}|tokens allowed \(|> )(\d[\d,_]{2,})"
+    r"(?![\d,_]|\s*\+)"
+)
 _SHOWN = 600  # characters of what a server says
 
 
@@ -42,6 +46,12 @@ class CallError(Exception):
         super().__init__(message)
         self.kind: FailureKind = kind
         self.retry, self.after, self.tokens = retry, after, tokens
+
+
+def window_said(message: str) -> int | None:
+    """The tokens that a model takes, where a server says so when it refuses a longer conversation."""
+    found = [int(re.sub("[,_]", "", text)) for text in _WINDOW.findall(message.lower())]
+    return min(found, default=None)
 
 
 def from_exception(error: Exception, tokens: Tokens | None = None) -> CallError:

@@ -41,6 +41,7 @@ class Price(Model):
 
     tiers: tuple[Tier, ...] = Field(min_length=1)
     source: str = ""
+    window: int | None = Field(None, gt=0, description="tokens that the model takes, its reply included")
 
     def cost(self, tokens: Tokens) -> float | None:
         """USD for one call; None for a request longer than any whose price is known."""
@@ -64,6 +65,11 @@ class Price(Model):
         if tier is None:
             return None
         return (sent * max(tier.input, tier.cache_write or 0) + output * tier.output) / 1e6
+
+    @property
+    def longest(self) -> int | None:
+        """The input of the longest request whose price is known, in tokens; None where every price is."""
+        return self.tiers[-1].up_to
 
     def _tier(self, sent: int) -> Tier | None:
         return next((tier for tier in self.tiers if tier.up_to is None or sent <= tier.up_to), None)

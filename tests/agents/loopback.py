@@ -88,6 +88,7 @@ class Loopback:
         self.probe: Step = Say("Yes.")
         self.model = "a-model-2026-11-01"  # what replies say that they come from
         self._script: Iterator[Step] = iter(())
+        self._by_call: Callable[[Call], Step] | None = None
         self._lock = Lock()
         handler = type("Handler", (_Handler,), {"loopback": self})
         self._server = _Server(("127.0.0.1", 0), handler)
@@ -98,9 +99,10 @@ class Loopback:
     def url(self) -> str:
         return f"http://127.0.0.1:{self._server.server_address[1]}"
 
-    def play(self, script: Iterable[Step]) -> None:
-        """Start over with another script."""
-        self._script, self.calls, self.probes = iter(script), [], []
+    def play(self, script: Iterable[Step] | Callable[[Call], Step]) -> None:
+        """Start over with another script: steps in their order, or what says the step for a call."""
+        self._by_call = script if callable(script) else None
+        self._script, self.calls, self.probes = iter(() if callable(script) else script), [], []
         self.probe, self.model = Say("Yes."), "a-model-2026-11-01"
 
     def answer(self, call: Call) -> Step:
@@ -109,6 +111,8 @@ class Loopback:
                 self.probes.append(call)
                 return self.probe
             self.calls.append(call)
+            if self._by_call is not None:
+                return self._by_call(call)
             return next(self._script, Fail(500, "server_error", "the script has run out"))
 
     def close(self) -> None:

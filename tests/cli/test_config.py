@@ -143,3 +143,18 @@ def test_config_show_prints_values_and_origins(omniperf: Omniperf, folder: Path)
     assert plain["mirrors"] == []
     told = json.loads(omniperf("config", "show", "--origin", "--json").stdout)
     assert told["sandbox"] == {"value": "none", "origin": f"{folder}/omniperf.toml:1"}
+
+
+def test_base_urls_are_settings_and_what_is_no_url_is_refused_unshown(
+    here: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    (here / "omniperf.toml").write_text('openai_base_url = "http://127.0.0.1:8000/v1"\n')
+    monkeypatch.setenv("OMNIPERF_ANTHROPIC_BASE_URL", "https://proxy.example")
+    settings = load_settings({})
+    assert (settings.anthropic_base_url, settings.openai_base_url) == (
+        "https://proxy.example", "http://127.0.0.1:8000/v1",
+    )  # fmt: skip
+    monkeypatch.setenv("OMNIPERF_ANTHROPIC_BASE_URL", "user:password@proxy")
+    with pytest.raises(UsageError, match="OMNIPERF_ANTHROPIC_BASE_URL is not an http") as refused:
+        load_settings({})
+    assert "password" not in str(refused.value)

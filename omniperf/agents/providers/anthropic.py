@@ -6,15 +6,24 @@ import json
 import time
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall, as_object
+from omniperf.agents.providers.protocol import (
+    Conversation,
+    Item,
+    Reply,
+    Stop,
+    ToolCall,
+    ToolResult,
+    as_object,
+    unique,
+)
 from omniperf.agents.providers.wire import Wire, cut
 from omniperf.gateway.failures import CallError
 from omniperf.gateway.tokens import Tokens, at_least
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from omniperf.agents.providers.protocol import ToolResult, ToolSpec
+    from omniperf.agents.providers.protocol import ToolSpec
 
 _DELTAS = {
     "text_delta": "text",
@@ -24,30 +33,44 @@ _DELTAS = {
 }
 
 
+_CACHED: Item = {"type": "ephemeral"}
+_MARK = b',"cache_control":{"type":"ephemeral"}'
+# Tokens of thought for models that take a number and know no adaptive thinking; the least that the API takes.
+_THOUGHTS, _LEAST_THOUGHT = {"low": 2048, "medium": 8192, "high": 16_384}, 1024
+
+
 class AnthropicMessages:
-    """The Messages API. What was sent before is read from the provider's cache, which keeps long runs cheap."""
+    """The Messages API. What was sent before is read from the provider's cache, which keeps long runs cheap.
+
+    Four places are marked for the cache: the instructions with the tools, the prompt, and the last two turns of the
+    user. The API looks for what it has kept only 20 blocks before a mark, and a reply with many calls has more; the
+    mark before the last is exactly where the last request ended.
+    """
 
     name = "anthropic"
 
-    def __init__(self, model: str, key: str, base_url: str | None) -> None:
+    def __init__(self, model: str, key: str, base_url: str | None, effort: str = "") -> None:
         from anthropic import Anthropic, APIError, Stream
 
-        self.model = model
+        self.model, self.ids = model, set[str]()
+        self._effort, self._adaptive = effort, True
         client = Anthropic(api_key=key, base_url=base_url, max_retries=0)
-        self._wire = Wire(client, Stream[object], APIError)
+        self.wire = Wire(client, Stream[object], APIError)
 
-    def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
-        """An empty conversation with these instructions and tools."""
-        head: Item = {"model": self.model, "stream": True, "system": system, "cache_control": {"type": "ephemeral"}}
+    def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:  # noqa: ARG002
+        """An empty conversation with these instructions and tools. Its cache needs no key."""
+        text: Item = {"type": "text", "text": system, "cache_control": _CACHED}
+        head: Item = {"model": self.model, "stream": True, "system": [text]}
         if tools:
             head["tools"] = [
-                {"name": tool.name, "description": tool.description, "input_schema": tool.parameters} for tool in tools
+                tool.native or {"name": tool.name, "description": tool.description, "input_schema": tool.parameters}
+                for tool in tools
             ]
         return Conversation(head, "messages")
 
     def say(self, text: str) -> Item:
         """What the user says."""
-        return {"role": "user", "content": text}
+        return {"role": "user", "content": [{"type": "text", "text": text}]}
 
     def answer(self, results: Sequence[ToolResult]) -> list[Item]:
         """All results, in the one message that the API wants after a message with calls."""
@@ -57,17 +80,47 @@ class AnthropicMessages:
         ]
         return [{"role": "user", "content": blocks}]
 
+    def results(self, items: Iterable[Item]) -> list[ToolResult]:
+        """The results in what was answered."""
+        blocks = [block for item in items for block in item["content"] if block["type"] == "tool_result"]
+        return [ToolResult(block["tool_use_id"], block["content"], block["is_error"]) for block in blocks]
+
+    def calls(self, items: Iterable[Item]) -> list[ToolCall]:
+        """The calls of a reply."""
+        blocks = [block for item in items for block in item["content"] if block["type"] == "tool_use"]
+        return [ToolCall(block["id"], block["name"], json.dumps(block["input"])) for block in blocks]
+
     def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
         """Make one call. Raises CallError."""
-        body, message = conversation.request({"max_tokens": max_output}), _Message()
-        with self._wire.call("/v1/messages", body, time.monotonic() + seconds, message.spent) as events:
+        deadline = time.monotonic() + seconds
+        try:
+            return self._send(conversation, max_output, deadline)
+        except CallError as error:
+            # Older models think as many tokens as they are told.
+            if error.kind != "protocol" or not self._effort or not self._adaptive or "adaptive" not in str(error):
+                raise
+            self._adaptive = False
+            return self._send(conversation, max_output, deadline)
+
+    def _send(self, conversation: Conversation, max_output: int, deadline: float) -> Reply:
+        body = conversation.request({"max_tokens": max_output, **self._thinking(max_output)}, _MARK)
+        message = _Message()
+        with self.wire.call("/v1/messages", body, deadline, message.spent) as events:
             for event in events:
                 message.take(event)
-            return message.reply()
+            return message.reply(self.ids)
+
+    def _thinking(self, max_output: int) -> Item:
+        if not self._effort:
+            return {}
+        if self._adaptive:
+            return {"thinking": {"type": "adaptive"}, "output_config": {"effort": self._effort}}
+        tokens = min(_THOUGHTS[self._effort], max_output // 2)
+        return {"thinking": {"type": "enabled", "budget_tokens": tokens}} if tokens >= _LEAST_THOUGHT else {}
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self.wire.close()
 
 
 class _Message:
@@ -117,8 +170,8 @@ class _Message:
             return None
         return at_least(self.tokens, (piece for pieces in self._pieces.values() for piece in pieces))
 
-    def reply(self) -> Reply:
-        """The whole message. Raises CallError where it is not whole."""
+    def reply(self, ids: set[str]) -> Reply:
+        """The whole message; ids of calls that were given before are others in it. Raises CallError."""
         if not self._whole:
             raise cut()
         if self._stop == "model_context_window_exceeded":
@@ -136,7 +189,8 @@ class _Message:
             elif block.get("type") == "tool_use":
                 pieces = self._pieces.get((index, "partial_json"), [])
                 arguments = "".join(pieces) or json.dumps(block.get("input") or {})
-                calls.append(ToolCall(str(block["id"]), str(block["name"]), arguments))
+                block["id"] = unique(str(block["id"]), ids)
+                calls.append(ToolCall(block["id"], str(block["name"]), arguments))
                 block["input"] = as_object(arguments) or {}
             content.append(block)
         stop: Stop = "refusal" if self._stop == "refusal" else "length" if self._stop == "max_tokens" else "end"

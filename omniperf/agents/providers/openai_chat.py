@@ -6,16 +6,24 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.providers.openai_responses import split
-from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall, as_object
+from omniperf.agents.providers.protocol import (
+    Conversation,
+    Item,
+    Reply,
+    Stop,
+    ToolCall,
+    ToolResult,
+    as_object,
+    unique,
+)
 from omniperf.agents.providers.wire import Wire, cut
 from omniperf.gateway.failures import CallError
-from omniperf.gateway.tokens import Tokens, at_least
+from omniperf.gateway.tokens import Tokens, at_least, openai_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from omniperf.agents.providers.protocol import ToolResult, ToolSpec
+    from omniperf.agents.providers.protocol import ToolSpec
 
 _STOPS: dict[str, Stop] = {"length": "length", "content_filter": "refusal"}
 
@@ -25,15 +33,18 @@ class OpenAIChat:
 
     name = "openai"
 
-    def __init__(self, model: str, key: str, base_url: str | None) -> None:
+    def __init__(self, model: str, key: str, base_url: str | None, effort: str = "") -> None:
         from openai import APIError, OpenAI, Stream
 
-        self.model = model
-        self._wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError)
+        self.model, self.ids = model, set[str]()
+        self._extra: Item = {"reasoning_effort": effort} if effort else {}
+        self.wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError)
         self._limit = "max_completion_tokens"
 
-    def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
+    def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:
         """A conversation with these instructions and tools."""
+        if key:
+            self._extra["prompt_cache_key"] = key
         head: Item = {"model": self.model, "stream": True, "stream_options": {"include_usage": True}}
         if tools:
             head["tools"] = [
@@ -54,28 +65,42 @@ class OpenAIChat:
         """One message for each result."""
         return [{"role": "tool", "tool_call_id": result.id, "content": result.text} for result in results]
 
+    def results(self, items: Iterable[Item]) -> list[ToolResult]:
+        """The results in what was answered."""
+        return [ToolResult(item["tool_call_id"], item["content"]) for item in items if item["role"] == "tool"]
+
+    def calls(self, items: Iterable[Item]) -> list[ToolCall]:
+        """The calls of a reply."""
+        made = [call for item in items for call in item.get("tool_calls", ())]
+        return [ToolCall(call["id"], call["function"]["name"], call["function"]["arguments"]) for call in made]
+
     def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
         """Make one call. Raises CallError."""
         deadline = time.monotonic() + seconds
-        try:
-            return self._send(conversation, max_output, deadline)
-        except CallError as error:
-            # The older name of the limit is the only one that some servers know.
-            if error.kind != "protocol" or self._limit == "max_tokens" or self._limit not in str(error):
-                raise
-            self._limit = "max_tokens"
-            return self._send(conversation, max_output, deadline)
+        while True:
+            try:
+                return self._send(conversation, max_output, deadline)
+            except CallError as error:
+                if error.kind != "protocol" or not self._does_without(str(error)):
+                    raise
+
+    def _does_without(self, said: str) -> bool:
+        """Whether what a server refused can be left out: some know only the older name of the limit, or no key."""
+        if "prompt_cache_key" in said and self._extra.pop("prompt_cache_key", ""):
+            return True
+        known, self._limit = self._limit, "max_tokens"
+        return known != "max_tokens" and known in said
 
     def _send(self, conversation: Conversation, max_output: int, deadline: float) -> Reply:
-        body, message = conversation.request({self._limit: max_output}), _Message()
-        with self._wire.call("/chat/completions", body, deadline, message.spent) as events:
+        body, message = conversation.request({self._limit: max_output, **self._extra}), _Message()
+        with self.wire.call("/chat/completions", body, deadline, message.spent) as events:
             for event in events:
                 message.take(event)
-            return message.reply()
+            return message.reply(self.ids)
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self.wire.close()
 
 
 @dataclass
@@ -133,7 +158,9 @@ class _Message:
     @property
     def tokens(self) -> Tokens | None:
         """What is known to be used; some servers never say."""
-        return split(self._usage, "prompt_tokens", "completion_tokens") if isinstance(self._usage, dict) else None
+        if not isinstance(self._usage, dict):
+            return None
+        return openai_usage(self._usage, "prompt_tokens", "completion_tokens")
 
     def spent(self) -> Tokens | None:
         """What the message has cost so far, at least."""
@@ -142,16 +169,16 @@ class _Message:
         arguments = (piece for call in self._calls for piece in call.arguments)
         return at_least(self.tokens, (*self._texts, *self._reasoning, *arguments))
 
-    def reply(self) -> Reply:
-        """The whole message. Raises CallError where it is not whole."""
+    def reply(self, ids: set[str]) -> Reply:
+        """The whole message; ids of calls that were given before are others in it. Raises CallError."""
         if self._finish is None:
             raise cut()
         text, calls = "".join(self._texts), []
         item: Item = {"role": "assistant", "content": text or None}
         if self._reasoning:
             item["reasoning_content"] = "".join(self._reasoning)  # servers of thinking models want it back
-        for number, made in enumerate(self._calls):
-            call = ToolCall(made.id or f"call_{number}", made.name, "".join(made.arguments))
+        for made in self._calls:
+            call = ToolCall(unique(made.id, ids), made.name, "".join(made.arguments))
             calls.append(call)
             function = {"name": call.name, "arguments": _json(call.arguments)}
             kept = {"id": call.id, "type": "function", "function": function}

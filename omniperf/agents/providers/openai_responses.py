@@ -5,15 +5,15 @@ from __future__ import annotations
 import time
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall
+from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall, ToolResult, unique
 from omniperf.agents.providers.wire import Wire, cut
 from omniperf.gateway.failures import CallError, from_report
-from omniperf.gateway.tokens import Tokens, at_least
+from omniperf.gateway.tokens import Tokens, at_least, openai_usage
 
 if TYPE_CHECKING:
-    from collections.abc import Sequence
+    from collections.abc import Iterable, Sequence
 
-    from omniperf.agents.providers.protocol import ToolResult, ToolSpec
+    from omniperf.agents.providers.protocol import ToolSpec
 
 
 class OpenAIResponses:
@@ -21,16 +21,19 @@ class OpenAIResponses:
 
     name = "openai"
 
-    def __init__(self, model: str, key: str, base_url: str | None) -> None:
+    def __init__(self, model: str, key: str, base_url: str | None, effort: str = "") -> None:
         from openai import APIError, OpenAI, Stream
 
-        self.model = model
-        self._wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError)
+        self.model, self.ids = model, set[str]()
+        self._effort: Item = {"reasoning": {"effort": effort}} if effort else {}
+        self.wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError)
         self._reasoning = True
 
-    def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
+    def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:
         """An empty conversation with these instructions and tools."""
         head: Item = {"model": self.model, "stream": True, "store": False, "instructions": system}
+        if key:
+            head["prompt_cache_key"] = key
         if tools:
             head["parallel_tool_calls"] = True
             head["tools"] = [
@@ -49,6 +52,15 @@ class OpenAIResponses:
         """One item for each result."""
         return [{"type": "function_call_output", "call_id": result.id, "output": result.text} for result in results]
 
+    def results(self, items: Iterable[Item]) -> list[ToolResult]:
+        """The results in what was answered."""
+        kept = [item for item in items if item.get("type") == "function_call_output"]
+        return [ToolResult(item["call_id"], item["output"]) for item in kept]
+
+    def calls(self, items: Iterable[Item]) -> list[ToolCall]:
+        """The calls of a reply."""
+        return _calls(items)
+
     def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
         """Make one call. Raises CallError."""
         deadline = time.monotonic() + seconds
@@ -62,18 +74,18 @@ class OpenAIResponses:
             return self._send(conversation, max_output, deadline)
 
     def _send(self, conversation: Conversation, max_output: int, deadline: float) -> Reply:
-        tail: Item = {"max_output_tokens": max_output}
+        tail: Item = {"max_output_tokens": max_output, **self._effort}
         if self._reasoning:
             tail["include"] = ["reasoning.encrypted_content"]
         response = _Response()
-        with self._wire.call("/responses", conversation.request(tail), deadline, response.spent) as events:
+        with self.wire.call("/responses", conversation.request(tail), deadline, response.spent) as events:
             for event in events:
                 response.take(event)
-            return response.reply()
+            return response.reply(self.ids)
 
     def close(self) -> None:
         """Close the connections."""
-        self._wire.close()
+        self.wire.close()
 
 
 class _Response:
@@ -107,22 +119,22 @@ class _Response:
     def tokens(self) -> Tokens | None:
         """What is known to be used: nothing before the last event."""
         usage: Any = (self._last or {}).get("usage")
-        return split(usage, "input_tokens", "output_tokens") if isinstance(usage, dict) else None
+        return openai_usage(usage, "input_tokens", "output_tokens") if isinstance(usage, dict) else None
 
     def spent(self) -> Tokens | None:
         """What the response has cost so far, at least."""
         return at_least(self.tokens, self._pieces) if self._begun or self.tokens else None
 
-    def reply(self) -> Reply:
-        """The whole response. Raises CallError where it is not whole."""
+    def reply(self, ids: set[str]) -> Reply:
+        """The whole response; ids of calls that were given before are others in it. Raises CallError."""
         if self._last is None:
             raise cut()
         output = _whole(self._last.get("output") or [self._done[index] for index in sorted(self._done)])
-        texts, calls = [], []
+        texts = []
         stop: Stop = "end"
         for item in output:
             if item.get("type") == "function_call":
-                calls.append(ToolCall(str(item["call_id"]), str(item["name"]), str(item.get("arguments", ""))))
+                item["call_id"] = unique(str(item["call_id"]), ids)
             for part in item.get("content") or () if item.get("type") == "message" else ():
                 if part.get("type") == "refusal":
                     stop = "refusal"
@@ -130,7 +142,14 @@ class _Response:
         if self._last.get("status") == "incomplete":
             reason = (self._last.get("incomplete_details") or {}).get("reason")
             stop = "refusal" if reason == "content_filter" else "length"
-        return Reply(tuple(output), "\n".join(texts), tuple(calls), stop, self.tokens, str(self._last.get("model", "")))
+        return Reply(
+            tuple(output), "\n".join(texts), tuple(_calls(output)), stop, self.tokens, str(self._last.get("model", ""))
+        )
+
+
+def _calls(items: Iterable[Item]) -> list[ToolCall]:
+    made = [item for item in items if item.get("type") == "function_call"]
+    return [ToolCall(str(item["call_id"]), str(item["name"]), str(item.get("arguments", ""))) for item in made]
 
 
 def _whole(output: list[Item]) -> list[Item]:
@@ -139,11 +158,3 @@ def _whole(output: list[Item]) -> list[Item]:
     while kept and kept[-1].get("type") == "reasoning":
         kept.pop()
     return kept
-
-
-def split(usage: Item, sent: str, output: str) -> Tokens:
-    """Usage as OpenAI counts it, where all input holds what was read from and written to the cache."""
-    details: Item = usage.get(f"{sent}_details") or {}
-    counted = (usage.get(sent), details.get("cached_tokens"), details.get("cache_write_tokens"), usage.get(output))
-    whole, read, written, out = (count if isinstance(count, int) else 0 for count in counted)
-    return Tokens(max(0, whole - read - written), read, written, out)

@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 if TYPE_CHECKING:
     from collections.abc import Iterable, Mapping, Sequence
 
+    from omniperf.agents.providers.wire import Wire
     from omniperf.gateway.tokens import Tokens
 
 Item: TypeAlias = dict[str, Any]
@@ -24,11 +25,15 @@ _DEEPEST = 64  # levels of arguments; APIs refuse to parse what is nested far de
 
 @dataclass(frozen=True)
 class ToolSpec:
-    """A tool as the model is told of it; `parameters` is the JSON schema of its arguments."""
+    """A tool as the model is told of it; `parameters` is the JSON schema of its arguments.
+
+    `native` is what stands for it in a request where the provider itself has told its models of the tool.
+    """
 
     name: str
     description: str
     parameters: Mapping[str, Any]
+    native: Mapping[str, Any] | None = None
 
 
 @dataclass(frozen=True)
@@ -89,8 +94,9 @@ class Conversation:
 
     def __init__(self, head: Item, growing: str) -> None:
         """Start a request body: the fields of `head`, then the list `growing`, still open."""
-        self._bytes = bytearray(_serialised(head)[:-1] + b',"' + growing.encode() + b'":[')
+        self._bytes = bytearray(serialised(head)[:-1] + b',"' + growing.encode() + b'":[')
         self._empty = True
+        self._said: tuple[int, ...] = ()  # where the first and the last two items of the user end
 
     def __len__(self) -> int:
         """The size so far, in bytes."""
@@ -101,12 +107,24 @@ class Conversation:
         for item in items:
             if not self._empty:
                 self._bytes += b","
-            self._bytes += _serialised(item)
+            self._bytes += serialised(item)
             self._empty = False
+            if item.get("role") == "user":
+                self._said = (*self._said[:1], *self._said[1:][-1:], len(self._bytes))
 
-    def request(self, tail: Item) -> bytes:
-        """The whole body: one copy of what is there, and the fields of `tail`."""
-        return b"".join((self._bytes, b"],", _serialised(tail)[1:]))
+    def request(self, tail: Item, mark: bytes = b"") -> bytes:
+        """The whole body: one copy of what is there, and the fields of `tail`.
+
+        `mark` goes into the last block of the first and of the last two items of the user, whose content is a list of
+        blocks; what is kept stays without it.
+        """
+        view, at = memoryview(self._bytes), 0
+        parts: list[bytes | memoryview] = []
+        for end in self._said if mark else ():
+            inside = end - len(b"}]}")
+            parts += [view[at:inside], mark]
+            at = inside
+        return b"".join((*parts, view[at:], b"],", serialised(tail)[1:]))
 
 
 class Provider(Protocol):
@@ -114,9 +132,11 @@ class Provider(Protocol):
 
     name: str
     model: str
+    wire: Wire
+    ids: set[str]  # of all calls so far; a reply's own that is among them gets another
 
-    def begin(self, system: str, tools: Sequence[ToolSpec]) -> Conversation:
-        """An empty conversation with these instructions and tools."""
+    def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:
+        """An empty conversation with these instructions and tools. Requests of one `key` share a cache."""
         ...
 
     def say(self, text: str) -> Item:
@@ -125,6 +145,14 @@ class Provider(Protocol):
 
     def answer(self, results: Sequence[ToolResult]) -> list[Item]:
         """The results of all calls of one reply."""
+        ...
+
+    def results(self, items: Iterable[Item]) -> list[ToolResult]:
+        """The results that `answer` made these items of; none of what was said."""
+        ...
+
+    def calls(self, items: Iterable[Item]) -> list[ToolCall]:
+        """The calls in the items of a reply; arguments that were no JSON may have become `{}`."""
         ...
 
     def send(self, conversation: Conversation, max_output: int, seconds: float) -> Reply:
@@ -136,6 +164,16 @@ class Provider(Protocol):
         ...
 
 
-def _serialised(item: Item) -> bytes:
+def unique(id_: str, ids: set[str]) -> str:
+    """The id of a call, or another where it was given before: a server may number its calls anew in every reply."""
+    found, number = id_, 1
+    while not found or found in ids:
+        number += 1
+        found = f"{id_ or 'call'}_{number}"
+    ids.add(found)
+    return found
+
+
+def serialised(item: Item) -> bytes:
     """Compact JSON. Half of a surrogate pair, which no API takes, becomes a question mark."""
     return json.dumps(item, separators=(",", ":"), ensure_ascii=False).encode("utf-8", "replace")

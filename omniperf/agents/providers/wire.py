@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from threading import TIMEOUT_MAX, Timer
 from typing import TYPE_CHECKING, Any
 
+from omniperf.gateway.backoff import CONNECTING, SILENCE
 from omniperf.gateway.failures import CallError, from_exception
 from omniperf.gateway.tokens import Tokens
 from omniperf.results.redact import clean, learn
@@ -22,21 +23,20 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from omniperf.agents.providers.protocol import Item
-
-SILENCE = 600.0  # seconds without a byte after which a connection counts as dead
-_CONNECTING = 10.0  # seconds
+    from omniperf.agents.providers.tape import Playback, Tape
 
 
-@dataclass(frozen=True)
+@dataclass
 class Wire:
     """A client of either SDK (they have one shape), its class of streams, and the class of its errors.
 
-    Its key is a secret from then on.
+    Its key is a secret from then on. A `tape` writes down each exchange, or plays what was written with no server.
     """
 
     client: Any
     stream_class: Any
     error_class: type[Exception]
+    tape: Tape | Playback | None = None
 
     def __post_init__(self) -> None:
         learn(self.client.api_key)
@@ -52,34 +52,62 @@ class Wire:
         """
         import httpx2
 
-        left, opened = deadline - time.monotonic(), False
-        if left <= 0:
-            raise _late()
+        began, opened, status = time.monotonic(), False, 0
+        kept: list[Item] = []
         try:
-            with self.client.post(
-                path, cast_to=object, content=body, stream=True, stream_cls=self.stream_class,
-                options={"timeout": httpx2.Timeout(min(left, SILENCE), connect=min(left, _CONNECTING))},
-            ) as stream:  # fmt: skip
+            with self._events(path, body, deadline) as events:
                 opened = True
-                with _cut_at(deadline, stream.response):
-                    yield (event for event in stream if isinstance(event, dict))
+                yield _keeping(events, kept)
         except CallError as error:
             failure = error
         except (self.error_class, httpx2.HTTPError, httpx2.StreamError) as error:
             failure = from_exception(error, Tokens() if opened else None)
+            status = getattr(error, "status_code", 0)
         except (ValueError, TypeError, LookupError, AttributeError, ArithmeticError, RecursionError) as error:
             said = f"the reply is not as {path} replies ({type(error).__name__}: {error})"
             failure = CallError("protocol", clean(said))
         else:
+            self._write(path, body, 200, kept, began, spent())
             return
         if failure.kind == "network" and time.monotonic() >= deadline:
             failure = _late(failure.tokens)
         failure.tokens = spent() or failure.tokens
+        self._write(path, body, 200 if opened else status, kept, began, failure.tokens, failure)
         raise failure from None
+
+    @contextmanager
+    def _events(self, path: str, body: bytes, deadline: float) -> Iterator[Iterator[Item]]:
+        """Send the body; the events of the reply."""
+        import httpx2
+
+        if self.tape and (played := self.tape.play(path, body)) is not None:
+            yield played
+            return
+        left = deadline - time.monotonic()
+        if left <= 0:
+            raise _late()
+        with self.client.post(
+            path, cast_to=object, content=body, stream=True, stream_cls=self.stream_class,
+            options={"timeout": httpx2.Timeout(min(left, SILENCE), connect=min(left, CONNECTING))},
+        ) as stream, _cut_at(deadline, stream.response):  # fmt: skip
+            yield (event for event in stream if isinstance(event, dict))
+
+    def _write(
+        self, path: str, body: bytes, status: int, events: list[Item], began: float, tokens: Tokens | None,
+        failure: CallError | None = None,
+    ) -> None:  # fmt: skip
+        if self.tape:
+            self.tape.write(path, body, status, events, time.monotonic() - began, tokens, failure)
 
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
+
+
+def _keeping(events: Iterator[Item], kept: list[Item]) -> Iterator[Item]:
+    for event in events:
+        kept.append(event)
+        yield event
 
 
 @contextmanager

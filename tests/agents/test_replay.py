@@ -1,0 +1,172 @@
+"""Recorded attempts once more, with the model's server gone: the same bytes, or where they differ."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from dataclasses import replace
+from typing import TYPE_CHECKING, Any, cast
+
+import pytest
+
+from omniperf.agents.arms.replay import ReplayAgent
+from omniperf.agents.discover import load_agent
+from omniperf.agents.work import Work
+from omniperf.errors import UsageError
+from omniperf.gateway import backoff
+from omniperf.gateway.recording import EXCHANGES
+from omniperf.record import AttemptSpec
+from omniperf.results.events import ignore
+from omniperf.results.journal import Journal
+from omniperf.results.store import read_lines
+from omniperf.sweep.run import run_task
+from omniperf.tasks.schema import Limits
+from omniperf.workspace.patch import collect
+from tests.agents.conftest import KEY
+from tests.agents.loopback import Fail, Loopback, Say
+from tests.agents.test_model_agent import EDIT, FINISH, QUICK, bash, options
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omniperf.measure.bench import Bench
+    from omniperf.results.schema import Outcome
+    from omniperf.settings import Settings
+    from omniperf.tasks.schema import Task
+
+COMMIT = ("commit", {"message": "use a dict"})
+FASTER = "+    return list(dict.fromkeys(items))"
+# Attempts that measure nothing: what the model's server did, through which API, and the limit of steps.
+ATTEMPTS: dict[str, tuple[tuple[Say | Fail, ...], str, int]] = {
+    "a call that failed, a stream that broke, two tools at once": (
+        (
+            Fail(529, "overloaded_error"),
+            Say("", (EDIT, bash("date; cat toy/order.py"))),
+            Say("y" * 200, cut=True),
+            Say("", (COMMIT,)),
+            FINISH,
+            FINISH,
+        ),
+        "responses",
+        40,
+    ),
+    "malformed calls, and no more": (
+        (
+            Say("", (("bash", "{no"), ("nothing", {}), ("edit", {"command": "view", "path": "gone.py"}))),
+            Say("", (EDIT,)),
+            Say("Done?"),
+            Say("Done."),
+        ),
+        "chat",
+        40,
+    ),
+    "out of steps": ((Say("", (EDIT,)), *(Say("", (bash("true"),)),) * 5), "chat", 3),
+    "refused": ((Say("", (EDIT, COMMIT)), Say("I will not.", stop="refusal")), "anthropic", 40),
+}
+
+
+@pytest.fixture(autouse=True)
+def keys(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setenv("ANTHROPIC_API_KEY", KEY)
+    monkeypatch.setenv("OPENAI_API_KEY", KEY)
+    monkeypatch.setattr(backoff, "FIRST_WAIT", 0.01)
+
+
+Attempt = Callable[..., "tuple[Path, Outcome, bytes]"]
+
+
+@pytest.fixture
+def work(bench: Bench, tmp_path: Path) -> Attempt:
+    """The work of one attempt, without the verdict after it: its folder, its outcome, its patch."""
+
+    def go(agent: str, given: dict[str, str], steps: int = 40) -> tuple[Path, Outcome, bytes]:
+        folder = tmp_path / agent
+        mine = replace(bench, task=bench.task.model_copy(update={"limits": Limits(steps=steps)}))
+        with Journal(folder / "journal.jsonl") as journal:
+            journal.write("attempt", agent=agent, options=given)
+            workspace = bench.workspace(f"{agent}-1")
+            doing = Work(mine, cast("Any", None), journal, ignore)
+            made = ReplayAgent() if agent == "replay" else load_agent(agent)
+            outcome = doing.run(made, workspace, "Make distinct faster.", given)
+        return folder, outcome, collect(workspace).data
+
+    return go
+
+
+def recorded(work: Attempt, script: tuple[Say | Fail, ...], api: str, steps: int = 40) -> tuple[Path, Outcome, bytes]:
+    """An attempt whose server is gone by now."""
+    server = Loopback()
+    try:
+        server.play(script)
+        return work("anthropic" if api == "anthropic" else "openai", options(server, api), steps)
+    finally:
+        server.close()
+
+
+@pytest.mark.parametrize("name", ATTEMPTS)
+def test_an_attempt_comes_out_again_byte_for_byte(name: str, work: Attempt, monkeypatch: pytest.MonkeyPatch) -> None:
+    script, api, steps = ATTEMPTS[name]
+    folder, outcome, patch = recorded(work, script, api, steps)
+    monkeypatch.delenv("ANTHROPIC_API_KEY")
+    monkeypatch.delenv("OPENAI_API_KEY")
+    again, replayed, same = work("replay", {"from": str(folder)}, steps)
+    assert replayed == outcome
+    assert (same, FASTER.encode() in same) == (patch, True)
+    assert (again / "trajectory.jsonl").read_bytes() == (folder / "trajectory.jsonl").read_bytes()
+
+
+def test_an_attempt_that_measured_comes_out_again_with_what_was_measured_then(
+    make_task: Callable[..., Task], settings: Settings, bubblewrap: None
+) -> None:
+    script = [
+        Say("I look.", (bash("date; git log --format=%H; ls -l toy"), ("profile", {})), thinking="hm"),
+        Say("", (EDIT,)),
+        Say("", (("test", {}), ("benchmark", {}))),
+        Say("", (COMMIT,)),
+        FINISH,
+    ]
+    task, server = make_task(QUICK), Loopback()
+    server.play(script)
+    spec = AttemptSpec(run_id="", agent="anthropic", n=0, options=options(server, "anthropic"))
+    run, (result,) = run_task(task, spec, 1, settings, ignore)
+    server.close()
+    folder = run / "toy" / "anthropic.1"
+    spec = replace(spec, agent="replay", options={"from": str(folder)})
+    run, (replayed,) = run_task(task, spec, 1, settings, ignore)
+    again = run / "toy" / "replay.1"
+    assert replayed.outcome == result.outcome
+    for file in ("model_patch.diff", "trajectory.jsonl"):
+        assert (again / file).read_bytes() == (folder / file).read_bytes()
+    assert (replayed.usage.usd, replayed.identity.model) == (result.usage.usd, result.identity.model)
+    measured = [
+        [{**line, "t": ""} for line in read_lines(where / "journal.jsonl") if line["kind"] in KINDS]
+        for where in (folder, again)
+    ]
+    assert measured[0] == measured[1]
+    assert [line["kind"] for line in measured[0]] == ["profile", "tests", "screening"]
+
+
+KINDS = ("screening", "tests", "profile")
+
+
+def test_a_replay_that_differs_says_where(work: Attempt) -> None:
+    script = (Say("", (bash("cat toy/order.py | wc -l"), EDIT)), Say("", (COMMIT,)), FINISH, FINISH)
+    folder, _, _ = recorded(work, script, "chat")
+    text = (folder / EXCHANGES).read_text()
+    (folder / EXCHANGES).write_text(text.replace('"content":"9\\n[exit', '"content":"10\\n[exit'))
+    assert text != (folder / EXCHANGES).read_text()
+    _, outcome, _ = work("replay", {"from": str(folder)})
+    assert outcome.kind == "agent_error"
+    assert "exchange 2 differs from the recorded one at /messages/3/content: recorded" in outcome.detail
+    assert 'recorded "10\\n' in outcome.detail
+    assert 'seen "9\\n' in outcome.detail
+
+
+def test_what_cannot_be_replayed_is_refused(tmp_path: Path) -> None:
+    arm = ReplayAgent()
+    with pytest.raises(UsageError, match="was given no attempt"):
+        arm.check({})
+    with pytest.raises(UsageError, match="is no attempt"):
+        arm.check({"from": str(tmp_path)})
+    (tmp_path / "journal.jsonl").write_text('{"kind": "attempt", "agent": "null"}\n')
+    with pytest.raises(UsageError, match="is an attempt of the agent 'null'"):
+        arm.check({"from": str(tmp_path)})
