@@ -82,13 +82,14 @@ class _ModelAgent:
         base_url = options.get("base_url") or None
         if base_url is not None:
             _check_url(base_url)
-        if not (key := self._key()):
+        if not (key := self.key()):
             raise UsageError(f"The agent {name!r} needs a key in {self.key_variable}.", "Set that variable.")
         if not key.isascii() or not key.isprintable():
             raise UsageError(f"{self.key_variable} holds characters that no key has.", "Set it again.")
         return self._open(api, model, key, base_url)
 
-    def _key(self) -> str:
+    def key(self) -> str:
+        """The key, "" where there is none."""
         return os.environ.get(self.key_variable, "").strip()
 
     def _open(self, api: str, model: str, key: str, base_url: str | None) -> Provider:

@@ -8,13 +8,14 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from omniperf.results.events import ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from omniperf.gateway.budget import Budget
     from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
+    from omniperf.sandbox.standing import StandingSandbox
     from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
 
@@ -155,7 +156,8 @@ class Tools(Protocol):
 class Session:
     """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone.
 
-    An agent with a model adds to `models` each one that says it has answered.
+    An agent with a model adds to `models` each one that says it has answered. `sandbox` is the attempt's, for agents
+    that run in it whole; they call `note_edit` where the tree may have been edited for the first time.
     """
 
     task: Task
@@ -168,6 +170,8 @@ class Session:
     reference: bytes | None = None
     emit: Emit = ignore
     models: list[str] = field(default_factory=list)
+    sandbox: StandingSandbox | None = None
+    note_edit: Callable[[], None] = lambda: None
 
     @property
     def folder(self) -> Path:
@@ -181,6 +185,9 @@ class Outcome:
 
     kind: Literal["finished", "budget", "agent_error"]
     detail: str = ""
+    exit_code: int | None = None
+    signal: str | None = None
+    evidence: str = ""
 
 
 class Agent(Protocol):
@@ -189,7 +196,8 @@ class Agent(Protocol):
     The class is called without arguments. `version` goes into the result; `summary` is one line for `omniperf agents`.
 
     It may also have `options`, the names of the options it takes (none, where it has no such attribute);
-    `needs_reference`; `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`,
+    `needs_reference`; `needs_walls`, where it works in no sandbox without namespaces; `equipped(spec)`, a context manager
+    that gives the attempt's sandbox what the agent needs in it, whose tool calls are then the steps; `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`,
     called once host, task, prompt and base have passed, which may spend a little and raises InfraError where the agent
     cannot work.
     """

@@ -50,6 +50,8 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
         raise UsageError(
             f"Task {task.id} has no human patch for the agent {spec.agent!r}.", "Give `repo.human` or `human_patch`."
         )
+    if getattr(agent, "needs_walls", False) and not bench.backend.isolated:
+        raise UsageError(f"The agent {spec.agent!r} runs in a sandbox alone.", "Use `--sandbox bubblewrap`.")
     prompt = render(task, spec.template, hints=spec.hints, workspace=bench.tree_seen)
     checked = check_of(task, prompt, bench.source, settings)
     if not spec.allow_leak:
