@@ -19,6 +19,8 @@ T = TypeVar("T")
 TRIES = 6
 FIRST_WAIT, LONGEST_WAIT = 0.5, 30.0  # seconds; doubled from try to try
 LONGEST_ASKED = 120.0  # a server that asks for a longer pause is not waited for
+SILENCE = 600.0  # seconds without a byte after which a connection counts as dead
+CONNECTING = 10.0  # seconds
 
 _REMEDIES: dict[FailureKind, str] = {
     "auth": "Check the key in {variable}.",
@@ -40,12 +42,47 @@ def patiently(call: Callable[[], T], failed: Callable[[CallError, float], None],
             return call()
         except CallError as error:
             wait = _wait(tried, error.after)
-            last = not error.retry or tried == TRIES or wait > LONGEST_ASKED or time.monotonic() + wait >= deadline
+            last = gives_up(error, tried, wait, deadline)
             failed(error, 0.0 if last else wait)
             if last:
                 raise
         time.sleep(wait)
     raise AssertionError("the last try returns or raises")
+
+
+def gives_up(error: CallError, tried: int, wait: float, deadline: float) -> bool:
+    """Whether a call that has been tried so often is not tried again, which would be after so many seconds."""
+    return not error.retry or tried >= TRIES or wait > LONGEST_ASKED or time.monotonic() + wait >= deadline
+
+
+class SharedPause:
+    """The back-off that all calls to one upstream share: one throttled call holds back the others too.
+
+    Failures of calls that had begun before the last pause did do not lengthen it, however many they are.
+    """
+
+    def __init__(self) -> None:
+        self._failed = 0  # times in a row
+        self._since = self._until = 0.0
+
+    @property
+    def left(self) -> float:
+        """Seconds for which no call is made, longer by up to a quarter, so that not all begin at once."""
+        return max(0.0, self._until - time.monotonic()) * random.uniform(1, 1.25)  # noqa: S311 - no secret
+
+    def failed(self, began: float, asked: float | None) -> float:
+        """A call that began then, by the monotonic clock, failed; returns the seconds until the next may be made."""
+        if began >= self._since:
+            self._failed += 1
+            self._since = time.monotonic()
+        wait = _wait(self._failed, asked)
+        if wait <= LONGEST_ASKED:
+            self._until = max(self._until, time.monotonic() + wait)
+        return wait
+
+    def succeeded(self) -> None:
+        """A call was answered."""
+        self._failed = 0
 
 
 def _wait(tried: int, asked: float | None) -> float:

@@ -3,12 +3,15 @@
 from __future__ import annotations
 
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
 from omniperf.gateway.tokens import Tokens
 
 if TYPE_CHECKING:
+    from collections.abc import Iterator
+
     from omniperf.gateway.prices import Price
     from omniperf.tasks.schema import Limits
 
@@ -37,6 +40,8 @@ class Budget:
     waited: float = 0.0
     tokens: Tokens = field(default_factory=Tokens)
     usd: float | None = 0.0
+    held_tokens: int = 0  # reserved for calls under way
+    held_usd: float = 0.0
 
     @property
     def seconds_left(self) -> float:
@@ -55,21 +60,43 @@ class Budget:
         if self.seconds_left <= 0:
             raise BudgetExhaustedError("minutes", self.limits.minutes)
 
-    def reserve(self, sent: int, output: int, price: Price | None) -> None:
-        """Raise BudgetExhaustedError unless a call of at most this size fits in what is left.
+    def reserve(self, sent: int, output: int, price: Price | None) -> float:
+        """Raise BudgetExhaustedError unless a call of at most this size fits in what is left, calls under way counted.
 
-        A call that is longer than any whose price is known does not: what it costs may be anything.
+        A call that is longer than any whose price is known does not: what it costs may be anything. Returns the USD
+        that it can cost at most; 0 where it has no price.
         """
         self.check_time()
-        if self.tokens.total + sent + output > self.limits.tokens:
-            raise BudgetExhaustedError("tokens", self.limits.tokens, self.tokens.total)
+        used = self.tokens.total + self.held_tokens
+        if used + sent + output > self.limits.tokens:
+            raise BudgetExhaustedError("tokens", self.limits.tokens, used)
         if price is None:
-            return
+            return 0.0
         if (most := price.most(sent, output)) is None:
             said = f"could be passed by the next call, whose price at {sent:,} tokens is not known"
             raise BudgetExhaustedError("USD", self.limits.usd, said=said)
-        if self.usd is not None and self.usd + most > self.limits.usd:
-            raise BudgetExhaustedError("USD", self.limits.usd, round(self.usd, 4))
+        if self.usd is not None and self.usd + self.held_usd + most > self.limits.usd:
+            raise BudgetExhaustedError("USD", self.limits.usd, round(self.usd + self.held_usd, 4))
+        return most
+
+    @contextmanager
+    def holding(self, sent: int, output: int, price: Price | None) -> Iterator[None]:
+        """Reserve a call of at most this size while the block runs: calls at the same time reserve together."""
+        most = self.reserve(sent, output, price)
+        self.held_tokens += sent + output
+        self.held_usd += most
+        try:
+            yield
+        finally:
+            self.held_tokens -= sent + output
+            self.held_usd -= most
+
+    def passed(self, more: Tokens, price: Price | None) -> str:
+        """The limit that is passed once this is charged too; "" where none is."""
+        if self.tokens.total + more.total > self.limits.tokens:
+            return "tokens"
+        cost = price.cost(more) if price else 0.0
+        return "USD" if self.usd is not None and cost is not None and self.usd + cost > self.limits.usd else ""
 
     def charge(self, tokens: Tokens, price: Price | None) -> None:
         """Count what a call has used."""

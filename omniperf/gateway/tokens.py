@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Iterable
+    from collections.abc import Iterable, Mapping
 
 BYTES_PER_TOKEN = 3  # where no server has counted; an estimate on the safe side for code, JSON and English
 
@@ -44,3 +44,11 @@ def at_least(said: Tokens | None, streamed: Iterable[str]) -> Tokens:
     said = said or Tokens()
     size = sum(len(text.encode("utf-8", "replace")) for text in streamed)
     return replace(said, output=max(said.output, size // BYTES_PER_TOKEN))
+
+
+def openai_usage(usage: Mapping[str, Any], sent: str, output: str) -> Tokens:
+    """Usage as OpenAI counts it, where all input holds what was read from and written to the cache."""
+    details: Mapping[str, Any] = usage.get(f"{sent}_details") or {}
+    counted = (usage.get(sent), details.get("cached_tokens"), details.get("cache_write_tokens"), usage.get(output))
+    whole, read, written, out = (count if isinstance(count, int) else 0 for count in counted)
+    return Tokens(max(0, whole - read - written), read, written, out)

@@ -6,11 +6,10 @@ import time
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.providers.openai_responses import split
 from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall, as_object
 from omniperf.agents.providers.wire import Wire, cut
 from omniperf.gateway.failures import CallError
-from omniperf.gateway.tokens import Tokens, at_least
+from omniperf.gateway.tokens import Tokens, at_least, openai_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -133,7 +132,9 @@ class _Message:
     @property
     def tokens(self) -> Tokens | None:
         """What is known to be used; some servers never say."""
-        return split(self._usage, "prompt_tokens", "completion_tokens") if isinstance(self._usage, dict) else None
+        if not isinstance(self._usage, dict):
+            return None
+        return openai_usage(self._usage, "prompt_tokens", "completion_tokens")
 
     def spent(self) -> Tokens | None:
         """What the message has cost so far, at least."""

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 from omniperf.agents.providers.protocol import Conversation, Item, Reply, Stop, ToolCall
 from omniperf.agents.providers.wire import Wire, cut
 from omniperf.gateway.failures import CallError, from_report
-from omniperf.gateway.tokens import Tokens, at_least
+from omniperf.gateway.tokens import Tokens, at_least, openai_usage
 
 if TYPE_CHECKING:
     from collections.abc import Sequence
@@ -107,7 +107,7 @@ class _Response:
     def tokens(self) -> Tokens | None:
         """What is known to be used: nothing before the last event."""
         usage: Any = (self._last or {}).get("usage")
-        return split(usage, "input_tokens", "output_tokens") if isinstance(usage, dict) else None
+        return openai_usage(usage, "input_tokens", "output_tokens") if isinstance(usage, dict) else None
 
     def spent(self) -> Tokens | None:
         """What the response has cost so far, at least."""
@@ -139,11 +139,3 @@ def _whole(output: list[Item]) -> list[Item]:
     while kept and kept[-1].get("type") == "reasoning":
         kept.pop()
     return kept
-
-
-def split(usage: Item, sent: str, output: str) -> Tokens:
-    """Usage as OpenAI counts it, where all input holds what was read from and written to the cache."""
-    details: Item = usage.get(f"{sent}_details") or {}
-    counted = (usage.get(sent), details.get("cached_tokens"), details.get("cache_write_tokens"), usage.get(output))
-    whole, read, written, out = (count if isinstance(count, int) else 0 for count in counted)
-    return Tokens(max(0, whole - read - written), read, written, out)

@@ -14,6 +14,7 @@ from dataclasses import dataclass
 from threading import TIMEOUT_MAX, Timer
 from typing import TYPE_CHECKING, Any
 
+from omniperf.gateway.backoff import CONNECTING, SILENCE
 from omniperf.gateway.failures import CallError, from_exception
 from omniperf.gateway.tokens import Tokens
 from omniperf.results.redact import clean, learn
@@ -22,9 +23,6 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from omniperf.agents.providers.protocol import Item
-
-SILENCE = 600.0  # seconds without a byte after which a connection counts as dead
-_CONNECTING = 10.0  # seconds
 
 
 @dataclass(frozen=True)
@@ -58,7 +56,7 @@ class Wire:
         try:
             with self.client.post(
                 path, cast_to=object, content=body, stream=True, stream_cls=self.stream_class,
-                options={"timeout": httpx2.Timeout(min(left, SILENCE), connect=min(left, _CONNECTING))},
+                options={"timeout": httpx2.Timeout(min(left, SILENCE), connect=min(left, CONNECTING))},
             ) as stream:  # fmt: skip
                 opened = True
                 with _cut_at(deadline, stream.response):

@@ -1,0 +1,77 @@
+"""One attempt inside the gateway: what it may spend, what it has used, and the record of its exchanges."""
+
+from __future__ import annotations
+
+import math
+from typing import TYPE_CHECKING, Any
+
+from omniperf.gateway.budget import Budget, BudgetExhaustedError
+from omniperf.gateway.recording import Recorder
+
+if TYPE_CHECKING:
+    from pathlib import Path
+
+    from omniperf.errors import InfraError
+    from omniperf.gateway.prices import Price, PriceFile
+    from omniperf.gateway.recording import Exchange
+    from omniperf.gateway.tokens import Tokens
+    from omniperf.tasks.schema import Limits
+
+
+class Attempt:
+    """The account of one attempt. `replay` are the exchanges that it is answered from, where it is."""
+
+    def __init__(
+        self, token: str, limits: Limits, folder: Path, prices: PriceFile, replay: list[Exchange] | None
+    ) -> None:
+        self.token, self.replay = token, replay
+        self.budget = Budget(limits)
+        self.recorder = Recorder(folder)
+        self.exchanges = 0
+        self.stopped = ""
+        self.failure: InfraError | None = None
+        self._prices = prices
+        self._models: list[str] = []
+        self._answering: dict[str, list[Price]] = {}  # of the models that answered when this one was asked for
+
+    def dearest(self, asked: str, sent: int, output: int) -> Price | None:
+        """Of the prices that a call may have, the highest, or one that is not known for its length."""
+        own = self._prices.of(asked)
+        known = [*([own] if own else ()), *self._answering.get(asked, ())]
+
+        def most(price: Price) -> float:
+            usd = price.most(sent, output)
+            return math.inf if usd is None else usd
+
+        return max(known, key=most, default=None)
+
+    def check(self) -> None:
+        """Raise BudgetExhaustedError where a limit is reached. A step is a tool call in a reply."""
+        self.budget.check_time()
+        if self.budget.steps >= self.budget.limits.steps:
+            raise BudgetExhaustedError("steps", self.budget.limits.steps)
+
+    def charge(self, tokens: Tokens, asked: str, model: str, steps: int) -> float | None:
+        """Count what a call has used; its USD, None where its price is not known."""
+        price = self._prices.of(model, asked)
+        if price and price not in (known := self._answering.setdefault(asked, [])):
+            known.append(price)
+        if model and model not in self._models:
+            self._models.append(model)
+        self.budget.charge(tokens, price)
+        self.budget.steps += steps
+        return price.cost(tokens) if price else None
+
+    def told(self) -> dict[str, Any]:
+        """What `Spent` is made of, as plain data."""
+        budget, failure = self.budget, self.failure
+        return {
+            "tokens": budget.tokens.__dict__,
+            "usd": budget.usd,
+            "models": self._models,
+            "exchanges": self.exchanges,
+            "steps": budget.steps,
+            "waited": budget.waited,
+            "stopped": self.stopped,
+            "failure": failure and {"kind": failure.kind, "message": failure.message, "remedy": failure.remedy},
+        }

@@ -1,0 +1,349 @@
+"""From an attempt's client to the model's server and back: the key put in, the bytes passed on as they come, counted.
+
+What is passed on is never held back for what is done with it: events are read for their usage after they are sent.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import time
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any
+
+import httpx2
+
+from omniperf.errors import InfraError
+from omniperf.gateway.backoff import CONNECTING, SharedPause, as_infra, gives_up
+from omniperf.gateway.budget import BudgetExhaustedError
+from omniperf.gateway.failures import CallError, from_exception, from_report
+from omniperf.gateway.meter import Meter
+from omniperf.gateway.recording import difference, parsed
+from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_status
+from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
+
+if TYPE_CHECKING:
+    from collections.abc import AsyncIterator, Mapping
+
+    from omniperf.gateway.attempt import Attempt
+    from omniperf.gateway.http import Reply, Request
+    from omniperf.gateway.process import Upstream
+    from omniperf.gateway.recording import Exchange
+    from omniperf.gateway.shapes import Provider
+
+USUAL_OUTPUT = 16_384  # tokens that are reserved for a streamed reply, which is cut where it passes a limit
+_LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens")
+_NOT_FORWARDED = {
+    b"host", b"connection", b"keep-alive", b"proxy-authenticate", b"proxy-authorization", b"proxy-connection", b"te",
+    b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"accept-encoding", b"expect", b"cookie",
+    b"authorization", b"x-api-key",
+}  # fmt: skip
+_NOT_RETURNED = _NOT_FORWARDED | {b"content-encoding", b"set-cookie", b"date", b"server"}
+_RECORDED = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id")
+_VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
+
+
+@dataclass
+class _Exchange:
+    """One exchange under way, and what is recorded of it."""
+
+    n: int
+    path: str
+    provider: Provider
+    request: Request
+    asked: dict[str, Any]
+    status: int = 0
+    headers: dict[str, str] = field(default_factory=dict)
+    reply: bytearray = field(default_factory=bytearray)
+    meter: Meter | None = None
+    error: str = ""
+    whole: bool = False  # the client got all of the reply
+    waited: list[float] = field(default_factory=list)
+    began: float = field(default_factory=time.monotonic)
+
+    @property
+    def model(self) -> str:
+        return str(self.asked.get("model") or "")
+
+    @property
+    def sent(self) -> int:
+        """Tokens of the request, estimated on the safe side."""
+        return len(self.request.body) // BYTES_PER_TOKEN + 1
+
+    @property
+    def output(self) -> int:
+        """Tokens that are reserved for the reply."""
+        limits = (self.asked.get(name) for name in _LIMITS)
+        most = next((limit for limit in limits if isinstance(limit, int) and limit > 0), USUAL_OUTPUT)
+        return min(most, USUAL_OUTPUT) if self.asked.get("stream") is True else most
+
+
+class Proxy:
+    """All upstreams of a run. Its attempts know nothing of each other but the pauses that a server asks for."""
+
+    def __init__(self, upstreams: Mapping[Provider, Upstream], silence: float) -> None:
+        self._upstreams = upstreams
+        self._pauses = {name: SharedPause() for name in upstreams}
+        self._client = httpx2.AsyncClient(
+            timeout=httpx2.Timeout(silence, connect=CONNECTING),
+            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
+            follow_redirects=False,
+        )
+
+    async def answer(self, attempt: Attempt, request: Request, reply: Reply) -> None:
+        """Answer one request of an attempt's client."""
+        path = request.target.partition("?")[0]
+        provider = provider_of(path, anthropic_style=bool(request.header(b"anthropic-version")))
+        if request.method == "HEAD" and path == "/":
+            await reply.whole(200, [], b"")
+        elif not _holds(request, attempt.token):
+            await reply.whole(*refusal(provider, 401, "invalid key: the gateway takes the attempt's own token alone"))
+        elif path in METERED and request.method == "POST":
+            await self._exchange(attempt, request, reply, path, provider)
+        elif request.method in FREE.get(path, ()):
+            await self._free(attempt, request, reply, path, provider)
+        else:
+            await reply.whole(*refusal(provider, 404, f"the gateway does not serve {request.method} {path}"))
+
+    async def _free(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
+        """What costs nothing is passed on, within the attempt's time, and is neither counted nor recorded."""
+        if attempt.replay is not None or provider not in self._upstreams:
+            await reply.whole(*refusal(provider, 404, f"nothing here serves {path}"))
+            return
+        exchange = _Exchange(0, path, provider, request, {})
+        try:
+            async with asyncio.timeout(attempt.budget.seconds_left):
+                await self._forward(attempt, exchange, reply)
+        except (CallError, TimeoutError) as error:
+            if not reply.begun:
+                await reply.whole(*refusal(provider, 502, str(error) or "there was no time left"))
+
+    async def _exchange(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
+        asked = parsed(request.body)
+        attempt.exchanges += 1
+        exchange = _Exchange(attempt.exchanges, path, provider, request, asked if isinstance(asked, dict) else {})
+        exchange.meter = Meter(METERED[path], streamed=exchange.asked.get("stream") is True)
+        try:
+            if attempt.replay is not None:
+                await self._again(attempt, attempt.replay, exchange, reply)
+            else:
+                await self._paid(attempt, exchange, reply)
+        except BudgetExhaustedError as error:
+            attempt.stopped = attempt.stopped or error.limit
+            exchange.error = str(error)
+            await self._refuse(exchange, reply, spent_status(provider), str(error))
+        except CallError as error:
+            exchange.error = str(error)
+            attempt.failure = _failure(error, exchange)
+            await self._refuse(exchange, reply, 502, str(error))
+        except asyncio.CancelledError:
+            exchange.error = exchange.error or "the client hung up"
+            raise
+        finally:
+            self._settle(attempt, exchange)
+
+    async def _paid(self, attempt: Attempt, exchange: _Exchange, reply: Reply) -> None:
+        """Pass an exchange on. Raises BudgetExhaustedError and CallError."""
+        budget = attempt.budget
+        attempt.check()
+        if exchange.provider not in self._upstreams:
+            raise CallError("protocol", f"this run has no {exchange.provider} server")
+        price = attempt.dearest(exchange.model, exchange.sent, exchange.output)
+        with budget.holding(exchange.sent, exchange.output, price):
+            try:
+                async with asyncio.timeout(budget.seconds_left) as limit:
+                    await self._forward(attempt, exchange, reply)
+            except TimeoutError:
+                if not limit.expired():
+                    raise
+                raise BudgetExhaustedError("minutes", budget.limits.minutes) from None
+
+    async def _forward(self, attempt: Attempt, exchange: _Exchange, reply: Reply) -> None:
+        """Pass the request on, and what comes back. Raises CallError where nothing came back."""
+        response, chunks, first = await self._asked(attempt, exchange)
+        try:
+            secret = self._upstreams[exchange.provider].key.encode()
+            failed = response.status_code >= 400
+            headers = [
+                (name.lower(), value) for name, value in response.headers.raw
+                if name.lower() not in _NOT_RETURNED and secret not in value
+            ]  # fmt: skip
+            exchange.status = response.status_code
+            exchange.headers = {name: response.headers[name] for name in _RECORDED if name in response.headers}
+            await reply.begin(response.status_code, headers)
+            data = first
+            while data is not None:
+                shown = data.replace(secret, b"***") if failed else data
+                await reply.send(shown)
+                exchange.reply += shown
+                if exchange.meter and not failed:
+                    exchange.meter.feed(data)
+                    self._cut_at_limit(attempt, exchange)
+                data = await anext(chunks, None)
+            await reply.end()
+            exchange.whole = True
+        except httpx2.HTTPError as error:
+            raise from_exception(error) from None
+        finally:
+            await response.aclose()
+
+    def _cut_at_limit(self, attempt: Attempt, exchange: _Exchange) -> None:
+        """Raise BudgetExhaustedError where a reply that is still coming has passed what was left."""
+        assert exchange.meter is not None
+        tokens, _ = exchange.meter.tokens(exchange.sent)
+        if tokens.output <= exchange.output:
+            return  # it was reserved
+        budget = attempt.budget
+        price = attempt.dearest(exchange.model, tokens.sent, tokens.output)
+        if limit := budget.passed(tokens, price):
+            value = budget.limits.tokens if limit == "tokens" else budget.limits.usd
+            raise BudgetExhaustedError(limit, value, said="was passed in the middle of a reply")
+
+    async def _asked(
+        self, attempt: Attempt, exchange: _Exchange
+    ) -> tuple[httpx2.Response, AsyncIterator[bytes], bytes | None]:
+        """Make the call until it is answered or will not be; the response and the first bytes of its body.
+
+        A response with an error is an answer where it is the last try's. Raises CallError where there is none.
+        """
+        budget, pause = attempt.budget, self._pauses[exchange.provider]
+        deadline = time.monotonic() + budget.seconds_left
+        tried = 0
+        while True:
+            tried += 1
+            if (left := pause.left) > 0:
+                await self._wait(attempt, exchange, left)
+            began = time.monotonic()
+            response: httpx2.Response | None = None
+            try:
+                response = await self._client.send(self._upstream_request(exchange), stream=True)
+                if response.status_code >= 400:
+                    data = await response.aread()
+                    error = _reported(response, data)
+                    chunks: AsyncIterator[bytes] = _one(data)
+                else:
+                    chunks = response.aiter_raw()
+                    first = await anext(chunks, None)
+                    pause.succeeded()
+                    return response, chunks, first
+            except httpx2.HTTPError as problem:
+                error = from_exception(problem)
+                error.retry = not isinstance(problem, httpx2.ReadTimeout)
+                if response is not None:
+                    await response.aclose()
+                response = None
+            except BaseException:
+                if response is not None:
+                    await response.aclose()
+                raise
+            wait = pause.failed(began, error.after) if error.retry else 0.0
+            if gives_up(error, tried, wait, deadline):
+                if response is None:
+                    raise error
+                attempt.failure = _failure(error, exchange)
+                exchange.error = str(error)
+                return response, chunks, await anext(chunks, None)
+            if response is not None:
+                await response.aclose()
+
+    async def _wait(self, attempt: Attempt, exchange: _Exchange, seconds: float) -> None:
+        """Wait for a server; that time is not the agent's."""
+        attempt.budget.waited += seconds
+        exchange.waited.append(round(seconds, 3))
+        await asyncio.sleep(seconds)
+
+    def _upstream_request(self, exchange: _Exchange) -> httpx2.Request:
+        upstream, request = self._upstreams[exchange.provider], exchange.request
+        dropped = {name.strip().lower().encode() for name in request.header(b"connection").split(",")}
+        headers = [
+            (name, value) for name, value in request.headers if name not in _NOT_FORWARDED and name not in dropped
+        ]
+        headers.append((b"accept-encoding", b"identity"))
+        key = upstream.key.encode()
+        if request.header(b"x-api-key"):
+            headers.append((b"x-api-key", key))
+        if request.header(b"authorization"):
+            headers.append((b"authorization", b"Bearer " + key))
+        base = upstream.base_url.rstrip("/")
+        target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
+        return self._client.build_request(request.method, base + target, headers=headers, content=request.body)
+
+    async def _again(self, attempt: Attempt, recorded: list[Exchange], exchange: _Exchange, reply: Reply) -> None:
+        """Answer from the recording. Raises CallError where the request is not the recorded one."""
+        attempt.budget.check_time()
+        if exchange.n > len(recorded):
+            raise CallError("protocol", f"exchange {exchange.n}: the recording has {len(recorded)} alone")
+        was = recorded[exchange.n - 1]
+        apart = f"/: recorded {was.path}, seen {exchange.path}" if was.path != exchange.path else ""
+        if apart := apart or difference(was.request, parsed(exchange.request.body)):
+            raise CallError("protocol", f"exchange {exchange.n} differs from the recorded one at {apart}")
+        exchange.status, exchange.headers, exchange.reply = was.status, dict(was.headers), bytearray(was.reply)
+        exchange.error = str(was.line.get("error") or "")
+        attempt.budget.waited += sum(was.line.get("waited") or ())
+        attempt.stopped = attempt.stopped or str(was.line.get("stopped") or "")
+        headers = [(name.encode(), value.encode()) for name, value in was.headers]
+        await reply.begin(was.status or 502, headers)
+        assert exchange.meter is not None
+        await reply.send(was.reply)
+        exchange.meter.feed(was.reply)
+        if was.line.get("whole"):
+            await reply.end()
+            exchange.whole = True
+
+    async def _refuse(self, exchange: _Exchange, reply: Reply, status: int, message: str) -> None:
+        """Answer with an error of ours; a reply that has begun is broken off instead."""
+        if reply.begun:
+            return
+        status, headers, body = refusal(exchange.provider, status, message)
+        exchange.status, exchange.reply = status, bytearray(body)
+        exchange.headers = {name.decode(): value.decode() for name, value in headers}
+        await reply.whole(status, headers, body)
+        exchange.whole = True
+
+    def _settle(self, attempt: Attempt, exchange: _Exchange) -> None:
+        """Charge an exchange, however it ended, and record it."""
+        meter = exchange.meter
+        assert meter is not None
+        used: dict[str, object] = {}
+        if exchange.reply and 200 <= exchange.status < 400:
+            meter.end()
+            tokens, estimated = meter.tokens(exchange.sent)
+            usd = attempt.charge(tokens, exchange.model, meter.model, meter.calls)
+            used = {"model": meter.model, "tokens": tokens.__dict__, "estimated": estimated, "usd": usd}
+            if not exchange.error and meter.error is not None:
+                exchange.error = str(meter.error)
+                attempt.failure = _failure(meter.error, exchange)
+            elif not exchange.error:
+                attempt.failure = None
+            attempt.stopped = attempt.stopped or attempt.budget.passed(Tokens(), None)
+        told = {"seconds": round(time.monotonic() - exchange.began, 3), "waited": exchange.waited}
+        told |= {"whole": exchange.whole, "error": exchange.error, "stopped": attempt.stopped}
+        try:
+            attempt.recorder.write(
+                exchange.n, exchange.path, exchange.request.body, exchange.status, exchange.headers,
+                bytes(exchange.reply), **told, **used,
+            )  # fmt: skip
+        except InfraError as error:  # the disk is full
+            attempt.failure = error
+
+
+def _holds(request: Request, token: str) -> bool:
+    """Whether the request brings the attempt's token, and no other key."""
+    scheme, _, bearer = request.header(b"authorization").partition(" ")
+    keys = [key for key in (request.header(b"x-api-key"), bearer if scheme.lower() == "bearer" else scheme) if key]
+    return bool(keys) and all(hmac.compare_digest(key.strip().encode(), token.encode()) for key in keys)
+
+
+def _reported(response: httpx2.Response, data: bytes) -> CallError:
+    body = parsed(data)
+    inner = body.get("error", body) if isinstance(body, dict) else {}
+    said = data.decode("utf-8", "replace")
+    return from_report(inner, status=response.status_code, fallback=said, headers=response.headers)
+
+
+def _failure(error: CallError, exchange: _Exchange) -> InfraError:
+    return as_infra(error, exchange.provider, exchange.model, _VARIABLES[exchange.provider])
+
+
+async def _one(data: bytes) -> AsyncIterator[bytes]:
+    yield data
