@@ -96,7 +96,7 @@ class Workspace:
             raise OmniPerfError(f"The patch does not apply to {self.seal.commit[:12]}: {_first_line(error)}.") from None
 
     def edited(self) -> bool:
-        """Whether a file of base is another one now, as far as stat and content tell. Files that are new do not count."""
+        """Whether a file of base is another one now. Files that are new do not count."""
         try:
             git("diff-index", "--quiet", self.seal.tree, git_dir=self._seal_view(), work_tree=self.tree)
         except GitError:

@@ -17,7 +17,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 USAGE = (100, 40, 10, 20)  # input from no cache, read from it, written to it; output
 
@@ -88,6 +88,7 @@ class Loopback:
         self.probe: Step = Say("Yes.")
         self.model = "a-model-2026-11-01"  # what replies say that they come from
         self._script: Iterator[Step] = iter(())
+        self._by_turns: Sequence[Step] | None = None
         self._lock = Lock()
         handler = type("Handler", (_Handler,), {"loopback": self})
         self._server = _Server(("127.0.0.1", 0), handler)
@@ -102,6 +103,12 @@ class Loopback:
         """Start over with another script."""
         self._script, self.calls, self.probes = iter(script), [], []
         self.probe, self.model = Say("Yes."), "a-model-2026-11-01"
+        self._by_turns = None
+
+    def play_by_turns(self, script: Sequence[Step]) -> None:
+        """Start over; a call is answered by how many replies it already holds, however often it is made."""
+        self.play(())
+        self._by_turns = script
 
     def answer(self, call: Call) -> Step:
         with self._lock:
@@ -109,6 +116,9 @@ class Loopback:
                 self.probes.append(call)
                 return self.probe
             self.calls.append(call)
+            if self._by_turns is not None:
+                at = replies_in(call.body)
+                return self._by_turns[min(at, len(self._by_turns) - 1)]
             return next(self._script, Fail(500, "server_error", "the script has run out"))
 
     def close(self) -> None:
@@ -127,15 +137,15 @@ class _Handler(BaseHTTPRequestHandler):
             self._plain(400, {"error": {"type": "invalid_request_error", "message": f"invalid JSON: {error}"}}, {})
             return
         call = Call(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        path = self.path.partition("?")[0]
         routes: dict[str, Callable[[Say, str, int], list[Event]]] = {
             "/v1/messages": messages,
             "/v1/responses": responses,
             "/v1/chat/completions": chat,
         }
-        if self.path not in routes:
+        if path not in routes:
             self._plain(404, {"error": {"type": "not_found_error", "message": f"no such path {self.path}"}}, {})
             return
-        assert body["stream"] is True
         step = self.loopback.answer(call)
         if isinstance(step, Fail):
             message = step.message.replace("{authorization}", call.headers.get("authorization", ""))
@@ -147,7 +157,15 @@ class _Handler(BaseHTTPRequestHandler):
                 self._stream(list(step.events), Say())
                 return
             turn = len(self.loopback.calls)
-            self._stream(routes[self.path](step, step.model or self.loopback.model, turn), step)
+            events = routes[path](step, step.model or self.loopback.model, turn)
+            if body.get("stream"):
+                self._stream(events, step)
+            else:
+                self._plain(200, whole(path, events, step, turn), {})
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
 
     def _plain(self, status: int, value: object, headers: dict[str, str]) -> None:
         data = json.dumps(value).encode()
@@ -204,6 +222,38 @@ def _written(arguments: Any) -> str:
 
 def _halves(text: str) -> tuple[str, str]:
     return text[: len(text) // 2], text[len(text) // 2 :]
+
+
+def replies_in(body: dict[str, Any]) -> int:
+    """Runs of what the model wrote: one reply may be several items."""
+    items = body.get("messages") or body.get("input") or []
+    its = [
+        item.get("role") == "assistant" or item.get("type") in ("function_call", "custom_tool_call", "reasoning")
+        for item in items
+    ]
+    return sum(now and not before for before, now in zip([False, *its], its, strict=False))
+
+
+def whole(path: str, events: list[Event], step: Say, turn: int) -> dict[str, Any]:
+    """A reply that is not streamed, from what would be."""
+    if path == "/v1/responses":
+        response: dict[str, Any] = events[-1][1]["response"]
+        return response
+    if path == "/v1/messages":
+        blocks: list[dict[str, Any]] = [{"type": "text", "text": step.text}] if step.text else []
+        for number, (name, arguments) in enumerate(step.calls):
+            blocks.append({"type": "tool_use", "id": f"toolu_{turn}_{number}", "name": name, "input": arguments})
+        last = events[-2][1]
+        start: dict[str, Any] = events[0][1]["message"]
+        return {**start, "content": blocks, **last["delta"], "usage": {**start["usage"], **last["usage"]}}
+    calls = [
+        {"id": f"call_{turn}_{n}", "type": "function", "function": {"name": name, "arguments": _written(arguments)}}
+        for n, (name, arguments) in enumerate(step.calls)
+    ]
+    message = {"role": "assistant", "content": step.text, **({"tool_calls": calls} if calls else {})}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
+    base, usage = events[0][1], events[-2][1].get("usage")
+    return {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
 
 
 def messages(step: Say, model: str, turn: int) -> list[Event]:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from contextlib import ExitStack, contextmanager
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omniperf.agents.models import AnthropicAgent, OpenAIAgent
@@ -22,7 +22,6 @@ if TYPE_CHECKING:
     from omniperf.sandbox.spec import Spec
 
 HOME = "/home/agent"
-PROFILE = 'export PATH="{path}"\n'
 _URLS = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
 
 TOLD = """
@@ -32,8 +31,8 @@ Where this text names the tools `benchmark`, `test` and `profile`, run these she
   commit that was benchmarked so). It takes up to some minutes. It is screening, not a verdict.
 - `omniperf-test` runs the task's tests.
 - `omniperf-profile` profiles one run of the workload.
-Commit what helps with `git commit`: the best commit that was benchmarked is kept, should what comes later be worse. There
-is no `finish`: you are done when you end your turn. What is in the checkout then counts, committed or not.
+Commit what helps with `git commit`: the best commit that was benchmarked is kept, should what comes later be worse.
+There is no `finish`: you are done when you end your turn. What is in the checkout then counts, committed or not.
 """
 
 
@@ -133,8 +132,8 @@ class ExternalAgent:
             url = f"http://127.0.0.1:{port}"
             limit = session.task.limits.command_seconds
             launch = self.launch(client, Ask(url, admission.token, options["model"], api, prompt, limit))
-            path = {f"{HOME}/{name}": PROFILE.format(path=sandbox.env["PATH"]) for name in (".profile", ".bash_profile")}
-            launch = Launch(launch.argv, launch.env, {**path, **launch.files}, launch.stdin, launch.watch)
+            profile = f'export PATH="{sandbox.env["PATH"]}"\n'  # a login shell would put the system's there
+            launch = replace(launch, files={f"{HOME}/.profile": profile, **launch.files})
             about = {"client": self.program, "version": client.version, "model": options["model"], "argv": launch.argv}
             return Run(session, channel, admission, self.reader()).run(launch, {**about, "prompt": prompt})
 

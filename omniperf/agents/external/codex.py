@@ -117,9 +117,9 @@ class CodexReader(JsonLines):
                 if begins:
                     yield Called(id_, "shell", text(item.get("command")))
                 else:
-                    code = item.get("exit_code")
+                    code, output = item.get("exit_code"), text(item.get("aggregated_output"))
                     failed = item.get("status") == "failed"
-                    yield Answered(id_, text(item.get("aggregated_output")), code if type(code) is int else None, failed)
+                    yield Answered(id_, output, code if type(code) is int else None, failed)
             case "file_change" if not begins:  # begun and done are one: not every version says the first
                 yield Called(id_, "apply_patch", input=listed(item, "changes"))
                 yield Answered(id_, "", failed=item.get("status") == "failed")

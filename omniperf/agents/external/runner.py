@@ -130,7 +130,7 @@ class Run:
         with ExitStack() as stack:
             readers: dict[int, _Lines] = {}
             given = [_input(launch.stdin)]
-            stack.callback(lambda: [os.close(one) for one in given])
+            stack.callback(_close_all, given)
             for name in ("stdout", "stderr", "watch"):
                 read, write = os.pipe()
                 stack.callback(os.close, read)
@@ -139,8 +139,7 @@ class Run:
                 given.append(write)
             config = {"argv": launch.argv, "env": dict(launch.env), "files": dict(launch.files), "watch": launch.watch}
             self._channel.launch(config, given)
-            while given:
-                os.close(given.pop())
+            _close_all(given)
             with selectors.DefaultSelector() as waiting:
                 for descriptor in readers:
                     waiting.register(descriptor, selectors.EVENT_READ)
@@ -240,8 +239,9 @@ class Run:
         if code in (126, 127) and not report.ended and spent.exchanges == 0:
             raise InfraError("missing_dep", f"The client did not start: {said[:600]}", _REMEDY)
         how = silent or (f"it was stopped at the sandbox's {stopped} limit" if stopped else _ending(code, report))
-        signal_ = signal.Signals(code - 128).name if code and code - 128 in set(signal.Signals) else None
-        return Outcome("agent_error", f"{how}: {said[:600]}".rstrip(": "), code, signal_, said.splitlines()[-1][:600] if said else "")
+        died_of = signal.Signals(code - 128).name if code and code - 128 in set(signal.Signals) else None
+        last = (said.splitlines() or [""])[-1][:600]
+        return Outcome("agent_error", f"{how}: {said[:600]}".rstrip(": "), code, died_of, last)
 
 
 class _SilentError(Exception):
@@ -253,6 +253,11 @@ def _ending(code: int | None, report: Report) -> str:
     if not report.ended:
         return f"the client ended with {status} and never said that it was done"
     return f"the client ended with {status} and said that it {'is done' if report.ok else 'failed'}"
+
+
+def _close_all(descriptors: list[int]) -> None:
+    while descriptors:
+        os.close(descriptors.pop())
 
 
 def _input(text: str) -> int:

@@ -6,10 +6,10 @@ import json
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
-from omniperf.gateway.tokens import Tokens
-
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+
+    from omniperf.gateway.tokens import Tokens
 
 FailureKind: TypeAlias = Literal["", "agent", "auth", "quota", "throttled", "network", "protocol", "context", "turns"]
 
@@ -168,5 +168,4 @@ def failure_of(status: Any, said: str) -> FailureKind:
     known = status if type(status) is int else None
     if known is None and not any(word in said.lower() for word in ("connect", "timed out", "timeout", "status")):
         return "agent"
-    kind = from_report({"message": said}, status=known or 500).kind
-    return kind
+    return from_report({"message": said}, status=known or 500).kind
