@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import socket
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -58,7 +60,14 @@ class Raw:
     events: tuple[Event, ...]
 
 
-Step = Say | Fail | Raw
+@dataclass(frozen=True)
+class Gone:
+    """No reply: the connection is reset, after some events or before any; the server is `down` from then on."""
+
+    down: bool = False
+
+
+Step = Say | Fail | Raw | Gone
 
 
 @dataclass(frozen=True)
@@ -152,6 +161,9 @@ class _Handler(BaseHTTPRequestHandler):
             error = {"type": step.code, "code": step.code, "message": message, "param": None}
             self._plain(step.status, {"type": "error", "error": error}, step.headers)
             return
+        if isinstance(step, Gone):
+            self._reset(down=step.down)
+            return
         with suppress(BrokenPipeError, ConnectionResetError):  # a client that has had enough
             if isinstance(step, Raw):
                 self._stream(list(step.events), Say())
@@ -190,6 +202,20 @@ class _Handler(BaseHTTPRequestHandler):
             data = value if isinstance(value, str) else json.dumps(value)
             self._chunk((f"event: {name}\n" if name else "") + f"data: {data}\n\n")
         self.wfile.write(b"0\r\n\r\n")
+
+    def _reset(self, *, down: bool) -> None:
+        """Break off without the courtesies of TCP; mid-stream unless the server goes down."""
+        if down:
+            self.loopback.close()
+        else:
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            self._chunk('event: ping\ndata: {"type": "ping"}\n\n')
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
 
     def _idle(self, how: Say) -> None:
         time.sleep(how.stall)
@@ -327,6 +353,7 @@ def responses(step: Say, model: str, turn: int) -> list[Event]:
         fresh, read, written, out = step.usage
         details = {"cached_tokens": read, "cache_write_tokens": written}
         whole["usage"] = {"input_tokens": fresh + read + written, "input_tokens_details": details, "output_tokens": out}
+        whole["usage"]["total_tokens"] = fresh + read + written + out
     if step.stop == "length":
         whole["incomplete_details"] = {"reason": "max_output_tokens"}
     status = "incomplete" if step.stop == "length" else "completed"
