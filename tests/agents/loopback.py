@@ -173,7 +173,8 @@ class _Handler(BaseHTTPRequestHandler):
             if body.get("stream"):
                 self._stream(events, step)
             else:
-                self._plain(200, whole(path, events, step, turn), {})
+                self._plain(200, whole(path, events, step, turn), {"content-length": "1000000"} if step.cut else {})
+                self.close_connection = step.cut
 
     def do_HEAD(self) -> None:
         self.send_response(200)

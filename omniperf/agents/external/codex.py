@@ -115,7 +115,7 @@ class CodexReader(JsonLines):
                 yield Said(self.report.final)
             case "command_execution":
                 if begins:
-                    yield Called(id_, "shell", text(item.get("command")))
+                    yield Called(id_, "shell", _inner(text(item.get("command"))))
                 else:
                     code, output = item.get("exit_code"), text(item.get("aggregated_output"))
                     failed = item.get("status") == "failed"
@@ -131,7 +131,6 @@ class CodexReader(JsonLines):
                     yield Answered(id_, text(mapped(item, "result").get("content")), failed=failed)
 
 
-_HEADER = re.compile(r"OpenAI Codex v(\S+)")
 _ENDED = re.compile(r"^ ?(?:succeeded in|exited (\d{1,3}) in) (?:[\d.]+m?s|[\dm.]+s):$")
 _ENDED_INLINE = re.compile(r"^(.*) in (/\S*) (?:succeeded in|exited (\d{1,3}) in) \S+:$", re.S)
 _SECTIONS = ("user", "thinking", "codex", "exec", "file update", "file update:", "tokens used", "mcp startup:")
@@ -189,11 +188,17 @@ def _command(body: list[str], seen: list[Any]) -> None:
             continue
         words = "\n".join(body[:at] + ([found[1]] if found else []))
         code = int((found[3] if found else ended[1] if ended else None) or 0)
-        try:
-            script = shlex.split(words)
-        except ValueError:
-            script = []
-        command = script[2] if len(script) == 3 and script[1] in ("-lc", "-c") else words
-        seen.extend((Called(id_, "shell", command), Answered(id_, "\n".join(body[at + 1 :]), code, failed=code != 0)))
+        seen.extend(
+            (Called(id_, "shell", _inner(words)), Answered(id_, "\n".join(body[at + 1 :]), code, failed=code != 0))
+        )
         return
     seen.append(Called(id_, "shell", "\n".join(body)))
+
+
+def _inner(words: str) -> str:
+    """What a shell is given, of a command that is `bash -lc ...`."""
+    try:
+        script = shlex.split(words)
+    except ValueError:
+        return words
+    return script[2] if len(script) == 3 and script[1] in ("-lc", "-c") else words

@@ -29,7 +29,6 @@ class Client:
     prefix: Path | None = None
 
 
-@lru_cache
 def native_program(name: str, least: tuple[int, ...], install: str, inner: tuple[str, ...]) -> Client:
     """A program of machine code that is on PATH, or that a package of npm's with a wrapper on PATH brings.
 
@@ -52,7 +51,6 @@ def native_program(name: str, least: tuple[int, ...], install: str, inner: tuple
     return Client((inside,), version, (Mount(top, _PLACE),))
 
 
-@lru_cache
 def python_program(name: str, package: str, least: tuple[int, ...], install: str) -> Client:
     """A program of a Python package that is on PATH, in a virtual environment of its own, which is shown at its place.
 
@@ -77,6 +75,7 @@ def _on_path(name: str, install: str) -> Path:
     return Path(found).resolve()
 
 
+@lru_cache
 def _version(argv: tuple[str, ...], name: str, least: tuple[int, ...], install: str) -> str:
     """The version that it says. It runs with nothing of this process's environment."""
     with tempfile.TemporaryDirectory(prefix="omniperf-") as home:

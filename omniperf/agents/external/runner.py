@@ -15,6 +15,7 @@ from omniperf.agents.protocol import Outcome
 from omniperf.agents.toolset import Toolset, bounded
 from omniperf.errors import InfraError, OmniPerfError
 from omniperf.gateway.budget import BudgetExhaustedError
+from omniperf.gateway.failures import from_report
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 from omniperf.results.redact import clean
@@ -33,6 +34,7 @@ _LOOK_SECONDS = 0.25
 _LINE = 32 * 2**20  # bytes of one line of output; of a longer one nothing is read
 _LOG = 256 * 2**20  # bytes of each raw log
 _SILENCE = 300.0  # seconds beyond the longest command after which a silent client counts as stuck
+_PATIENCE = 120.0  # seconds in which a client may still mend a call that failed for good, by another kind of call
 _END_SECONDS = 15.0
 _KINDS = {"auth", "quota", "throttled", "network", "protocol"}
 _REMEDY = "See logs/agent.stdout and logs/agent.stderr of the attempt."
@@ -84,6 +86,7 @@ class Run:
         self._session, self._channel, self._admission, self._reader = session, channel, admission, reader
         self._waited = 0.0  # for providers, as far as the budget knows of it
         self._exchanges = 0
+        self._failing: float | None = None  # since when the last call to the provider is one that failed for good
         self._active = time.monotonic()
         self._watched: Any = None
 
@@ -161,6 +164,12 @@ class Run:
         if spent.exchanges != self._exchanges or self._channel.busy:
             self._exchanges, self._active = spent.exchanges, time.monotonic()
         self._check(spent)
+        if spent.failure is None:
+            self._failing = None
+        else:  # the gateway has tried often enough: a client that goes on trying only passes the time
+            self._failing = self._failing or time.monotonic()
+            if self._session.budget.seconds_left <= 0 or time.monotonic() - self._failing > _PATIENCE:
+                raise spent.failure
         self._session.budget.check_time()
         longest = _SILENCE + self._session.task.limits.command_seconds
         if time.monotonic() - self._active > longest:
@@ -230,11 +239,13 @@ class Run:
             self._session.tools.finish(report.final)
             return Outcome("finished", exit_code=0)
         self._check(spent)
-        if spent.failure is not None and spent.failure.kind != "context":
-            raise spent.failure
         said = report.said or self._errors.last
+        if spent.failure is not None:
+            if from_report({"message": str(spent.failure)}).kind != "context":
+                raise spent.failure
+            return Outcome("agent_error", f"the conversation grew longer than the model takes: {said[:600]}", code)
         stopped = self._channel.completed.stopped_by if self._channel.completed else ""
-        if spent.failure is None and not silent and not stopped and report.failure in _KINDS:
+        if not silent and not stopped and report.failure in _KINDS:
             raise InfraError(report.failure, f"The client failed: {said[:600]}", _REMEDY)
         if code in (126, 127) and not report.ended and spent.exchanges == 0:
             raise InfraError("missing_dep", f"The client did not start: {said[:600]}", _REMEDY)
