@@ -37,6 +37,10 @@ class _ModelAgent:
     key_variable: ClassVar[str] = ""
     least_output: ClassVar[int] = 1
 
+    def __init__(self, called: str = "") -> None:
+        """`called` is the agent that a user named, where that is another one."""
+        self.called = called
+
     def solve(self, session: Session) -> Outcome:
         """Let the model work until it finishes or a limit is reached."""
         options, prices = session.options, load_prices(session.options.get("prices", ""))
@@ -73,7 +77,7 @@ class _ModelAgent:
             provider.close()
 
     def _provider(self, options: Mapping[str, str]) -> Provider:
-        name = type(self).__name__.removesuffix("Agent").lower()
+        name = self.called or type(self).__name__.removesuffix("Agent").lower()
         if not (model := options.get("model", "")):
             raise UsageError(f"The agent {name!r} needs a model.", "Name one with --model.")
         if (api := options.get("api", "")) and api not in self.apis:

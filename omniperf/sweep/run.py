@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import omniperf
 from omniperf.agents.discover import load_agent
+from omniperf.agents.preflight import check_options
 from omniperf.attempt import run_attempt
 from omniperf.errors import UsageError
 from omniperf.measure.bench import open_bench
@@ -37,11 +38,7 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     """
     agent = load_agent(spec.agent)
     check_folders(settings)
-    if unknown := sorted(set(spec.options) - set(getattr(agent, "options", ()))):
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in unknown)
-        raise UsageError(f"The agent {spec.agent!r} takes no {flags}.", "See `omniperf agents`.")
-    if (check := getattr(agent, "check", None)) is not None:
-        check(spec.options)
+    check_options(agent, spec.agent, spec.options)
     # The bundled quickstart runs our own code on our own library: the one case that may go without walls by itself.
     ours = task.id == "quickstart" and spec.agent == "pattern"
     emit(Event("preflight", f"{task.id}: repository, base, environment", {}))

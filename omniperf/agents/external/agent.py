@@ -66,6 +66,7 @@ class ExternalAgent:
     version = "1"
     summary = ""
     needs_walls = True
+    name: ClassVar[str] = ""
     program: ClassVar[str] = ""
     apis: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices")
@@ -144,4 +145,4 @@ class ExternalAgent:
         return kept if api == "anthropic" else {**kept, "api": api}
 
     def _behind(self, options: Mapping[str, str]) -> AnthropicAgent | OpenAIAgent:
-        return AnthropicAgent() if self.api(options) == "anthropic" else OpenAIAgent()
+        return (AnthropicAgent if self.api(options) == "anthropic" else OpenAIAgent)(self.name)

@@ -22,6 +22,7 @@ class ClaudeCodeAgent(ExternalAgent):
     """Claude Code in its print mode. It asks for no permission: the sandbox is the wall."""
 
     summary = "Claude Code, from PATH (--model, --base-url)"
+    name = "claude-code"
     program, least = "claude", (2, 1)
     install: ClassVar[str] = "Install it: `npm install -g @anthropic-ai/claude-code`."
     apis: ClassVar[tuple[str, ...]] = ("anthropic",)

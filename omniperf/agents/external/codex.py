@@ -54,6 +54,7 @@ class CodexAgent(ExternalAgent):
     """Codex as one command. Its own sandbox is off, which would keep it from committing: ours is around it."""
 
     summary = "OpenAI's Codex CLI, from PATH (--model, --base-url)"
+    name = "codex"
     program, least = "codex", (0, 60)
     install: ClassVar[str] = "Install it: `npm install -g @openai/codex`."
     apis: ClassVar[tuple[str, ...]] = ("responses",)

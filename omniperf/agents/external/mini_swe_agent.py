@@ -24,6 +24,7 @@ class MiniSweAgent(ExternalAgent):
     """mini-swe-agent without questions. The task goes in by a file: YAML takes JSON."""
 
     summary = "mini-swe-agent, from PATH (--model, --base-url, --api)"
+    name = "mini-swe-agent"
     program, least = "mini", (2, 4)
     install: ClassVar[str] = "Install it into an environment of its own: `pipx install mini-swe-agent`."
     apis: ClassVar[tuple[str, ...]] = ("anthropic", "chat", "responses")

@@ -23,6 +23,7 @@ class OpenHandsAgent(ExternalAgent):
     """OpenHands without a screen."""
 
     summary = "the OpenHands command line, from PATH (--model, --base-url, --api)"
+    name = "openhands"
     program, least = "openhands", (1, 16)
     install: ClassVar[str] = "Install it into an environment of its own: `uv tool install openhands --python 3.12`."
     apis: ClassVar[tuple[str, ...]] = ("anthropic", "chat")

@@ -25,6 +25,7 @@ class TraeAgent(ExternalAgent):
     """TRAE agent as one command. Its configuration is YAML, which takes JSON."""
 
     summary = "TRAE agent, from PATH (--model, --base-url, --api)"
+    name = "trae"
     program, least = "trae-cli", (0, 1)
     install: ClassVar[str] = "Install it from its sources into an environment of its own, with docker and pexpect."
     apis: ClassVar[tuple[str, ...]] = ("anthropic", "responses", "chat")
