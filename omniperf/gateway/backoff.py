@@ -41,7 +41,7 @@ def patiently(call: Callable[[], T], failed: Callable[[CallError, float], None],
         try:
             return call()
         except CallError as error:
-            wait = _wait(tried, error.after)
+            wait = _wait(tried, error.after, FIRST_WAIT)
             last = gives_up(error, tried, wait, deadline)
             failed(error, 0.0 if last else wait)
             if last:
@@ -61,7 +61,8 @@ class SharedPause:
     Failures of calls that had begun before the last pause did do not lengthen it, however many they are.
     """
 
-    def __init__(self) -> None:
+    def __init__(self, first_wait: float = FIRST_WAIT) -> None:
+        self._first_wait = first_wait
         self._failed = 0  # times in a row
         self._since = self._until = 0.0
 
@@ -75,7 +76,7 @@ class SharedPause:
         if began >= self._since:
             self._failed += 1
             self._since = time.monotonic()
-        wait = _wait(self._failed, asked)
+        wait = _wait(self._failed, asked, self._first_wait)
         if wait <= LONGEST_ASKED:
             self._until = max(self._until, time.monotonic() + wait)
         return wait
@@ -85,9 +86,9 @@ class SharedPause:
         self._failed = 0
 
 
-def _wait(tried: int, asked: float | None) -> float:
+def _wait(tried: int, asked: float | None, first: float) -> float:
     """Seconds before the next try: what the server asked for, and in any case a jittered, doubling pause."""
-    own: float = min(FIRST_WAIT * 2 ** (tried - 1), LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 - no secret
+    own: float = min(first * 2 ** (tried - 1), LONGEST_WAIT) * random.uniform(0.5, 1)  # noqa: S311 - no secret
     return max(own, asked or 0.0)
 
 

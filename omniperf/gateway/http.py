@@ -105,8 +105,7 @@ async def _watched(reader: asyncio.StreamReader, connection: h11.Connection, ans
     finally:
         for task in both:
             task.cancel()
-            with suppress(asyncio.CancelledError, ConnectionError):
-                await task
+        await asyncio.wait(both)  # to await each would mistake our own cancellation for its
 
 
 async def _request(

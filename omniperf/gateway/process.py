@@ -13,7 +13,7 @@ from threading import Lock
 from typing import TYPE_CHECKING, Any, Self
 
 from omniperf.errors import InfraError
-from omniperf.gateway.backoff import SILENCE
+from omniperf.gateway.backoff import FIRST_WAIT, SILENCE
 from omniperf.gateway.tokens import Tokens
 from omniperf.results.redact import keyless, learn
 
@@ -60,7 +60,10 @@ class Spent:
 class Gateway:
     """The gateway of one run: a context manager. The keys go through its standard input, and end with it."""
 
-    def __init__(self, upstreams: Mapping[Provider, Upstream], prices: str = "", *, silence: float = SILENCE) -> None:
+    def __init__(
+        self, upstreams: Mapping[Provider, Upstream], prices: str = "", *, silence: float = SILENCE,
+        first_wait: float = FIRST_WAIT,
+    ) -> None:  # fmt: skip
         self._lock = Lock()
         ours, theirs = socket.socketpair()
         with theirs:
@@ -72,7 +75,7 @@ class Gateway:
         for upstream in upstreams.values():
             learn(upstream.key)
         given = {name: {"base_url": each.base_url, "key": each.key} for name, each in upstreams.items()}
-        self._tell({"upstreams": given, "prices": prices, "silence": silence})
+        self._tell({"upstreams": given, "prices": prices, "silence": silence, "first_wait": first_wait})
 
     def admit(self, listener: socket.socket, limits: Limits, folder: Path, *, replay: Path | None = None) -> Admission:
         """Let an attempt ask through a listening TCP socket, of whichever network namespace. It begins now.

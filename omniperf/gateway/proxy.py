@@ -81,9 +81,9 @@ class _Exchange:
 class Proxy:
     """All upstreams of a run. Its attempts know nothing of each other but the pauses that a server asks for."""
 
-    def __init__(self, upstreams: Mapping[Provider, Upstream], silence: float) -> None:
+    def __init__(self, upstreams: Mapping[Provider, Upstream], silence: float, first_wait: float) -> None:
         self._upstreams = upstreams
-        self._pauses = {name: SharedPause() for name in upstreams}
+        self._pauses = {name: SharedPause(first_wait) for name in upstreams}
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(silence, connect=CONNECTING),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),

@@ -72,7 +72,7 @@ class _Control:
         upstreams = {name: Upstream(**each) for name, each in given["upstreams"].items()}
         for upstream in upstreams.values():
             learn(upstream.key)
-        self._proxy = Proxy(upstreams, given["silence"])
+        self._proxy = Proxy(upstreams, given["silence"], given["first_wait"])
         self._prices = load_prices(given["prices"])
         while (order := await self._next()) is not None:
             try:
