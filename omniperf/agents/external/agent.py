@@ -9,7 +9,6 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 from omniperf.agents.models import AnthropicAgent, OpenAIAgent
 from omniperf.errors import UsageError
 from omniperf.results.events import Event
-from omniperf.results.redact import learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -128,7 +127,6 @@ class ExternalAgent:
             with listener:
                 admission = gateway.admit(listener, session.task.limits, session.folder)
             stack.callback(admission.close)
-            learn(admission.token)
             prompt = f"{session.prompt.rstrip()}\n{TOLD}"
             url = f"http://127.0.0.1:{port}"
             limit = session.task.limits.command_seconds

@@ -170,7 +170,8 @@ class Run:
             self._failing = self._failing or time.monotonic()
             if self._session.budget.seconds_left <= 0 or time.monotonic() - self._failing > _PATIENCE:
                 raise spent.failure
-        self._session.budget.check_time()
+        if not self._channel.busy:  # a tool knows when it waits for others, and has its own limits
+            self._session.budget.check_time()
         longest = _SILENCE + self._session.task.limits.command_seconds
         if time.monotonic() - self._active > longest:
             raise _SilentError(f"it neither said nor asked anything for {longest:.0f} s")

@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import json
 import os
-from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -15,6 +14,8 @@ from tests.agents.loopback import Loopback, Say
 from tests.conftest import FAST, SLOW
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omniperf.tasks.schema import Task
 
 LOOP, DICT = (text[text.index("distinct(items):\n") + 17 :] for text in (SLOW, FAST))

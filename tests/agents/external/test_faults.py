@@ -9,7 +9,6 @@ import json
 import os
 import subprocess
 import sys
-from collections.abc import Callable
 from concurrent.futures import ThreadPoolExecutor
 from typing import TYPE_CHECKING, Any
 
@@ -20,6 +19,8 @@ from tests.agents.external.test_clients import EDIT, shell, turns
 from tests.agents.loopback import Fail, Gone, Loopback, Raw, Say, Step
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
+
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 

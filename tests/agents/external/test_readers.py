@@ -160,11 +160,15 @@ def test_an_error_after_openhands_finish_counts() -> None:
     assert (reader.report.ok, reader.report.failure) == (False, "auth")
 
 
-STRANGE = ["", "not json", "{", "[]", "{}", '{"type": 3}', '{"type": "result", "usage": [], "num_turns": -1}',
-           '{"type": "assistant", "message": {"content": [3, {"type": "tool_use", "input": "x"}]}}',
-           '{"type": "item.completed", "item": {"type": "command_execution", "exit_code": "0"}}',
-           '{"kind": "ActionEvent", "action": 3}', '{"kind": "ObservationEvent", "observation": []}',
-           '{"type": "turn.completed", "usage": {"input_tokens": "many"}}', "[" * 100_000, '{"a":' * 100_000]  # fmt: skip
+STRANGE = [
+    *("", "not json", "{", "[]", "{}", '{"type": 3}', "[" * 100_000, '{"a":' * 100_000),
+    '{"type": "result", "usage": [], "num_turns": -1}',
+    '{"type": "assistant", "message": {"content": [3, {"type": "tool_use", "input": "x"}]}}',
+    '{"type": "item.completed", "item": {"type": "command_execution", "exit_code": "0"}}',
+    '{"kind": "ActionEvent", "action": 3}',
+    '{"kind": "ObservationEvent", "observation": []}',
+    '{"type": "turn.completed", "usage": {"input_tokens": "many"}}',
+]
 
 
 @pytest.mark.parametrize("make", [ClaudeCodeReader, CodexReader, OpenHandsReader])

@@ -5,8 +5,8 @@ usage: python -I launch.py SOCKET
 It listens on a port of the sandbox's own loopback and hands the listening socket to the harness, which accepts on it
 outside. Back come four descriptors (the client's input, output and errors, and where to write a watched file) with a
 line of length and so much JSON: {"argv": [str], "env": {..}, "files": {path: text}, "watch": path or ""}. The client
-gets a session of its own. When it ends, `exit STATUS` goes to the harness (128 and the signal of one that died). When the
-harness hangs up, the client is asked to end, and after GRACE this process ends, and with it everything in the sandbox.
+gets a session of its own. When it ends, `exit STATUS` goes to the harness (128 and the signal of one that died). When
+the harness hangs up, the client is asked to end, and after GRACE this process ends, and with it everything inside.
 """
 
 import json
