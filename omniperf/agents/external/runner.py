@@ -177,6 +177,8 @@ class Run:
             raise _SilentError(f"it neither said nor asked anything for {longest:.0f} s")
 
     def _check(self, spent: Spent) -> None:
+        if spent.stopped == "minutes" and spent.failure is not None:
+            raise spent.failure  # for which the minutes went by
         if spent.stopped:
             limits = self._session.task.limits
             value = {"tokens": limits.tokens, "USD": limits.usd, "steps": limits.steps, "minutes": limits.minutes}
