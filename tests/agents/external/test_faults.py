@@ -20,6 +20,7 @@ from tests.agents.loopback import Fail, Gone, Loopback, Raw, Say, Step
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
@@ -76,9 +77,13 @@ def limited(task: Task, name: str, limits: str) -> str:
 
 @pytest.fixture
 def run(
-    settings: Settings, bubblewrap: None, client: Callable[[str], None], monkeypatch: pytest.MonkeyPatch
+    settings: Settings, bubblewrap: None, client: Callable[[str], None], tmp_path: Path
 ) -> Callable[[str, str, str, Loopback], dict[str, Any]]:
-    """`omniperf run` in a process of its own; the result."""
+    """`omniperf run` in a process of its own; the result. The gateway's pauses are short."""
+    hasty = tmp_path / "hasty"
+    hasty.mkdir()
+    (hasty / "sitecustomize.py").write_text("import omniperf.gateway.backoff as b\nb.FIRST_WAIT = 0.02\n")
+    path = os.pathsep.join([str(hasty), *filter(None, sys.path)])
 
     def omniperf(agent: str, task: str, name: str, server: Loopback) -> dict[str, Any]:
         url = server.url if agent == "claude-code" else f"{server.url}/v1"
@@ -88,7 +93,7 @@ def run(
         flags += ["--model", model, "--base-url", url, "--json", "--agent", agent]
         done = subprocess.run(
             [sys.executable, "-m", "omniperf", "run", task, *flags],
-            env={**os.environ, "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY},
+            env={**os.environ, "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY, "PYTHONPATH": path},
             capture_output=True, text=True, timeout=150, check=False,
         )  # fmt: skip
         try:
@@ -125,7 +130,7 @@ def test_every_fault_has_its_outcome(
     agent: str, make_task: Callable[..., Task], client: Callable[[str], None], run: Callable[..., dict[str, Any]]
 ) -> None:
     client(VERSIONS[agent])
-    rows = {name: ("minutes: 0.25" if name == "stall" else "minutes: 0.6", [step]) for name, step in FAULTS.items()}
+    rows = {name: ("minutes: 0.2" if name == "stall" else "minutes: 0.5", [step]) for name, step in FAULTS.items()}
     ended = all_at_once(agent, rows, make_task(), run)
     outcomes = {name: result["outcome"] for name, (result, _) in ended.items()}
     assert {name: (one["kind"], one["infra_kind"]) for name, one in outcomes.items()} == EXPECTED | OTHERWISE[agent]
