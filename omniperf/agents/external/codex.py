@@ -45,7 +45,7 @@ name = "gateway"
 base_url = "{url}/v1"
 wire_api = "responses"
 env_key = "CODEX_GATEWAY_KEY"
-request_max_retries = 1
+request_max_retries = 0
 stream_max_retries = 1
 """
 
