@@ -40,6 +40,10 @@ class ModelAgent:
     key_variable: ClassVar[str] = ""
     least_output: ClassVar[int] = 1
 
+    def __init__(self, called: str = "") -> None:
+        """`called` is the agent that a user named, where that is another one."""
+        self.called = called
+
     def solve(self, session: Session) -> Outcome:
         """Let the model work until it finishes or a limit is reached."""
         options, prices = session.options, load_prices(session.options.get("prices", ""))
@@ -88,7 +92,7 @@ class ModelAgent:
             provider.close()
 
     def _provider(self, options: Mapping[str, str]) -> Provider:
-        name = type(self).__name__.removesuffix("Agent").lower()
+        name = self.called or type(self).__name__.removesuffix("Agent").lower()
         if not (model := options.get("model", "")):
             raise UsageError(f"The agent {name!r} needs a model.", "Name one with --model.")
         if (api := options.get("api", "")) and api not in self.apis:
@@ -99,13 +103,14 @@ class ModelAgent:
             _check_url(base_url)
         if (effort := options.get("effort", "")) not in ("", *EFFORTS):
             raise UsageError(f"--effort must be {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}, not {effort!r}.")
-        if not (key := self._key()):
+        if not (key := self.key()):
             raise UsageError(f"The agent {name!r} needs a key in {self.key_variable}.", "Set that variable.")
         if not key.isascii() or not key.isprintable():
             raise UsageError(f"{self.key_variable} holds characters that no key has.", "Set it again.")
         return self._open(api, model, key, base_url, effort)
 
-    def _key(self) -> str:
+    def key(self) -> str:
+        """The key, "" where there is none."""
         return os.environ.get(self.key_variable, "").strip()
 
     def _open(self, api: str, model: str, key: str, base_url: str | None, effort: str) -> Provider:

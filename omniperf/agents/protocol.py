@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Literal, Protocol
 from omniperf.results.events import ignore
 
 if TYPE_CHECKING:
-    from collections.abc import Mapping
+    from collections.abc import Callable, Mapping
     from pathlib import Path
 
     from omniperf.agents.resume import ResumePoint
@@ -16,6 +16,7 @@ if TYPE_CHECKING:
     from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
+    from omniperf.sandbox.standing import StandingSandbox
     from omniperf.tasks.schema import Task
     from omniperf.workspace.worktree import Workspace
 
@@ -157,7 +158,8 @@ class Session:
     """One attempt, as its agent sees it. `reference` is the human patch, for agents with `needs_reference` alone.
 
     An agent with a model adds to `models` each one that says it has answered. `resume` says where an earlier process
-    had come to, for agents that can go on from there; the workspace is as it was then.
+    had come to, for agents that can go on from there; the workspace is as it was then. `sandbox` is the attempt's, for
+    agents that run in it whole; they call `note_edit` where the tree may have been edited for the first time.
     """
 
     task: Task
@@ -171,6 +173,8 @@ class Session:
     emit: Emit = ignore
     models: list[str] = field(default_factory=list)
     resume: ResumePoint | None = None
+    sandbox: StandingSandbox | None = None
+    note_edit: Callable[[], None] = lambda: None
 
     @property
     def folder(self) -> Path:
@@ -184,6 +188,9 @@ class Outcome:
 
     kind: Literal["finished", "budget", "agent_error"]
     detail: str = ""
+    exit_code: int | None = None
+    signal: str | None = None
+    evidence: str = ""
 
 
 class Agent(Protocol):
@@ -192,9 +199,10 @@ class Agent(Protocol):
     The class is called without arguments. `version` goes into the result; `summary` is one line for `omniperf agents`.
 
     It may also have `options`, the names of the options it takes (none, where it has no such attribute);
-    `needs_reference`; `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`,
-    called once host, task, prompt and base have passed, which may spend a little and raises InfraError where the agent
-    cannot work.
+    `needs_reference`; `needs_walls`, where it works in no sandbox without namespaces; `equipped(spec)`, a context
+    manager that gives the attempt's sandbox what the agent needs in it, and whose tool calls are then the steps;
+    `check(options)`, called first of all, which raises UsageError; and `ready(options, emit)`, called once host, task,
+    prompt and base have passed, which may spend a little and raises InfraError where the agent cannot work.
     """
 
     version: str

@@ -7,7 +7,7 @@ import secrets
 import shlex
 import tempfile
 import time
-from contextlib import ExitStack, contextmanager
+from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
@@ -45,6 +45,7 @@ if TYPE_CHECKING:
     from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
+    from omniperf.sandbox.spec import Spec
     from omniperf.sandbox.standing import Completed
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
@@ -66,10 +67,13 @@ class SessionTools:
     """The tools, over one sandbox that stands for the whole attempt. A context manager."""
 
     def __init__(
-        self, bench: Bench, workspace: Workspace, proved: Preflight, budget: Budget, journal: Journal, emit: Emit
-    ) -> None:
+        self, bench: Bench, workspace: Workspace, proved: Preflight, budget: Budget, journal: Journal, emit: Emit,
+        equipped: Callable[[Spec], AbstractContextManager[Spec]] | None = None,
+    ) -> None:  # fmt: skip
+        """With `equipped`, which an agent of its own in the sandbox has, that agent's tool calls are the steps."""
         self._bench, self._workspace, self._proved = bench, workspace, proved
         self._budget, self._journal, self._emit = budget, journal, emit
+        self._counts = equipped is None
         self._stack = ExitStack()
         self._screens = 0
         self._base: Workspace | None = None  # made when the first screening asks for it
@@ -84,7 +88,9 @@ class SessionTools:
         self.first_gain: float | None = None
         try:
             spec = bench.spec(workspace, agent=True)
-            self._sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
+            if equipped is not None:
+                spec = self._stack.enter_context(equipped(spec))
+            self.sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
             self._caches = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
         except BaseException:
             self._stack.close()
@@ -252,7 +258,7 @@ class SessionTools:
         """The best state that was screened and committed, however it was committed; the agent's git says what was."""
         if not self.ratchet.candidates:
             return None
-        done = self._sandbox.run("git log --all --reflog --format=%T; git log --format=%T", _GIT_SECONDS)
+        done = self.sandbox.run("git log --all --reflog --format=%T; git log --format=%T", _GIT_SECONDS)
         return self.ratchet.best(set(done.output.split()))
 
     def screen_final(self, best: Patch) -> None:
@@ -276,15 +282,21 @@ class SessionTools:
             return None
         return None if scope.rejects(scope.findings(patch, self._bench.task)) else patch
 
+    def note_edit(self) -> None:
+        """Keep when the first edit was, should the tree be edited now and not have been before."""
+        if self.first_edit is None and self._workspace.edited():
+            self.first_edit = time.monotonic() - self._budget.started
+
     def _step(self, tool: str, **arguments: object) -> None:
-        self._budget.step()
+        if self._counts:
+            self._budget.step()
         self._journal.write("step", step=self._budget.steps, tool=tool, **arguments)
         self._emit(Event("agent", tool, {"step": self._budget.steps, "transient": True}))
 
     def _command(self, command: str, timeout: float | None) -> Completed:
         limit = self._bench.task.limits.command_seconds
         wanted = limit if timeout is None else min(timeout, limit)
-        return self._sandbox.run(command, min(wanted, self._seconds_left()))
+        return self.sandbox.run(command, min(wanted, self._seconds_left()))
 
     def _seconds_left(self) -> float:
         if self._budget.seconds_left <= 0:

@@ -68,16 +68,18 @@ class Work:
         """Let the agent work, from `point` on. Its own failures are an outcome; the host's are raised."""
         bench, journal = self._bench, self._journal
         self._budget.started = time.monotonic()  # making the workspace was not the agent's time
-        with SessionTools(bench, workspace, self._proved, self._budget, journal, self._emit) as tools:
+        equipped = getattr(agent, "equipped", None)
+        with SessionTools(bench, workspace, self._proved, self._budget, journal, self._emit, equipped) as tools:
             self._tools = tools
             if point is not None:
                 restore_work(point, workspace, tools)
             reference = bench.human_patch() if getattr(agent, "needs_reference", False) else None
             session = Session(
                 bench.task, prompt, workspace, tools, self._budget, journal, options, reference, self._emit,
-                models=self._models, resume=point,
+                models=self._models, resume=point, sandbox=tools.sandbox, note_edit=tools.note_edit,
             )  # fmt: skip
             kind: schema.OutcomeKind
+            ended = None
             try:
                 ended = agent.solve(session)
                 kind, detail = ended.kind, ended.detail
@@ -92,7 +94,13 @@ class Work:
                 self._best = tools.best()
                 if self._best is not None:
                     tools.screen_final(self._best)
-        return schema.Outcome(kind=kind, detail=detail, finish_called=tools.finished is not None)
+        finished = tools.finished is not None
+        if ended is None:
+            return schema.Outcome(kind=kind, detail=detail, finish_called=finished)
+        return schema.Outcome(
+            kind=kind, detail=detail, finish_called=finished,
+            exit_code=ended.exit_code, signal=ended.signal, evidence=ended.evidence,
+        )  # fmt: skip
 
     @property
     def model(self) -> str | None:

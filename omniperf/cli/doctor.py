@@ -1,5 +1,7 @@
 """`omniperf doctor`."""
 
+from typing import Annotated
+
 import typer
 
 from omniperf.cli.options import CacheFlag, JsonFlag, ResultsFlag, WorktreesFlag, new_app
@@ -9,7 +11,17 @@ app = new_app()
 
 @app.command()
 def doctor(
-    results: ResultsFlag = None, worktrees: WorktreesFlag = None, cache: CacheFlag = None, json: JsonFlag = False
+    agent: Annotated[
+        str | None,
+        typer.Option("--agent", metavar="NAME", help="Ask also whether this agent can work: one small call."),
+    ] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The agent's model.")] = None,
+    base_url: Annotated[str | None, typer.Option("--base-url", help="The server of the agent's model.")] = None,
+    api: Annotated[str | None, typer.Option("--api", help="Which API that server speaks.")] = None,
+    results: ResultsFlag = None,
+    worktrees: WorktreesFlag = None,
+    cache: CacheFlag = None,
+    json: JsonFlag = False,
 ) -> None:
     """Check that this host can run and measure tasks.
 
@@ -22,6 +34,11 @@ def doctor(
     from omniperf.settings import load_settings
 
     found = checks(load_settings({"results": results, "worktrees": worktrees, "cache": cache}))
+    if agent is not None:
+        from omniperf.agents.preflight import agent_checks
+
+        named = {"model": model, "base_url": base_url, "api": api}
+        found += agent_checks(agent, {name: value for name, value in named.items() if value is not None})
     if json:
         print_json([asdict(check) for check in found])
     else:

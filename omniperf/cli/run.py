@@ -32,12 +32,15 @@ def run(
     replayed: Annotated[
         Path | None, typer.Option("--from", help="The attempt's folder that the agent `replay` runs again.")
     ] = None,
-    model: Annotated[str | None, typer.Option("--model", help="The model of the agents anthropic and openai.")] = None,
+    model: Annotated[str | None, typer.Option("--model", help="The model of an agent that has one.")] = None,
     base_url: Annotated[
         str | None, typer.Option("--base-url", help="Another server that speaks the agent's API.")
     ] = None,
     api: Annotated[
-        str | None, typer.Option("--api", metavar="responses|chat", help="Which of its APIs the agent openai uses.")
+        str | None,
+        typer.Option(
+            "--api", metavar="anthropic|responses|chat", help="Which API the agent uses, where it can use several."
+        ),
     ] = None,
     prices: Annotated[
         Path | None, typer.Option("--prices", metavar="FILE", help="Prices of models, over those known.")

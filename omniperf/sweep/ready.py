@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
 from omniperf.agents.discover import load_agent
+from omniperf.agents.preflight import check_options
 from omniperf.errors import UsageError
 from omniperf.measure.bench import open_bench
 from omniperf.prompt.render import render
@@ -35,13 +36,8 @@ class Ready:
 
 
 def check_agent(spec: AttemptSpec) -> None:
-    """Check an agent and its options, as far as that costs nothing. Raises UsageError."""
-    agent = load_agent(spec.agent)
-    if unknown := sorted(set(spec.options) - set(getattr(agent, "options", ()))):
-        flags = " and ".join(f"--{name.replace('_', '-')}" for name in unknown)
-        raise UsageError(f"The agent {spec.agent!r} takes no {flags}.", "See `omniperf agents`.")
-    if (check := getattr(agent, "check", None)) is not None:
-        check(spec.options)
+    """Check an agent and its options, as far as that costs nothing. Raises UsageError and InfraError."""
+    check_options(load_agent(spec.agent), spec.agent, spec.options)
 
 
 def make_ready(task: Task, spec: AttemptSpec, settings: Settings, emit: Emit) -> Ready:
@@ -69,5 +65,7 @@ def check_agent_on(bench: Bench, spec: AttemptSpec, emit: Emit) -> None:
             f"Task {bench.task.id} has no human patch for the agent {spec.agent!r}.",
             "Give `repo.human` or `human_patch`.",
         )
+    if getattr(agent, "needs_walls", False) and not bench.backend.isolated:
+        raise UsageError(f"The agent {spec.agent!r} runs in a sandbox alone.", "Use `--sandbox bubblewrap`.")
     if (ready := getattr(agent, "ready", None)) is not None:
         ready(spec.options, emit)

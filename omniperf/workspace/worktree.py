@@ -95,6 +95,14 @@ class Workspace:
         except GitError as error:
             raise OmniPerfError(f"The patch does not apply to {self.seal.commit[:12]}: {_first_line(error)}.") from None
 
+    def edited(self) -> bool:
+        """Whether a file of base is another one now. Files that are new do not count."""
+        try:
+            git("diff-index", "--quiet", self.seal.tree, git_dir=self._seal_view(), work_tree=self.tree)
+        except GitError:
+            return True
+        return False
+
     def _seal_view(self) -> Path:
         return self.seal.git_dir / "worktrees" / self.root.name
 
@@ -171,13 +179,11 @@ def _rename_view(seal: Seal, tree: Path, name: str) -> Path:
 
 def _prove(workspace: Workspace) -> None:
     """Compare every file, through the index, with base's tree."""
-    try:
-        git("diff-index", "--quiet", workspace.seal.tree, git_dir=workspace._seal_view(), work_tree=workspace.tree)
-    except GitError:
+    if workspace.edited():
         raise OmniPerfError(
             f"The worktree {workspace.tree} is not base {workspace.seal.tree[:12]}.",
             "Delete the seal in the cache and try again; if it happens again, check the disk.",
-        ) from None
+        )
 
 
 def _make_agent_git(workspace: Workspace) -> None:

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import json
 import math
+import socket
+import struct
 import sys
 import time
 from contextlib import suppress
@@ -17,7 +19,7 @@ from threading import Lock, Thread
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterable, Iterator
+    from collections.abc import Callable, Iterable, Iterator, Sequence
 
 USAGE = (100, 40, 10, 20)  # input from no cache, read from it, written to it; output
 
@@ -58,7 +60,14 @@ class Raw:
     events: tuple[Event, ...]
 
 
-Step = Say | Fail | Raw
+@dataclass(frozen=True)
+class Gone:
+    """No reply: the connection is reset, after some events or before any; the server is `down` from then on."""
+
+    down: bool = False
+
+
+Step = Say | Fail | Raw | Gone
 
 
 @dataclass(frozen=True)
@@ -105,6 +114,10 @@ class Loopback:
         self._script, self.calls, self.probes = iter(() if callable(script) else script), [], []
         self.probe, self.model = Say("Yes."), "a-model-2026-11-01"
 
+    def play_by_turns(self, script: Sequence[Step]) -> None:
+        """Start over; a call is answered by how many replies it already holds, however often it is made."""
+        self.play(lambda call: script[min(replies_in(call.body), len(script) - 1)])
+
     def answer(self, call: Call) -> Step:
         with self._lock:
             if not call.body.get("tools"):
@@ -131,27 +144,39 @@ class _Handler(BaseHTTPRequestHandler):
             self._plain(400, {"error": {"type": "invalid_request_error", "message": f"invalid JSON: {error}"}}, {})
             return
         call = Call(self.path, {name.lower(): value for name, value in self.headers.items()}, body)
+        path = self.path.partition("?")[0]
         routes: dict[str, Callable[[Say, str, int], list[Event]]] = {
             "/v1/messages": messages,
             "/v1/responses": responses,
             "/v1/chat/completions": chat,
         }
-        if self.path not in routes:
+        if path not in routes:
             self._plain(404, {"error": {"type": "not_found_error", "message": f"no such path {self.path}"}}, {})
             return
-        assert body["stream"] is True
         step = self.loopback.answer(call)
         if isinstance(step, Fail):
             message = step.message.replace("{authorization}", call.headers.get("authorization", ""))
             error = {"type": step.code, "code": step.code, "message": message, "param": None}
             self._plain(step.status, {"type": "error", "error": error}, step.headers)
             return
+        if isinstance(step, Gone):
+            self._reset(down=step.down)
+            return
         with suppress(BrokenPipeError, ConnectionResetError):  # a client that has had enough
             if isinstance(step, Raw):
                 self._stream(list(step.events), Say())
                 return
             turn = len(self.loopback.calls)
-            self._stream(routes[self.path](step, step.model or self.loopback.model, turn), step)
+            events = routes[path](step, step.model or self.loopback.model, turn)
+            if body.get("stream"):
+                self._stream(events, step)
+            else:
+                self._plain(200, whole(path, events, step, turn), {"content-length": "1000000"} if step.cut else {})
+                self.close_connection = step.cut
+
+    def do_HEAD(self) -> None:
+        self.send_response(200)
+        self.end_headers()
 
     def _plain(self, status: int, value: object, headers: dict[str, str]) -> None:
         data = json.dumps(value).encode()
@@ -176,6 +201,20 @@ class _Handler(BaseHTTPRequestHandler):
             data = value if isinstance(value, str) else json.dumps(value)
             self._chunk((f"event: {name}\n" if name else "") + f"data: {data}\n\n")
         self.wfile.write(b"0\r\n\r\n")
+
+    def _reset(self, *, down: bool) -> None:
+        """Break off without the courtesies of TCP; mid-stream unless the server goes down."""
+        if down:
+            self.loopback.close()
+        else:
+            self.send_response(200)
+            self.send_header("content-type", "text/event-stream")
+            self.send_header("transfer-encoding", "chunked")
+            self.end_headers()
+            self._chunk('event: ping\ndata: {"type": "ping"}\n\n')
+        self.connection.setsockopt(socket.SOL_SOCKET, socket.SO_LINGER, struct.pack("ii", 1, 0))
+        self.close_connection = True
+        self.connection.close()
 
     def _idle(self, how: Say) -> None:
         time.sleep(how.stall)
@@ -208,6 +247,38 @@ def _written(arguments: Any) -> str:
 
 def _halves(text: str) -> tuple[str, str]:
     return text[: len(text) // 2], text[len(text) // 2 :]
+
+
+def replies_in(body: dict[str, Any]) -> int:
+    """Runs of what the model wrote: one reply may be several items."""
+    items = body.get("messages") or body.get("input") or []
+    its = [
+        item.get("role") == "assistant" or item.get("type") in ("function_call", "custom_tool_call", "reasoning")
+        for item in items
+    ]
+    return sum(now and not before for before, now in zip([False, *its], its, strict=False))
+
+
+def whole(path: str, events: list[Event], step: Say, turn: int) -> dict[str, Any]:
+    """A reply that is not streamed, from what would be."""
+    if path == "/v1/responses":
+        response: dict[str, Any] = events[-1][1]["response"]
+        return response
+    if path == "/v1/messages":
+        blocks: list[dict[str, Any]] = [{"type": "text", "text": step.text}] if step.text else []
+        for number, (name, arguments) in enumerate(step.calls):
+            blocks.append({"type": "tool_use", "id": f"toolu_{turn}_{number}", "name": name, "input": arguments})
+        last = events[-2][1]
+        start: dict[str, Any] = events[0][1]["message"]
+        return {**start, "content": blocks, **last["delta"], "usage": {**start["usage"], **last["usage"]}}
+    calls = [
+        {"id": f"call_{turn}_{n}", "type": "function", "function": {"name": name, "arguments": _written(arguments)}}
+        for n, (name, arguments) in enumerate(step.calls)
+    ]
+    message = {"role": "assistant", "content": step.text, **({"tool_calls": calls} if calls else {})}
+    choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
+    base, usage = events[0][1], events[-2][1].get("usage")
+    return {**base, "object": "chat.completion", "choices": [choice], "usage": usage}
 
 
 def messages(step: Say, model: str, turn: int) -> list[Event]:
@@ -281,6 +352,7 @@ def responses(step: Say, model: str, turn: int) -> list[Event]:
         fresh, read, written, out = step.usage
         details = {"cached_tokens": read, "cache_write_tokens": written}
         whole["usage"] = {"input_tokens": fresh + read + written, "input_tokens_details": details, "output_tokens": out}
+        whole["usage"]["total_tokens"] = fresh + read + written + out
     if step.stop == "length":
         whole["incomplete_details"] = {"reason": "max_output_tokens"}
     status = "incomplete" if step.stop == "length" else "completed"

@@ -1,0 +1,146 @@
+"""What all external agents are: a client, found on this host, that works in the sandbox through the gateway."""
+
+from __future__ import annotations
+
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass, replace
+from typing import TYPE_CHECKING, ClassVar, Literal
+
+from omniperf.agents.models import AnthropicAgent, OpenAIAgent
+from omniperf.errors import UsageError
+from omniperf.results.events import Event
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Iterator, Mapping
+
+    from omniperf.agents.external.channel import Channel
+    from omniperf.agents.external.find import Client
+    from omniperf.agents.external.stream import Reader
+    from omniperf.agents.protocol import Outcome, Session
+    from omniperf.results.events import Emit
+    from omniperf.sandbox.spec import Spec
+
+HOME = "/home/agent"
+_URLS = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
+
+TOLD = """
+## The harness's commands
+Where this text names the tools `benchmark`, `test` and `profile`, run these shell commands in the checkout instead:
+- `omniperf-bench` screens the checkout as it is now against base (`omniperf-bench --against commit`: against your last
+  commit that was benchmarked so). It takes up to some minutes. It is screening, not a verdict.
+- `omniperf-test` runs the task's tests.
+- `omniperf-profile` profiles one run of the workload.
+Commit what helps with `git commit`: the best commit that was benchmarked is kept, should what comes later be worse.
+There is no `finish`: you are done when you end your turn. What is in the checkout then counts, committed or not.
+"""
+
+
+@dataclass(frozen=True)
+class Ask:
+    """What a client is given. `url` is the gateway's, without a path; `token` is good there and nowhere else."""
+
+    url: str
+    token: str
+    model: str
+    api: str
+    prompt: str
+    command_seconds: float
+    folder: str = "/workspace"
+
+
+@dataclass(frozen=True)
+class Launch:
+    """How a client is started. `watch` is a file of JSON that it writes anew after each step."""
+
+    argv: tuple[str, ...]
+    env: Mapping[str, str]
+    files: Mapping[str, str]
+    stdin: str = ""
+    watch: str = ""
+
+
+class ExternalAgent:
+    """A client as an agent. A subclass says how to find it, how to start it, and how to read it."""
+
+    version = "1"
+    summary = ""
+    needs_walls = True
+    name: ClassVar[str] = ""
+    program: ClassVar[str] = ""
+    apis: ClassVar[tuple[str, ...]] = ()
+    options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices")
+    reader: Callable[[], Reader]
+
+    def __init__(self) -> None:
+        self._channel: Channel | None = None
+
+    def find(self) -> Client:
+        """The client on this host. Raises InfraError (missing_dep)."""
+        raise NotImplementedError
+
+    def launch(self, client: Client, ask: Ask) -> Launch:
+        """How to start it."""
+        raise NotImplementedError
+
+    def api(self, options: Mapping[str, str]) -> str:
+        """The API that it speaks to its model: as asked, else by the model's name. Raises UsageError."""
+        asked = options.get("api", "")
+        if asked and asked not in self.apis:
+            raise UsageError(f"This agent speaks no API {asked!r}.", f"It takes --api {' or '.join(self.apis)}.")
+        claude = "anthropic" in self.apis and options.get("model", "").startswith("claude")
+        return asked or ("anthropic" if claude else next(api for api in (*self.apis[1:], *self.apis)))
+
+    def check(self, options: Mapping[str, str]) -> None:
+        """Check client, model, key and options without a call. Raises UsageError or InfraError (missing_dep)."""
+        self._behind(options).check(self._wire(options))
+        self.find()
+
+    def ready(self, options: Mapping[str, str], emit: Emit) -> None:
+        """Prove key, model and quota with the smallest call there is. Raises InfraError."""
+        client = self.find()
+        emit(Event("preflight", f"{self.program} {client.version}", {}))
+        self._behind(options).ready(self._wire(options), emit)
+
+    @contextmanager
+    def equipped(self, spec: Spec) -> Iterator[Spec]:
+        """The sandbox with the client in it, and the way out of it, for one attempt."""
+        from omniperf.agents.external.channel import Channel
+
+        with Channel(self.find()) as self._channel:
+            yield self._channel.equip(spec)
+
+    def solve(self, session: Session) -> Outcome:
+        """Let the client work until it ends or a limit is reached."""
+        from omniperf.agents.external.runner import Run
+        from omniperf.gateway.process import Gateway, Upstream
+
+        channel, sandbox, client = self._channel, session.sandbox, self.find()
+        assert channel is not None
+        assert sandbox is not None
+        self.version = f"{type(self).version} ({self.program} {client.version})"
+        options, api = session.options, self.api(session.options)
+        side: Literal["anthropic", "openai"] = "anthropic" if api == "anthropic" else "openai"
+        upstream = Upstream(options.get("base_url") or _URLS[side], self._behind(options).key())
+        with ExitStack() as stack:
+            gateway = stack.enter_context(Gateway({side: upstream}, options.get("prices", "")))
+            listener, port = channel.open(sandbox)
+            with listener:
+                admission = gateway.admit(listener, session.task.limits, session.folder)
+            stack.callback(admission.close)
+            prompt = f"{session.prompt.rstrip()}\n{TOLD}"
+            url = f"http://127.0.0.1:{port}"
+            limit = session.task.limits.command_seconds
+            launch = self.launch(client, Ask(url, admission.token, options["model"], api, prompt, limit))
+            profile = f'export PATH="{sandbox.env["PATH"]}"\n'  # a login shell would put the system's there
+            launch = replace(launch, files={f"{HOME}/.profile": profile, **launch.files})
+            about = {"client": self.program, "version": client.version, "model": options["model"], "argv": launch.argv}
+            return Run(session, channel, admission, self.reader()).run(launch, {**about, "prompt": prompt})
+
+    def _wire(self, options: Mapping[str, str]) -> dict[str, str]:
+        """The options of the built-in agent that speaks the same API."""
+        api = self.api(options)
+        kept = {name: value for name, value in options.items() if name in ("model", "base_url", "prices")}
+        return kept if api == "anthropic" else {**kept, "api": api}
+
+    def _behind(self, options: Mapping[str, str]) -> AnthropicAgent | OpenAIAgent:
+        return (AnthropicAgent if self.api(options) == "anthropic" else OpenAIAgent)(self.name)

@@ -1,0 +1,194 @@
+"""Between the harness and a sandbox without a network: a folder with two sockets, bound into it.
+
+Through one comes the launcher that starts the client; it hands out a listening socket of the sandbox's own loopback.
+Through the other the client's commands ask for `benchmark`, `test` and `profile`.
+"""
+
+from __future__ import annotations
+
+import json
+import shutil
+import socket
+import tempfile
+from contextlib import suppress
+from dataclasses import replace
+from pathlib import Path
+from threading import Lock, Thread
+from typing import TYPE_CHECKING, Any, Self
+
+from omniperf.agents.providers.protocol import ToolCall
+from omniperf.errors import InfraError
+from omniperf.sandbox.spec import Mount
+from omniperf.sandbox.system import host_packages, in_folders, system_folders
+
+if TYPE_CHECKING:
+    from collections.abc import Callable
+    from types import TracebackType
+
+    from omniperf.agents.external.find import Client
+    from omniperf.agents.providers.protocol import ToolResult
+    from omniperf.sandbox.spec import Spec
+    from omniperf.sandbox.standing import Completed, StandingSandbox
+
+_INSIDE = Path(__file__).with_name("inside")
+_PLACE = "/omniperf/channel"
+_LAUNCH = "/omniperf/launch.py"
+_COMMANDS = ("omniperf-bench", "omniperf-test", "omniperf-profile")
+_START_SECONDS = 30.0
+_LONGEST = 86_400.0  # seconds of the client's command; its real limit is the runner's
+_REQUEST = 1 << 16  # bytes of a request for a tool
+_MORE_MEMORY = 3 * 2**30  # for the client itself, beside what the task's commands may take
+
+
+class Channel:
+    """The folder and its sockets. A context manager; leaving it closes everything."""
+
+    def __init__(self, client: Client) -> None:
+        self._client = client
+        self._folder = Path(tempfile.mkdtemp(prefix="omniperf-"))
+        self._folder.chmod(0o755)
+        (self._folder / "empty").mkdir()
+        self._control, self._tools = (self._listening(name) for name in ("control", "tools"))
+        self._connection: socket.socket | None = None
+        self._thread: Thread | None = None
+        self._busy = Lock()
+        self.completed: Completed | None = None  # how the launcher ended, once it has
+        self.error: BaseException | None = None  # what went wrong in a thread, and ends the attempt
+
+    def _listening(self, name: str) -> socket.socket:
+        server = socket.socket(socket.AF_UNIX)
+        server.bind(str(self._folder / name))
+        (self._folder / name).chmod(0o777)  # the sandbox's user is another
+        server.listen(64)
+        return server
+
+    def equip(self, spec: Spec) -> Spec:
+        """The sandbox with the client, the launcher, the channel, and the harness's commands."""
+        mounts = [Mount(self._folder, _PLACE), Mount(_INSIDE / "launch.py", _LAUNCH), *self._client.mounts]
+        mounts += [Mount(_INSIDE / "ask", f"/omniperf/bin/{name}") for name in _COMMANDS]
+        prefix = self._client.prefix
+        if prefix and prefix != spec.interpreter and not in_folders(prefix, system_folders(network=False)):
+            hidden = [Mount(self._folder / "empty", packages) for packages in host_packages(prefix)]
+            mounts += [Mount(prefix, str(prefix)), *hidden]
+        memory = spec.allowance.memory + _MORE_MEMORY
+        return replace(spec, mounts=(*spec.mounts, *mounts), allowance=replace(spec.allowance, memory=memory))
+
+    def open(self, sandbox: StandingSandbox) -> tuple[socket.socket, int]:
+        """Start the launcher; the socket that listens inside, and its port. Raises InfraError (spawn)."""
+
+        def stand() -> None:
+            try:
+                self.completed = sandbox.run(f"/env/bin/python -I {_LAUNCH} {_PLACE}/control", _LONGEST)
+            except BaseException as error:
+                self.error = error
+
+        self._thread = Thread(target=stand, name="client", daemon=True)
+        self._thread.start()
+        self._control.settimeout(_START_SECONDS)
+        try:
+            self._connection, _ = self._control.accept()
+            self._connection.settimeout(_START_SECONDS)
+            said, descriptors, _, _ = socket.recv_fds(self._connection, 64, 1)
+            return socket.socket(fileno=descriptors[0]), int(said)
+        except (OSError, ValueError, IndexError) as error:
+            why = self.completed.output.strip() if self.completed else ""
+            text = f"The client's launcher did not start in the sandbox ({why or error})."
+            raise InfraError("spawn", text, "Run `omniperf doctor`.") from None
+        finally:
+            self._control.close()
+            (self._folder / "control").unlink()
+
+    def launch(self, config: dict[str, Any], descriptors: list[int]) -> None:
+        """Have the client started with these descriptors: input, output, errors, and where a watched file is sent."""
+        assert self._connection is not None
+        data = json.dumps(config).encode()
+        head = b"%d\n" % len(data)
+        socket.send_fds(self._connection, [head], descriptors)
+        self._connection.sendall(data)
+
+    def serve(self, use: Callable[[ToolCall], ToolResult]) -> None:
+        """Answer the client's commands with that, one after the other, each in a thread of its own."""
+
+        def answer(connection: socket.socket) -> None:
+            with connection, suppress(OSError):
+                connection.settimeout(_START_SECONDS)
+                with connection.makefile("rb") as requests:
+                    line = requests.readline(_REQUEST)
+                try:
+                    asked = json.loads(line)
+                    name, arguments = str(asked["tool"]), json.dumps(asked["arguments"])
+                    if name not in ("benchmark", "test", "profile"):
+                        raise ValueError(f"there is no tool {name!r} here")
+                except (ValueError, TypeError, KeyError, RecursionError) as error:
+                    reply = {"text": f"not a request: {error}", "failed": True}
+                else:
+                    with self._busy:
+                        reply = self._used(use, ToolCall("", name, arguments))
+                connection.settimeout(None)
+                connection.sendall(json.dumps(reply).encode() + b"\n")
+
+        def accept() -> None:
+            with suppress(OSError):  # closed
+                while True:
+                    connection, _ = self._tools.accept()
+                    Thread(target=answer, args=(connection,), name="tool", daemon=True).start()
+
+        Thread(target=accept, name="tools", daemon=True).start()
+
+    def _used(self, use: Callable[[ToolCall], ToolResult], call: ToolCall) -> dict[str, object]:
+        if self.error is not None:
+            return {"text": "the attempt is ending", "failed": True}
+        try:
+            result = use(call)
+        except BaseException as error:
+            self.error = error
+            return {"text": f"the attempt ends: {error}", "failed": True}
+        return {"text": result.text, "failed": result.failed}
+
+    @property
+    def busy(self) -> bool:
+        """Whether a tool is at work."""
+        return self._busy.locked()
+
+    @property
+    def running(self) -> bool:
+        """Whether anything of the client is left."""
+        return self._thread is not None and self._thread.is_alive()
+
+    def stop(self) -> None:
+        """Ask the client to end; after a grace everything inside is killed."""
+        if self._connection is not None:
+            with suppress(OSError):
+                self._connection.shutdown(socket.SHUT_WR)
+
+    def exit_code(self) -> int | None:
+        """The client's exit status, 128 and the signal of one that died; None where nobody could say."""
+        assert self._connection is not None
+        with suppress(OSError, ValueError):
+            self._connection.settimeout(0)
+            return int(self._connection.recv(64).split()[1])
+        return None
+
+    def join(self, seconds: float) -> bool:
+        """Wait until nothing of the client is left; whether that came in time."""
+        if self._thread is not None:
+            self._thread.join(seconds)
+        return not self.running
+
+    def settle(self) -> None:
+        """Wait for the tool that is still at work: it uses what is about to be taken away."""
+        with self._busy:
+            self.error = self.error or ConnectionAbortedError("the client has ended")
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(
+        self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
+    ) -> None:
+        for server in (self._control, self._tools, self._connection):
+            if server is not None:
+                with suppress(OSError):
+                    server.shutdown(socket.SHUT_RDWR)
+                server.close()
+        shutil.rmtree(self._folder, ignore_errors=True)

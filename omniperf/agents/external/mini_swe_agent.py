@@ -1,0 +1,104 @@
+"""The agent `mini-swe-agent`: SWE-agent's small sibling, read through the trajectory that it writes after each step."""
+
+from __future__ import annotations
+
+import json
+import re
+from typing import TYPE_CHECKING, Any, ClassVar
+
+from omniperf.agents.external.agent import HOME, ExternalAgent, Launch
+from omniperf.agents.external.find import python_program
+from omniperf.agents.external.stream import Answered, Called, Growing, Said, failure_of, listed, mapped, text
+
+if TYPE_CHECKING:
+    from collections.abc import Iterator
+
+    from omniperf.agents.external.agent import Ask
+    from omniperf.agents.external.find import Client
+    from omniperf.agents.external.stream import Seen
+
+_OUT, _CONFIG = f"{HOME}/trajectory.json", f"{HOME}/omniperf.yaml"
+
+
+class MiniSweAgent(ExternalAgent):
+    """mini-swe-agent without questions. The task goes in by a file: YAML takes JSON."""
+
+    summary = "mini-swe-agent, from PATH (--model, --base-url, --api)"
+    name = "mini-swe-agent"
+    program, least = "mini", (2, 4)
+    install: ClassVar[str] = "Install it into an environment of its own: `pipx install mini-swe-agent`."
+    apis: ClassVar[tuple[str, ...]] = ("anthropic", "chat", "responses")
+    options = (*ExternalAgent.options, "api")
+    reader = staticmethod(lambda: MiniReader())
+
+    def find(self) -> Client:
+        """In its own environment."""
+        return python_program(self.program, "mini-swe-agent", self.least, self.install)
+
+    def launch(self, client: Client, ask: Ask) -> Launch:
+        """As one command, with one try a call."""
+        family = "anthropic" if ask.api == "anthropic" else "openai"
+        config = {
+            "run": {"task": ask.prompt},
+            "agent": {"cost_limit": 0.0, "step_limit": 0},
+            "environment": {"timeout": int(ask.command_seconds), "cwd": ask.folder},
+            "model": {"model_kwargs": {"drop_params": True, "num_retries": 0, "max_retries": 0}},
+        }
+        argv = (*client.argv, "-m", f"{family}/{ask.model}", "-y", "--exit-immediately", "-o", _OUT)
+        argv += ("-c", "mini.yaml", "-c", _CONFIG)
+        argv += ("--model-class", "litellm_response") if ask.api == "responses" else ()
+        keys = {"ANTHROPIC_BASE_URL": ask.url, "ANTHROPIC_API_KEY": ask.token}
+        if family == "openai":
+            keys = {"OPENAI_BASE_URL": f"{ask.url}/v1", "OPENAI_API_BASE": f"{ask.url}/v1", "OPENAI_API_KEY": ask.token}
+        env = {
+            **keys,
+            "LITELLM_LOCAL_MODEL_COST_MAP": "True",
+            "MSWEA_CONFIGURED": "true",
+            "MSWEA_COST_TRACKING": "ignore_errors",
+            "MSWEA_MODEL_RETRY_STOP_AFTER_ATTEMPT": "1",
+            "MSWEA_SILENT_STARTUP": "1",
+        }
+        return Launch(argv, env, {_CONFIG: json.dumps(config)}, watch=_OUT)
+
+
+class MiniReader(Growing):
+    """Reads its trajectory. Exit status 0 says nothing: `info.exit_status` does."""
+
+    def document(self, value: Any) -> Iterator[Seen]:
+        """Take in what was added."""
+        if not isinstance(value, dict):
+            return
+        for message in map(mapped, self.added(value, "messages")):
+            yield from self._message(message)
+        info = mapped(value, "info")
+        report, status = self.report, text(info.get("exit_status"))
+        cost = mapped(info, "model_stats").get("instance_cost")
+        report.usd = float(cost) if isinstance(cost, int | float) else None
+        report.ended, report.ok = bool(status), status == "Submitted"
+        report.final = text(info.get("submission"))
+        if status and not report.ok:
+            report.said = f"{status}: {text(info.get('exception_str')) or report.said}".rstrip(": ")
+            found = re.search(r"\b([45]\d\d)\b", report.said)
+            report.failure = "turns" if status == "LimitsExceeded" else failure_of(found and int(found[1]), report.said)
+
+    def _message(self, message: dict[str, Any]) -> Iterator[Seen]:
+        """A message as litellm has it, of Chat Completions; or an item of a Responses answer."""
+        extra = mapped(message, "extra")
+        actions = listed(extra, "actions")
+        role = message.get("role")
+        if role == "assistant" or message.get("object") == "response":
+            self.report.turns += 1
+            self.report.add_model(mapped(extra, "response").get("model"))
+            said = text(message.get("content"))
+            if said:
+                yield Said(said)
+            for action in map(mapped, actions):
+                yield Called(text(action.get("tool_call_id")), "bash", text(action.get("command")))
+        elif role == "tool" or message.get("type") == "function_call_output":
+            code = extra.get("returncode")
+            output = text(extra.get("raw_output", message.get("content", message.get("output"))))
+            failed = type(code) is int and code != 0
+            id_ = text(message.get("tool_call_id") or message.get("call_id"))
+            yield Answered(id_, output, code if type(code) is int else None, failed)
+        elif role == "exit":
+            self.report.said = text(message.get("content"))

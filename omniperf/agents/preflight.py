@@ -1,0 +1,47 @@
+"""Can this agent work here? What a run asks of it before anything is made, asked by hand."""
+
+from __future__ import annotations
+
+from typing import TYPE_CHECKING
+
+from omniperf.agents.discover import load_agent
+from omniperf.errors import OmniPerfError, UsageError
+from omniperf.measure.doctor import Check
+
+if TYPE_CHECKING:
+    from collections.abc import Mapping
+
+    from omniperf.agents.protocol import Agent
+    from omniperf.results.events import Event
+
+
+def check_options(agent: Agent, name: str, options: Mapping[str, str]) -> None:
+    """What costs nothing: that it takes the options, and can work with them. Raises UsageError, InfraError."""
+    if unknown := sorted(set(options) - set(getattr(agent, "options", ()))):
+        flags = " and ".join(f"--{option.replace('_', '-')}" for option in unknown)
+        raise UsageError(f"The agent {name!r} takes no {flags}.", "See `omniperf agents`.")
+    if (check := getattr(agent, "check", None)) is not None:
+        check(options)
+
+
+def agent_checks(name: str, options: Mapping[str, str]) -> list[Check]:
+    """A line for what costs nothing (client, version, options, key), and one for the smallest call there is."""
+    agent = load_agent(name)
+    said: list[str] = []
+
+    def listen(event: Event) -> None:
+        if not event.data.get("transient"):
+            said.append(event.message)
+
+    try:
+        check_options(agent, name, options)
+    except OmniPerfError as error:
+        return [Check(f"agent {name}", "fail", error.message, error.remedy)]
+    found = [Check(f"agent {name}", "ok", f"version {agent.version}, options taken")]
+    if (ready := getattr(agent, "ready", None)) is None:
+        return found
+    try:
+        ready(options, listen)
+    except OmniPerfError as error:
+        return [*found, Check(f"model of {name}", "fail", error.message, error.remedy)]
+    return [*found, Check(f"model of {name}", "ok", f"{', '.join(said)}: answered")]
