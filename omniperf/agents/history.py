@@ -69,18 +69,18 @@ class History:
         First the texts of old results go, then whole old turns, of which a digest stays; then the same with the recent
         ones but the last, of whose results the head and the tail stay. The prompt is never touched.
         """
-        before, elided, left_out = len(self.talk), 0, self._left_out
-        total, folding, digest = before, False, min(_DIGEST, size // 4)
-        room = size - digest
+        elided, left_out = 0, self._left_out
+        total, digest = len(self.talk), min(_DIGEST, size // 4)
+        limit = size - digest if self._left_out else size
         for recent in (RECENT, 1):
             for turn in self.turns[:-recent]:
-                if total <= size:
+                if total <= limit:
                     break
                 if freed := self._elide(turn, _note):
                     total, elided = total - freed, elided + 1
-            while folding := total > (room if folding else size) and len(self.turns) > recent:
-                total -= self._fold(self.turns.pop(0))
-        if total > size and self.turns and (freed := self._elide(self.turns[-1], _ends)):
+            while total > limit and len(self.turns) > recent:
+                total, limit = total - self._fold(self.turns.pop(0)), size - digest
+        if total > limit and self.turns and self._elide(self.turns[-1], _ends):
             elided += 1
         if not elided and self._left_out == left_out:
             return None

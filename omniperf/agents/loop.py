@@ -72,6 +72,7 @@ class Loop:
         self._trajectory = Journal(session.folder / "trajectory.jsonl")
         self._dirty = False  # whether a call since the last snapshot may have changed the tree
         self._new: list[Item] = []  # what the next request adds to those before
+        self._made_room: dict[str, dict[str, int]] = {}  # how the conversation was cut since
         self._known = (Tokens(), 0)  # of the last call, and the bytes that were sent and answered by then
         asked = prices.of(provider.model)
         self._answering = [asked] if asked else []  # the prices of the models that may answer the next call
@@ -164,8 +165,9 @@ class Loop:
                 steps=budget.steps,
                 seconds=round(budget.limits.minutes * 60 - budget.seconds_left, 3),
                 nudges=self._nudges.state,
+                **self._made_room,
             )
-            self._new = []
+            self._new, self._made_room = [], {}
             return self._provider.send(talk, self._max_output, budget.seconds_left)
 
         reply = patiently(call, lambda error, wait: self._failed(error, wait, sent))
@@ -233,7 +235,7 @@ class Loop:
         size = int(len(self._history.talk) * min(1.0, tokens / self._sent()))
         if (cut := self._cut(size)) is None:
             return False
-        self._trajectory.write("cut", size=size, elided=cut.elided, folded=cut.folded, bytes=cut.bytes)
+        self._made_room = {"cut": {"size": size, "elided": cut.elided, "folded": cut.folded}}
         return True
 
     def _cut(self, size: int) -> Cut | None:
@@ -257,6 +259,8 @@ class Loop:
                     budget.started, budget.waited = time.monotonic() - record["seconds"], 0.0
                     self._nudges.resume(record["nudges"])
                     silent = reply is not None and not reply.calls if record["items"] else silent
+                    if "cut" in record:
+                        self._cut(record["cut"]["size"])
                 case "reply":
                     reply = _reply_of(record, self._provider)
                     self._provider.ids.update(call.id for call in reply.calls)
@@ -266,8 +270,6 @@ class Loop:
                     self._charge(used, self._dearest(used.sent, used.output), self._provider.model)
                 case "window":
                     self._learn(record["tokens"])
-                case "cut":
-                    self._cut(record["size"])
         return (reply if point.waits else None), silent
 
     def _dearest(self, sent: int, output: int) -> Price | None:

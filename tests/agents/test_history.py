@@ -200,7 +200,7 @@ def test_a_long_attempt_stays_within_the_window(
     assert ended.usage.steps == 40
     lines = [json.loads(line) for line in (ended.folder / "trajectory.jsonl").read_text().splitlines()]
     assert len([line for line in lines if line["kind"] == "failed"]) <= refused
-    cuts = len([line for line in lines if line["kind"] == "cut"])
+    cuts = len([line for line in lines if "cut" in line])
     assert 2 <= cuts <= 20
     for call in loopback.calls:
         items = listed(call.body)
