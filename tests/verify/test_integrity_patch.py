@@ -6,6 +6,7 @@ import difflib
 import re
 import runpy
 import time
+from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def patch_of(files: dict[str, tuple[str | None, str]]) -> Patch:
     """A patch from each file's text before, or None, to its text after."""
     data, touched = "", []
     for path, (before, after) in files.items():
-        old, new = (before or "").splitlines(True), after.splitlines(True)
+        old, new = (StringIO(text).readlines() for text in (before or "", after))  # which only ends lines as git does
         origin = "/dev/null" if before is None else f"a/{path}"
         data += f"diff --git a/{path} b/{path}\n" + "".join(difflib.unified_diff(old, new, origin, f"b/{path}"))
         status = "added" if before is None else "modified"
@@ -264,6 +265,64 @@ def test_a_hostile_patch_is_read_in_no_time() -> None:
         for line in lines:
             found(line + "\n", "assert x\n" + line + "!\n", path)
     assert time.monotonic() - started < 20
+
+
+SIZE = 200_000  # characters: what is not linear in them takes minutes
+NESTED = "f(\n" * 150 + "a,\n" * (SIZE // 3) + "$" + ")\n" * 150 + "$\n"
+ALIASES = "import time\nn0 = time\n" + "".join(f"n{n + 1} = n{n}.x\n" for n in range(SIZE // 15))
+FUNCTIONS = "".join(" " * n + "def f():\n" for n in range(90)) + (" " * 91 + "threading.Thread()\n") * (SIZE // 110)
+HOSTILE = {
+    "brackets": "(((\n" * (SIZE // 4),
+    "brackets in one line": "(" * SIZE + "\n",
+    "brackets that close": ")))\n" * (SIZE // 4),
+    "brackets around what is wrong": NESTED,
+    "brackets by turns": "(\n)\n$\n" * (SIZE // 6),
+    "quotes": "'\"\n" * (SIZE // 3),
+    "triple quotes": 'x """ y\n' * (SIZE // 8),
+    "one line": "x = '" + "a" * SIZE + "'\n",
+    "one line of much": "f(0);" * (SIZE // 5) + "\n",
+    "short lines": "a\n" * (SIZE // 2),
+    "short lines that are wrong": "a b\n" * (SIZE // 4),
+    "NULs": "x\0\n" * (SIZE // 3),
+    "carriage returns": "x=1\r" * (SIZE // 4) + "\n",
+    "names of names": ALIASES + f"n{SIZE // 15}.y = 1\n",
+    "functions in functions": "import threading\n" + FUNCTIONS,
+    "other languages in texts": 'x = "__device__"\n' * (SIZE // 17),
+    "threads": "import threading\n" + "threading.Thread()\n" * (SIZE // 19),
+    "lists in lists": "[" * 150 + "1," * (SIZE // 2) + "]" * 150 + "\n",
+    "indents": ("\t" * 500 + " " * 500 + "x\n") * (SIZE // 1000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+@pytest.mark.parametrize("known", [True, False])
+def test_no_shape_of_a_patch_stalls_its_verdict_or_hides_what_else_is_in_it(shape: str, known: bool) -> None:
+    hostile, base = HOSTILE[shape], "import os\n"
+    started = time.process_time()
+    ids = said(base + "os._exit(0)\n" + hostile, base, known=known)
+    assert time.process_time() - started < 20
+    assert ids & {"process-control reject", "not-read warn"}
+
+
+def test_a_carriage_return_hides_nothing() -> None:
+    base = "x = 1\ny = 2\nz = 3\n"
+    shifted = "#" + "\r" * 99 + "\nx = 1\nimport os\nos._exit(3)\ny = 2\r\nz = 3\r\n"
+    (finding,) = found(shifted, base)
+    assert finding.evidence == "toy/order.py:4: os._exit(3)"
+    assert said("x = 1\rimport os; os._exit(3)\n", base) == {"process-control reject"}
+    assert said("\ufeffimport os\nos._exit(3)\n", base) == {"process-control reject"}
+
+
+def test_what_does_not_parse_is_read_line_by_line_and_said() -> None:
+    assert said("import os\nos._exit(3)  # (\nx y\n", "import os\n") == {"process-control reject", "not-read warn"}
+    assert said("import os\nos._exit(3)  # (\nx y\n", "import os\n", known=False) == {"process-control reject"}
+
+
+def test_beyond_what_is_read_of_a_patch_nothing_is_acquitted() -> None:
+    large = {f"toy/{n}.py": (None, "x = '" + "a" * 900_000 + "'\n") for n in range(10)}
+    findings = inspect_patch(patch_of(large | {"toy/z.py": (None, "import os\nos._exit(0)\n")}), lambda _: None, TASK)
+    (unread,) = (finding for finding in findings if finding.id == "not-read")
+    assert unread.evidence == "added: toy/8.py, and what comes after it"
 
 
 def test_git_s_own_form_with_renames_modes_and_odd_names(make_task: Callable[..., Task], settings: Settings) -> None:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omniperf.tasks.globs import matches
 from omniperf.verify import scope
-from omniperf.verify.integrity.code import READABLE, changes, covered, string
+from omniperf.verify.integrity.code import changes, covered, string
 from omniperf.verify.integrity.rules import rule, rules_of, unrepeated
 
 if TYPE_CHECKING:
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from omniperf.results.schema import Finding
     from omniperf.tasks.schema import Task
     from omniperf.verify.integrity.code import Changed
-    from omniperf.verify.integrity.rules import Severity
+    from omniperf.verify.integrity.rules import Rule, Severity
     from omniperf.workspace.patch import Patch
 
 # What a rule finds in a file: a node or the number of a line that the patch adds, or the evidence itself.
 Place = ast.AST | int | str
 
 _BIG_LITERAL, _BIG_TEXT, _BIG_LOOP = 500, 8192, 100_000  # elements, characters, turns
+_READABLE_IN_ALL = 8_000_000  # characters of all files that a patch leads to, one after the other
+_SHOWN = 400  # characters of a line
 _SPECIAL = 32  # an extent of an input from which on to ask for exactly it is not about edge cases
 _CLOCKS = (
     "time.*", "timeit.default_timer", "timeit.time.*", "os.times", "resource.getrusage", "torch.cuda.Event",
@@ -61,25 +63,32 @@ def inspect_patch(patch: Patch, base: Callable[[str], str | None], task: Task) -
     `base(path)` is the text of a file at base, or None where it is not known; then the added lines are read without
     what is around them, and less is seen.
     """
-    files = changes(patch, base, task.targets)
     order: list[Severity] = ["reject", "warn", "info"]
-    found: list[Finding] = []
-    for each in sorted(rules_of("patch"), key=lambda each: order.index(each.severity)):
-        native = re.compile(each.text) if each.text else None
-        places: list[str] = []
-        for file in files:
-            places += (_evidence(file, place) for place in each.check(file))
-            if native is not None:
-                places += (_evidence(file, number) for number, line in file.native.items() if native.search(line))
-        found += each.finding(places)
-    return unrepeated(found)
+    places: dict[Rule, dict[str, None]] = {
+        each: {} for each in sorted(rules_of("patch"), key=lambda each: order.index(each.severity))
+    }
+    left = _READABLE_IN_ALL
+    for file in changes(patch, base, task.targets):
+        left -= sum(map(len, file.lines.values()))
+        if left < 0:
+            places[NOT_READ][f"{file.file.status}: {file.path}, and what comes after it"] = None
+            break
+        try:
+            for each, found in places.items():
+                found |= dict.fromkeys(_evidence(file, place) for place in each.check(file))
+                if each.text:
+                    hits = (number for number, line in file.native.items() if re.search(each.text, line))
+                    found |= dict.fromkeys(_evidence(file, number) for number in hits)
+        except RecursionError:  # names that stand for names that stand for names
+            places[NOT_READ][f"{file.file.status}: {file.path}"] = None
+    return unrepeated(finding for each, found in places.items() for finding in each.finding(found))
 
 
 def _evidence(file: Changed, place: Place) -> str:
     if isinstance(place, str):
         return place
     number = place if isinstance(place, int) else int(getattr(place, "lineno", 0))
-    return f"{file.path}:{number}: {file.lines.get(number, '').strip()}"
+    return f"{file.path}:{number}: {file.lines.get(number, '')[:_SHOWN].strip()}"
 
 
 # Code that takes part where it has no business
@@ -238,16 +247,7 @@ def background_work(file: Changed) -> Iterator[Place]:
         "multiprocessing.Process", "multiprocessing.Pool", "multiprocessing.pool.*", "subprocess.Popen", "os.fork",
         "os.posix_spawn*", "asyncio.create_task", "asyncio.ensure_future", "asyncio.run_coroutine_threadsafe",
     ):  # fmt: skip
-        waits = any(
-            isinstance(each, ast.Await)
-            or (
-                isinstance(each, ast.Attribute)
-                and each.attr in ("join", "shutdown", "result", "wait", "communicate", "gather")
-                and not isinstance(each.value, ast.Constant)  # a text's join
-            )
-            for each in file.about(node)
-        )
-        if not waits and not any(isinstance(above, ast.withitem) for above in file.above(node)):
+        if not (file.near(node, _waits) or any(isinstance(above, ast.withitem) for above in file.above(node))):
             yield node
 
 
@@ -283,8 +283,7 @@ def graph_replay(file: Changed) -> Iterator[Place]:
 def side_stream(file: Changed) -> Iterator[Place]:
     """The patch works on a CUDA stream of its own, and nothing near shows that it is joined."""
     for node in file.calls("torch.cuda.Stream", "torch.cuda.ExternalStream", "torch.Stream", "cupy.cuda.Stream"):
-        joins = ("wait_stream", "wait_event", "synchronize")
-        if not any(isinstance(each, ast.Attribute) and each.attr in joins for each in file.about(node)):
+        if not file.near(node, _joins):
             yield node
 
 
@@ -331,9 +330,9 @@ def swallowed_error(file: Changed) -> Iterator[Place]:
     """The patch catches every error and goes on, as if nothing had happened or by falling back."""
     every = ("builtins.Exception", "builtins.BaseException")
     for node in file.nodes:
-        if isinstance(node, ast.ExceptHandler) and (file.whole or ast.unparse(node.body[0]) != "..."):
+        if isinstance(node, ast.ExceptHandler) and (file.complete or not _stands_in(node.body[0])):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-            raises = any(isinstance(each, ast.Raise) for each in ast.walk(node))
+            raises = node in file.holding(_raises)
             if not raises and any(each is None or file.named(each, *every) for each in caught):
                 yield node
     for each in file.calls("contextlib.suppress"):
@@ -373,10 +372,9 @@ def equality_override(file: Changed) -> Iterator[Place]:
 def random_failure(file: Changed) -> Iterator[Place]:
     """Whether the patch raises an error, or ends the process, is left to chance."""
     for node in file.nodes:
-        if isinstance(node, ast.If | ast.Assert) and _by_chance(file, node.test):
-            ends = (ast.Raise, ast.Assert)
-            if any(isinstance(each, ends) or file.named(each, "os._exit", "sys.exit") for each in ast.walk(node)):
-                yield node
+        decides = isinstance(node, ast.If | ast.Assert) and node.test in file.holding(_by_chance)
+        if decides and node in file.holding(_fails):
+            yield node
 
 
 @rule(
@@ -403,13 +401,10 @@ def hidden_code(file: Changed) -> Iterator[Place]:
         cookie = re.match(r"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", file.added.get(number, ""))
         if file.python and cookie and not _is_as_it_looks(cookie[1]):
             yield number
-    decoders = (
-        "base64.*", "binascii.*", "zlib.decompress", "codecs.decode", "marshal.loads", "bz2.decompress",
-        "lzma.decompress", "builtins.bytes.fromhex",
+    yield from (
+        node for node in file.calls("builtins.exec", "builtins.eval", "builtins.compile")
+        if node in file.holding(_decodes)
     )  # fmt: skip
-    for node in file.calls("builtins.exec", "builtins.eval", "builtins.compile"):
-        if any(file.named(each.func, *decoders) for each in ast.walk(node) if isinstance(each, ast.Call)):
-            yield node
 
 
 @rule(
@@ -439,7 +434,7 @@ def process_ended(file: Changed) -> Iterator[Place]:
     yield from file.calls("os._exit", "os.abort")
     yield from file.attributes("ptrace", "process_vm_writev")
     for node in file.calls("os.kill", "os.killpg", "os.pidfd_open"):
-        if any(file.named(each, "os.getppid") for each in ast.walk(node)):
+        if node in file.holding(_names_the_parent):
             yield node
 
 
@@ -480,8 +475,10 @@ def network_use(file: Changed) -> Iterator[Place]:
 def result_forging(file: Changed) -> Iterator[Place]:
     """The patch prints, or writes, what looks like a result."""
     for node, text in file.strings():
+        if not _RESULT.search(text):
+            continue
         above = next((each for each in file.above(node) if isinstance(each, ast.Call)), None)
-        if above is not None and _RESULT.search(text):
+        if above is not None:
             writes = isinstance(above.func, ast.Attribute) and above.func.attr in ("write", "writelines", "register")
             if writes or file.named(above.func, "builtins.print", "os.write"):
                 yield node
@@ -527,9 +524,15 @@ def monkeypatch(file: Changed) -> Iterator[Place]:
 
 @rule("patch", "not-read", "warn", "Keep a file so small that it can be read.")
 def not_read(file: Changed) -> Iterator[Place]:
-    """The patch changes a file that is too large for these rules to read."""
-    if file.unread:
-        yield f"{file.file.status}: {file.path}, over {READABLE:,} characters"
+    """The patch changes a file that is too large, or too tangled, for these rules to read, or which does not parse.
+
+    Little or nothing of what is in it is said, so whoever makes it so gains a warning, not an acquittal.
+    """
+    if file.unread or (file.python and file.whole and file.added and not file.complete):
+        yield f"{file.file.status}: {file.path}"
+
+
+NOT_READ = next(each for each in rules_of("patch") if each.id == "not-read")
 
 
 def _is_as_it_looks(encoding: str) -> bool:
@@ -619,9 +622,43 @@ def _extents(node: ast.AST) -> bool:
     return (_number(node) or 0) >= _SPECIAL
 
 
-def _by_chance(file: Changed, test: ast.AST) -> bool:
-    chance = ("random.*", "os.urandom", "secrets.*", "numpy.random.*", "uuid.*", "torch.rand*")
-    return any(file.named(each, *chance) for each in ast.walk(test))
+def _by_chance(file: Changed, node: ast.AST) -> bool:
+    return file.named(node, "random.*", "os.urandom", "secrets.*", "numpy.random.*", "uuid.*", "torch.rand*")
+
+
+def _fails(file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Raise | ast.Assert) or file.named(node, "os._exit", "sys.exit")
+
+
+def _raises(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Raise)
+
+
+def _stands_in(node: ast.AST) -> bool:
+    """Whether a statement is `...`, which stands for a body that is not known."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.value.value is ...
+
+
+def _waits(_file: Changed, node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        waits = node.attr in ("join", "shutdown", "result", "wait", "communicate", "gather")
+        return waits and not isinstance(node.value, ast.Constant)  # a text's join
+    return isinstance(node, ast.Await)
+
+
+def _joins(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in ("wait_stream", "wait_event", "synchronize")
+
+
+def _decodes(file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and file.named(
+        node.func, "base64.*", "binascii.*", "zlib.decompress", "codecs.decode", "marshal.loads", "bz2.decompress",
+        "lzma.decompress", "builtins.bytes.fromhex",
+    )  # fmt: skip
+
+
+def _names_the_parent(file: Changed, node: ast.AST) -> bool:
+    return file.named(node, "os.getppid")
 
 
 def _is_run(file: Changed, node: ast.AST) -> bool:
