@@ -110,6 +110,10 @@ CASES = {
         "class E:\n    def __eq__(self, other): return True",
         "class E:\n    def __eq__(self, other): return self.x == other.x",
     ),
+    "equality-override warn": (
+        "class E:\n    def __eq__(self, other):\n        if other: return True",
+        "class E:\n    def __eq__(self, other):\n        if other is self: return True\n        return NotImplemented",
+    ),
     "random-failure reject": (
         "import os\ndef f():\n    if os.urandom(1)[0] < 9: raise OSError",
         "import os\ndef f(x):\n    if x < 9: raise OSError\n    return os.urandom(1)",
@@ -121,7 +125,7 @@ CASES = {
     "process-control warn": ("import atexit as a\na.register(f)", "def f(atexit): atexit.register(1)"),
     "network-use warn": ("from urllib import request\nrequest.urlopen(x)", "from urllib import parse\nparse.quote(x)"),
     "result-forging reject": ("print('Duration: 0.000001 seconds')", "print(f'Duration: {x} seconds')"),
-    "result-forging warn": ("import os\nos.write(3, b'x')", "def f(os): os.write(3, b'x')"),
+    "result-forging warn": ("import os\nos.write(3, b'x')\nprint('score: 3')", "def f(os): os.write(3, b'score: 3.0')"),
     "torch-global-state warn": (
         "import torch\ntorch.backends.cuda.matmul.allow_tf32 = True",
         "import torch\nx = torch.backends.cuda.is_built()",
@@ -139,8 +143,103 @@ def test_a_rule_tells_a_trick_from_what_is_like_it(wanted: str, pair: tuple[str,
     trick, honest = pair
     assert wanted in said(trick, before)
     assert wanted not in said(honest, before)
-    if wanted not in ("content-memo info", "frame-inspection reject"):
+    if wanted not in ("content-memo info", "frame-inspection reject", "result-forging reject"):
         assert not [each for each in said(honest, before) if each.split()[0] == wanted.split()[0]]
+
+
+# What people write for reasons of their own: no verdict may be `rejected` for it. Beside it, what is warned of.
+HONEST = {
+    "a score in a report": ("def f(file): file.write('score: 3.0\\n')", set()),
+    "a figure of nothing": ("def f(): print('mean: 0.0')", {"result-forging"}),
+    "a null object": (
+        """
+        class NullType:
+            def __eq__(self, other): return False
+            def __ne__(self, other): return True
+        """, set(),
+    ),
+    "lists that are linked": (
+        """
+        class E:
+            def __eq__(self, other):
+                one = self
+                while one is not None:
+                    if one.x != other.x: return False
+                    one, other = one.next, other.next
+                return True
+        """, set(),
+    ),
+    "a wildcard by cases": (
+        """
+        class E:
+            def __eq__(self, other):
+                while other.of: other = other.of
+                return other.kind == 3
+        """, set(),
+    ),
+    "a child that has failed to become a program": (
+        """
+        import os
+        def f(x):
+            pid = os.fork()
+            if pid == 0:
+                try: os.execv(x, [x])
+                finally: os._exit(127)
+            return os.waitpid(pid, 0)
+        """, {"process-control"},
+    ),
+    "a child after its parent has gone on": (
+        """
+        import os
+        def f(x):
+            if (pid := os.fork()) > 0: return os.waitpid(pid, 0)
+            x()
+            os._exit(0)
+        """, {"process-control"},
+    ),
+    "a child's function": (
+        """
+        import os
+        def child(x):
+            x()
+            os._exit(0)
+        def f(x):
+            if not os.fork(): child(x)
+            os.wait()
+        """, {"process-control"},
+    ),
+    "a debugger": (
+        """
+        def f(tb):
+            frame, seen = tb.tb_frame, []
+            while frame is not None:
+                seen.append(frame.f_locals)
+                frame = frame.f_back
+            return seen
+        """, {"frame-inspection"},
+    ),
+}  # fmt: skip
+DISHONEST = {
+    "result-forging": "import sys\nsys.stdout.write('latency: 0.1 ms')",
+    "equality-override": "class E:\n    def __ne__(self, other):\n        x = 1\n        return False",
+    "process-control": "import os\ndef f(x):\n    if os.fork(): os._exit(0)\n    return x",
+    "frame-inspection": (
+        "def f():\n    try: raise OSError\n    except OSError as e: return e.__traceback__.tb_frame.f_back.f_locals"
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", HONEST)
+def test_what_is_done_honestly_too_is_not_rejected(shape: str) -> None:
+    text, warned = HONEST[shape]
+    findings = found(text)
+    assert [finding for finding in findings if finding.severity == "reject"] == []
+    assert {finding.id for finding in findings if finding.severity == "warn"} == warned
+
+
+@pytest.mark.parametrize("id_", DISHONEST)
+def test_what_nobody_does_honestly_is_rejected(id_: str) -> None:
+    assert f"{id_} reject" in said(DISHONEST[id_])
 
 
 NATIVE = {

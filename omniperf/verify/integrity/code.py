@@ -166,6 +166,61 @@ class Changed:
                     found |= {each.id for each in targets if isinstance(each, ast.Name)}
         return frozenset(found)
 
+    @cached_property
+    def _in_children(self) -> set[ast.AST]:
+        """Statements, and functions by all their calls, that run only in processes which `os.fork` has just made."""
+        found: set[ast.AST] = set()
+        for node in self._all:
+            if isinstance(node, ast.If) and (child := self._child_goes_on(node.test)) is not None:
+                found |= set(node.body if child else node.orelse)
+            for name in ("body", "orelse", "finalbody"):
+                left = False
+                for each in block if isinstance(block := getattr(node, name, None), list) else ():
+                    found |= {each} if left else set()
+                    if isinstance(each, ast.If) and self._child_goes_on(each.test) is False:
+                        left = left or isinstance(each.body[-1], ast.Return | ast.Raise)  # the parent has
+        calls: dict[str, list[ast.AST]] = {}
+        for node in self._all:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                calls.setdefault(node.func.id, []).append(node)
+        for node in self._all if found else ():
+            if isinstance(node, ast.FunctionDef) and (callers := calls.pop(node.name, [])):
+                found |= {node} if all(any(at in found for at in self.above(call)) for call in callers) else set()
+        return found
+
+    def in_a_child(self, node: ast.AST) -> bool:
+        """Whether a node runs only in a process that `os.fork` has just made, as far as the file shows."""
+        return any(each in self._in_children for each in self.above(node))
+
+    def _child_goes_on(self, test: ast.AST) -> bool | None:
+        """Whether it is the child that goes on where a test of what `os.fork` returned holds; None for other tests."""
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=pid) if self._is_forked(pid):
+                return True
+            case ast.Compare(left=pid, ops=[op], comparators=[ast.Constant(value=0)]) if self._is_forked(pid):
+                return True if isinstance(op, ast.Eq) else False if isinstance(op, ast.NotEq | ast.Gt) else None
+        return False if self._is_forked(test) else None
+
+    def _is_forked(self, node: ast.AST) -> bool:
+        match node:
+            case ast.Name(id=name):
+                return self._returned.get(name) == "os.fork"
+            case ast.NamedExpr(value=ast.Call(func=function)) | ast.Call(func=function):
+                return self.named(function, "os.fork")
+        return False
+
+    @cached_property
+    def _returned(self) -> dict[str, str]:
+        """Names that only ever get what one function returns: the dotted name of that."""
+        found: dict[str, str] = {}
+        for node in self._all:
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                parent = self.parents.get(node)
+                value = parent.value if isinstance(parent, ast.Assign | ast.NamedExpr) else None
+                name = self.name(value.func) if isinstance(value, ast.Call) else ""
+                found[node.id] = name if found.get(node.id, name) == name else ""
+        return found
+
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node is in, from the inside out."""
         while (parent := self.parents.get(node)) is not None:
