@@ -58,6 +58,24 @@ ELSEWHERE = (
         "What the agent left holds a key of this process; it was measured without.",
         "Revoke the key.",
     ),
+    (
+        "identity-cache",
+        "reject",
+        "Another input in an object that was one before gives the earlier output.",
+        "Key what is kept by what it was made of, or do not keep it.",
+    ),
+    (
+        "second-process",
+        "reject",
+        "In a second process, which finds what a first one left, the outputs differ from base's.",
+        "Keep nothing outside the process.",
+    ),
+    (
+        "environment-probe",
+        "reject",
+        "With another command line and environment the outputs differ from base's.",
+        "Do the same whoever asks.",
+    ),
     ("no-human-comparison", "warn", "The human patch could not be measured.", "Correct the task."),
     ("not-collected", "warn", "The final state is no patch; an earlier one was measured.", "Read the journal."),
 )

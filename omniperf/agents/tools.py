@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import hashlib
 import math
 import secrets
 import shlex
@@ -56,6 +57,7 @@ _SCREENING_LOOKS = (4, 6)
 _PROFILE_SECONDS = 600.0
 _GIT_SECONDS = 30.0
 _COMMITTED = "committed as "
+_KEPT = 8192  # characters of a text that the edit tool wrote, in the journal
 _DECISIONS: dict[str, Literal["faster", "slower", "no_change"]] = {
     "improved": "faster",
     "regressed": "slower",
@@ -112,12 +114,12 @@ class SessionTools:
 
     def create(self, path: str, text: str) -> None:
         """Write a whole file, making its folders."""
-        self._step("create", path=path)
+        self._step("create", path=path, **_written(text))
         self._write(path, text)
 
     def str_replace(self, path: str, old: str, new: str) -> None:
         """Replace the one occurrence of `old`."""
-        self._step("str_replace", path=path)
+        self._step("str_replace", path=path, **_written(new))
         text = self._files.read(path)
         count = text.count(old)
         if count != 1:
@@ -126,7 +128,7 @@ class SessionTools:
 
     def insert(self, path: str, line: int, text: str) -> None:
         """Insert text after that line (0: at the top)."""
-        self._step("insert", path=path, line=line)
+        self._step("insert", path=path, line=line, **_written(text))
         lines = self._files.read(path).splitlines(keepends=True)
         if not 0 <= line <= len(lines):
             raise ToolError(f"{path} has {len(lines)} lines; line {line} is not among them.")
@@ -369,7 +371,7 @@ class SessionTools:
         if decision == "faster":
             held = LaneClock()
             try:
-                wrong, correctness = check_behaviour(bench, self._proved, *arms, held)
+                wrong, correctness, _ = check_behaviour(bench, self._proved, *arms, held)
             except OmniPerfError as error:
                 raise ToolError(f"Base could not be run: {error}") from None
             finally:
@@ -408,6 +410,14 @@ class SessionTools:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def _written(text: str) -> dict[str, object]:
+    """What the journal keeps of a text that was written: its hash, and its beginning and end."""
+    half = _KEPT // 2
+    kept = text if len(text) <= _KEPT else f"{text[:half]}\n[... {len(text) - _KEPT} characters ...]\n{text[-half:]}"
+    digest = hashlib.sha256(text.encode("utf-8", "surrogatepass")).hexdigest()
+    return {"sha256": digest, "wrote": kept.encode("utf-8", "backslashreplace").decode()}
 
 
 def _encodable(text: str) -> bool:

@@ -101,7 +101,10 @@ class Sample:
 class Worker:
     """A fresh process in a fresh sandbox that holds the workload. A context manager: leaving it ends the process."""
 
-    def __init__(self, backend: Backend, arm: Arm, task: Task, kind: str, zygote: Zygote | None = None) -> None:
+    def __init__(
+        self, backend: Backend, arm: Arm, task: Task, kind: str, zygote: Zygote | None = None,
+        *, arguments: list[str] | None = None,
+    ) -> None:  # fmt: skip
         assert task.workload is not None
         self.kind = kind
         spec = arm.spec
@@ -115,8 +118,10 @@ class Worker:
             "gpu": spec.gpu,
             "flush": task.primary_metric.name == "latency",
             "pause": bool(self.counted),
+            "arguments": arguments or [],
             "pythonpath": [str(Path(workspace) / path) for path in task.environment.pythonpath],
         }
+        self._config = config
         self._process: Process = FreshProcess(backend, spec) if zygote is None else zygote.child(arm)
         self._requests, self._replies, self._first = self._process.requests, self._process.replies, self._process.first
         self._memory_mib = spec.allowance.memory / 2**20
@@ -230,6 +235,22 @@ class Worker:
     def refer(self, seconds: float) -> None:
         """Have the workload's own `reference` make the outputs, in the place of `run`."""
         self._ask({"do": "refer"}, seconds, "reference")
+
+    def renew(self, seeds: tuple[int, int], seconds: float) -> bool:
+        """Run one state and then, in the very same object, another; False where that object cannot hold the other.
+
+        The outputs are those of the two runs. Raises WorkloadError.
+        """
+        return self._told({"do": "renew", "seeds": seeds}, seconds, "run", lambda told: told["renewed"] is True)
+
+    def afresh(self, arguments: list[str], env: Mapping[str, str]) -> None:
+        """Become a new process in the same sandbox, with that command line and environment. Raises WorkloadError.
+
+        What the old one left in temporary folders, shared memory and other processes is still there.
+        """
+        self._send(json.dumps({"do": "afresh", "env": dict(env)}).encode() + b"\n")
+        self._send(json.dumps({**self._config, "pause": False, "arguments": arguments}).encode() + b"\n")
+        self._record(_READY_SECONDS, "importing the workload again")
 
     def device_memory(self, seconds: float) -> float:
         """The most that torch says it had taken of its GPUs so far, MiB."""

@@ -27,6 +27,7 @@ dumps, sha256, collect = marshal.dumps, hashlib.sha256, gc.collect
 collecting, set_threshold, unfreeze = gc.enable, gc.set_threshold, gc.unfreeze
 is_collecting, get_threshold, frozen = gc.isenabled, gc.get_threshold, gc.get_freeze_count
 THRESHOLD = get_threshold()
+become = os.execve
 
 
 def collect_as_started():
@@ -46,6 +47,10 @@ def collect_what_was_put_off():
     if not is_collecting() or get_threshold() != THRESHOLD or frozen():
         collect_as_started()
         collect()
+
+
+with open("/proc/self/cmdline", "rb") as words:
+    ITSELF = words.read().split(b"\0")[:-1]
 
 
 class NotPlainError(TypeError):
@@ -312,6 +317,36 @@ def sums_on_device(torch, tensor):
     return sha256(repr(sums).encode()).hexdigest()
 
 
+def renewed(value, other):
+    """Put into a plain mutable object what another of its type holds, within it too; whether it now is as the other."""
+    kind, numpy, torch = type(value), sys.modules.get("numpy"), sys.modules.get("torch")
+    if kind is not type(other):
+        return False
+    if kind is tuple:
+        return len(value) == len(other) > 0 and all(renewed(*both) for both in zip(value, other))  # noqa: B905 - Python 3.9 has no `strict`
+    if kind is list:
+        within = len(value) == len(other) <= 100
+        value[:] = [old if renewed(old, new) else new for old, new in zip(value, other)] if within else other  # noqa: B905
+    elif kind is dict:
+        kept = {key: value[key] for key in value.keys() & other.keys()}
+        value.clear()
+        value.update((key, kept[key] if key in kept and renewed(kept[key], new) else new) for key, new in other.items())
+    elif kind is set:
+        value.clear()
+        value.update(other)
+    elif kind is bytearray:
+        value[:] = other
+    elif numpy is not None and kind is numpy.ndarray and value.dtype == other.dtype and value.shape == other.shape:
+        if not value.flags.writeable:
+            return False
+        value[...] = other
+    elif torch is not None and kind is torch.Tensor and value.dtype == other.dtype and value.shape == other.shape:
+        value.detach().copy_(other.detach())
+    else:
+        return False
+    return True
+
+
 def parts_of(states):
     """`parts` of some states, each beginning with its number; the list that holds them is none."""
     found = {}
@@ -390,6 +425,16 @@ class Module:
     def refer(self):
         """Let the task's own `reference` make the outputs."""
         self.outputs = [self.module.reference(state) for state in self.states]
+
+    def renew(self, seeds):
+        """Run one state, put what another holds into the very same object, and run that; False where it cannot."""
+        collect_as_started()
+        one, other = (self.make(seed) for seed in seeds)
+        self.outputs = [self.run(one)]
+        if not renewed(one, other):
+            return False
+        self.outputs.append(self.run(one))
+        return True
 
     def digest(self):
         outputs = self.exported()
@@ -533,6 +578,12 @@ def serve(config, requests, replies):
                 reply({"ok": True})
             elif name == "kept":
                 reply(workload.kept())
+            elif name == "renew":
+                reply({"renewed": workload.renew(request["seeds"])})
+            elif name == "afresh":
+                for descriptor, standard in ((requests.fileno(), 0), (replies.fileno(), 1)):
+                    os.dup2(descriptor, standard)
+                become(ITSELF[0], ITSELF, {**os.environ, **request["env"]})
             elif name == "refer":
                 workload.refer()
                 reply({"ok": True})
@@ -560,7 +611,7 @@ def main():
     # Code of the tree must not find the channel on the standard descriptors, nor write into it by printing.
     requests, replies = os.fdopen(os.dup(0), "rb", 0), os.fdopen(os.dup(1), "wb", 0)
     config = json.loads(requests.readline())
-    sys.argv = [config["workload"]]
+    sys.argv = [config["workload"], *config.get("arguments", ())]
     null = os.open(os.devnull, os.O_RDWR)
     for standard in (0, 1, 2):
         os.dup2(null, standard)

@@ -10,7 +10,8 @@ from omniperf.results.redact import clean
 _SEQUENCES = re.compile(
     r"""
     (?:\x1b\[|\x9b) [0-?]* [ -/]* [@-~]                      # CSI: colours, cursor, erase
-  | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f]) [^\x07\x1b\x9c]* (?:\x07|\x1b\\|\x9c)   # OSC, DCS, SOS, PM, APC: titles, links
+  | (?:\x1b[\]PX^_]|[\x90\x98\x9d-\x9f])                     # OSC, DCS, SOS, PM, APC: titles, links
+    [^\x07\x1b\x90\x98\x9c-\x9f]* (?:\x07|\x1b\\|\x9c)       # not beyond where another begins: that took for ever
   | \x1b [ -/]* [0-~]                                        # the short ones: reset, charset
     """,
     re.VERBOSE,

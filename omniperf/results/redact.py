@@ -29,15 +29,19 @@ _SHAPES = tuple(
     (mark, re.compile(shape, re.ASCII | re.IGNORECASE), kept + HIDDEN)
     for mark, shape, kept in (
         ("://", r"(?<=[ps]://)[^\s/?#@\"'\\<>]+(?=@)", ""),
-        ("://", r"(?<=://)[^\s/?#@:\"'\\<>]{0,200}:[^\s/?#@\"'\\<>]+(?=@)", ""),
+        # A password may hold what should have been escaped; what follows a port is a path, whatever is in it.
+        ("://", r"(?<=://)[^\s/?#@:[\"'\\<>]{0,200}:(?!\d{1,5}[/?#])[^\s@\"'\\<>]{1,200}(?=@[\w.[-])", ""),
         ("bearer ", r"(bearer )[\w.~+/=-]{16,}", r"\1"),
         ("authorization", r"(authorization[\"'\\]*\s?[:=]\s?[\"'\\]*(?:bearer|basic|token)\s)[\w.~+/=-]+", r"\1"),
-        ("x-api-key", r"(x-api-key[\"'\\]*\s?[:=]\s?[\"'\\]*)[\w.~+/=-]{8,}", r"\1"),
+        ("api", r"((?<![a-z0-9])(?:x[_-])?api[_-]key[\"'\\]*\s?[:=]\s?[\"'\\]*)(?=[\w.~+/=-]{0,60}\d)[\w.~+/=-]{12,}", r"\1"),
+        ("x-api-key", r"(x-api-key[\"'\\]*\s?[:=]\s?[\"'\\]*)(?![a-z_]+[.(])[\w.~+/=-]{8,}", r"\1"),
         ("sk-", r"(?<![a-z0-9])sk-(?=[a-z_-]{0,60}\d)[\w-]{16,}", ""),
         ("gh", r"(?<![a-z0-9])(?:gh[pousr]_|github_pat_)\w{20,}", ""),
         ("hf_", r"(?<![a-z0-9])hf_[a-z0-9]{30,}", ""),
         ("xox", r"(?<![a-z0-9])xox[abprs]-[\w-]{10,}", ""),
+        ("glpat-", r"(?<![a-z0-9])glpat-[\w-]{20,}", ""),
         ("akia", r"(?<![a-z0-9])AKIA[0-9A-Z]{16}(?![a-z0-9])", ""),
+        ("asia", r"(?<![a-z0-9])(?-i:ASIA[0-9A-Z]{16})(?![a-z0-9])", ""),
         ("aiza", r"(?<![a-z0-9])AIza[\w-]{35}", ""),
     )
 )

@@ -133,12 +133,12 @@ def _examined(
         )
         emit(Event("verify", "comparing what the patch does with what base does, in spoilt memory", {}))
         held = LaneClock()
-        wrong, correctness = check_behaviour(bench, proved, *arms, held)
+        wrong, correctness, probed = check_behaviour(bench, proved, *arms, held)
         of_tests = {"tests_passed": tested.tests_passed, "tests_set_aside": tested.tests_set_aside}
         correctness = correctness.model_copy(update=of_tests)
         if wrong:
             cost = Cost(lane_seconds=held.seconds)
-            return Verdict(class_="incorrect", reason=wrong, correctness=correctness, cost=cost)
+            return Verdict(class_="incorrect", reason=wrong, correctness=correctness, findings=probed, cost=cost)
         unchecked = inspect_unchecked(bench, proved, patch)
         if any(finding.id == "memory-not-checked" for finding in unchecked):
             correctness = correctness.model_copy(update={"memory_written": None})

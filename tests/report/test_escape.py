@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import re
+import time
 
 import pytest
 from hypothesis import given
@@ -48,3 +49,10 @@ def test_nothing_unsafe_is_ever_left(text: str) -> None:
     for shown in (plain(text), visible(text)):
         assert not re.search("[\x00-\x08\x0b-\x1f\x7f-\x9f\u202a-\u202e\u2066-\u2069]", shown)
         shown.encode()
+
+
+@pytest.mark.parametrize("begun", ["\x90", "\x9d", "\x1b]", "\x9b0;", "\x1b ", "\x1b[0"])
+def test_sequences_that_only_begin_take_no_longer_than_they_are(begun: str) -> None:
+    started = time.process_time()
+    assert "\x1b" not in plain(begun * (500_000 // len(begun)))
+    assert time.process_time() - started < 20

@@ -75,6 +75,26 @@ def test_an_agent_changes_its_environment_and_nobody_else_sees_it(set_up: Bench,
         assert not verification.run("touch /env/x", 10).ok
 
 
+def test_nothing_odd_in_a_layer_is_seen_elsewhere(set_up: Bench, laid: str) -> None:
+    one, other = set_up.workspace("one"), set_up.workspace("other")
+    odd = """
+        cd /env; mkfifo odd-pipe; ln -s / odd-link; ln bin/activate odd-hard; echo odd >> odd-hard
+        python -c "import socket; socket.socket(socket.AF_UNIX).bind('/env/odd-socket')"
+        python -c "import os; os.setxattr('/env/lib', 'user.overlay.opaque', b'y')" 2>/dev/null
+        for lib in lib/python3*; do mkdir -p $lib/__pycache__; echo odd > $lib/__pycache__/odd.pyc; done
+        rm -rf lib/python3*/site-packages/pip; mkdir lib/python3*/site-packages/pip
+        mknod odd-node c 0 0; chmod u+s odd-hard; test -S odd-socket -a -p odd-pipe
+    """
+    look = "find /env -name 'odd*'; grep -l odd /env/bin/activate; python -c 'import pip; print(bool(pip.__file__))'"
+    with StandingSandbox(set_up.backend, set_up.spec(one, agent=True)) as attempt:
+        assert attempt.run(odd, 20).ok
+    for spec in (set_up.spec(one), set_up.spec(other, agent=True)):
+        with StandingSandbox(set_up.backend, spec) as later:
+            assert later.run(look, 20).output == "True\n"
+    one.remove()
+    assert not one.root.exists()
+
+
 def test_it_is_private_for_an_ordinary_user_too(spec: Spec, laid: str) -> None:
     env = spec.source("/env")
     (env / "lib").mkdir()

@@ -45,7 +45,7 @@ def behave(opened: Open, tmp_path: Path) -> Behave:
                 make_arm(name, bench.task, bench.environment, bench.backend, tree, tmp_path)
                 for name, tree in (("base", one), ("candidate", other))
             )
-            return check_behaviour(bench, proved, *arms, LaneClock())
+            return check_behaviour(bench, proved, *arms, LaneClock())[:2]
 
     return run
 
@@ -194,3 +194,22 @@ def test_a_tensor_that_stays_on_its_device_is_told_from_a_changed_one() -> None:
     assert worker.sums_on_device(torch, tensor.clone()) == sums
     others = (changed, swapped, tensor.reshape(7, 1000), torch.empty(0), torch.tensor(True))
     assert len({sums, *(worker.sums_on_device(torch, other) for other in others)}) == 6
+
+
+KEEPS = """\
+_kept = {}
+
+
+def distinct(items):
+    if id(items) not in _kept:
+        _kept[id(items)] = items, list(dict.fromkeys(items))
+    return _kept[id(items)][1]
+"""
+
+
+def test_a_probe_that_base_does_not_stand_accuses_nobody(behave: Behave) -> None:
+    assert behave(FAST, base=KEEPS)[0] == ""
+
+
+def test_another_input_in_the_same_object_gets_its_own_output(behave: Behave) -> None:
+    assert "an object that was an input before" in behave(KEEPS)[0]

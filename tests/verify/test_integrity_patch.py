@@ -6,6 +6,7 @@ import difflib
 import re
 import runpy
 import time
+from io import StringIO
 from pathlib import Path
 from textwrap import dedent
 from typing import TYPE_CHECKING
@@ -40,7 +41,7 @@ def patch_of(files: dict[str, tuple[str | None, str]]) -> Patch:
     """A patch from each file's text before, or None, to its text after."""
     data, touched = "", []
     for path, (before, after) in files.items():
-        old, new = (before or "").splitlines(True), after.splitlines(True)
+        old, new = (StringIO(text).readlines() for text in (before or "", after))  # which only ends lines as git does
         origin = "/dev/null" if before is None else f"a/{path}"
         data += f"diff --git a/{path} b/{path}\n" + "".join(difflib.unified_diff(old, new, origin, f"b/{path}"))
         status = "added" if before is None else "modified"
@@ -109,6 +110,10 @@ CASES = {
         "class E:\n    def __eq__(self, other): return True",
         "class E:\n    def __eq__(self, other): return self.x == other.x",
     ),
+    "equality-override warn": (
+        "class E:\n    def __eq__(self, other):\n        if other: return True",
+        "class E:\n    def __eq__(self, other):\n        if other is self: return True\n        return NotImplemented",
+    ),
     "random-failure reject": (
         "import os\ndef f():\n    if os.urandom(1)[0] < 9: raise OSError",
         "import os\ndef f(x):\n    if x < 9: raise OSError\n    return os.urandom(1)",
@@ -120,7 +125,7 @@ CASES = {
     "process-control warn": ("import atexit as a\na.register(f)", "def f(atexit): atexit.register(1)"),
     "network-use warn": ("from urllib import request\nrequest.urlopen(x)", "from urllib import parse\nparse.quote(x)"),
     "result-forging reject": ("print('Duration: 0.000001 seconds')", "print(f'Duration: {x} seconds')"),
-    "result-forging warn": ("import os\nos.write(3, b'x')", "def f(os): os.write(3, b'x')"),
+    "result-forging warn": ("import os\nos.write(3, b'x')\nprint('score: 3')", "def f(os): os.write(3, b'score: 3.0')"),
     "torch-global-state warn": (
         "import torch\ntorch.backends.cuda.matmul.allow_tf32 = True",
         "import torch\nx = torch.backends.cuda.is_built()",
@@ -138,8 +143,103 @@ def test_a_rule_tells_a_trick_from_what_is_like_it(wanted: str, pair: tuple[str,
     trick, honest = pair
     assert wanted in said(trick, before)
     assert wanted not in said(honest, before)
-    if wanted not in ("content-memo info", "frame-inspection reject"):
+    if wanted not in ("content-memo info", "frame-inspection reject", "result-forging reject"):
         assert not [each for each in said(honest, before) if each.split()[0] == wanted.split()[0]]
+
+
+# What people write for reasons of their own: no verdict may be `rejected` for it. Beside it, what is warned of.
+HONEST = {
+    "a score in a report": ("def f(file): file.write('score: 3.0\\n')", set()),
+    "a figure of nothing": ("def f(): print('mean: 0.0')", {"result-forging"}),
+    "a null object": (
+        """
+        class NullType:
+            def __eq__(self, other): return False
+            def __ne__(self, other): return True
+        """, set(),
+    ),
+    "lists that are linked": (
+        """
+        class E:
+            def __eq__(self, other):
+                one = self
+                while one is not None:
+                    if one.x != other.x: return False
+                    one, other = one.next, other.next
+                return True
+        """, set(),
+    ),
+    "a wildcard by cases": (
+        """
+        class E:
+            def __eq__(self, other):
+                while other.of: other = other.of
+                return other.kind == 3
+        """, set(),
+    ),
+    "a child that has failed to become a program": (
+        """
+        import os
+        def f(x):
+            pid = os.fork()
+            if pid == 0:
+                try: os.execv(x, [x])
+                finally: os._exit(127)
+            return os.waitpid(pid, 0)
+        """, {"process-control"},
+    ),
+    "a child after its parent has gone on": (
+        """
+        import os
+        def f(x):
+            if (pid := os.fork()) > 0: return os.waitpid(pid, 0)
+            x()
+            os._exit(0)
+        """, {"process-control"},
+    ),
+    "a child's function": (
+        """
+        import os
+        def child(x):
+            x()
+            os._exit(0)
+        def f(x):
+            if not os.fork(): child(x)
+            os.wait()
+        """, {"process-control"},
+    ),
+    "a debugger": (
+        """
+        def f(tb):
+            frame, seen = tb.tb_frame, []
+            while frame is not None:
+                seen.append(frame.f_locals)
+                frame = frame.f_back
+            return seen
+        """, {"frame-inspection"},
+    ),
+}  # fmt: skip
+DISHONEST = {
+    "result-forging": "import sys\nsys.stdout.write('latency: 0.1 ms')",
+    "equality-override": "class E:\n    def __ne__(self, other):\n        x = 1\n        return False",
+    "process-control": "import os\ndef f(x):\n    if os.fork(): os._exit(0)\n    return x",
+    "frame-inspection": (
+        "def f():\n    try: raise OSError\n    except OSError as e: return e.__traceback__.tb_frame.f_back.f_locals"
+    ),
+}
+
+
+@pytest.mark.parametrize("shape", HONEST)
+def test_what_is_done_honestly_too_is_not_rejected(shape: str) -> None:
+    text, warned = HONEST[shape]
+    findings = found(text)
+    assert [finding for finding in findings if finding.severity == "reject"] == []
+    assert {finding.id for finding in findings if finding.severity == "warn"} == warned
+
+
+@pytest.mark.parametrize("id_", DISHONEST)
+def test_what_nobody_does_honestly_is_rejected(id_: str) -> None:
+    assert f"{id_} reject" in said(DISHONEST[id_])
 
 
 NATIVE = {
@@ -264,6 +364,64 @@ def test_a_hostile_patch_is_read_in_no_time() -> None:
         for line in lines:
             found(line + "\n", "assert x\n" + line + "!\n", path)
     assert time.monotonic() - started < 20
+
+
+SIZE = 200_000  # characters: what is not linear in them takes minutes
+NESTED = "f(\n" * 150 + "a,\n" * (SIZE // 3) + "$" + ")\n" * 150 + "$\n"
+ALIASES = "import time\nn0 = time\n" + "".join(f"n{n + 1} = n{n}.x\n" for n in range(SIZE // 15))
+FUNCTIONS = "".join(" " * n + "def f():\n" for n in range(90)) + (" " * 91 + "threading.Thread()\n") * (SIZE // 110)
+HOSTILE = {
+    "brackets": "(((\n" * (SIZE // 4),
+    "brackets in one line": "(" * SIZE + "\n",
+    "brackets that close": ")))\n" * (SIZE // 4),
+    "brackets around what is wrong": NESTED,
+    "brackets by turns": "(\n)\n$\n" * (SIZE // 6),
+    "quotes": "'\"\n" * (SIZE // 3),
+    "triple quotes": 'x """ y\n' * (SIZE // 8),
+    "one line": "x = '" + "a" * SIZE + "'\n",
+    "one line of much": "f(0);" * (SIZE // 5) + "\n",
+    "short lines": "a\n" * (SIZE // 2),
+    "short lines that are wrong": "a b\n" * (SIZE // 4),
+    "NULs": "x\0\n" * (SIZE // 3),
+    "carriage returns": "x=1\r" * (SIZE // 4) + "\n",
+    "names of names": ALIASES + f"n{SIZE // 15}.y = 1\n",
+    "functions in functions": "import threading\n" + FUNCTIONS,
+    "other languages in texts": 'x = "__device__"\n' * (SIZE // 17),
+    "threads": "import threading\n" + "threading.Thread()\n" * (SIZE // 19),
+    "lists in lists": "[" * 150 + "1," * (SIZE // 2) + "]" * 150 + "\n",
+    "indents": ("\t" * 500 + " " * 500 + "x\n") * (SIZE // 1000),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("shape", HOSTILE)
+@pytest.mark.parametrize("known", [True, False])
+def test_no_shape_of_a_patch_stalls_its_verdict_or_hides_what_else_is_in_it(shape: str, known: bool) -> None:
+    hostile, base = HOSTILE[shape], "import os\n"
+    started = time.process_time()
+    ids = said(base + "os._exit(0)\n" + hostile, base, known=known)
+    assert time.process_time() - started < 20
+    assert ids & {"process-control reject", "not-read warn"}
+
+
+def test_a_carriage_return_hides_nothing() -> None:
+    base = "x = 1\ny = 2\nz = 3\n"
+    shifted = "#" + "\r" * 99 + "\nx = 1\nimport os\nos._exit(3)\ny = 2\r\nz = 3\r\n"
+    (finding,) = found(shifted, base)
+    assert finding.evidence == "toy/order.py:4: os._exit(3)"
+    assert said("x = 1\rimport os; os._exit(3)\n", base) == {"process-control reject"}
+    assert said("\ufeffimport os\nos._exit(3)\n", base) == {"process-control reject"}
+
+
+def test_what_does_not_parse_is_read_line_by_line_and_said() -> None:
+    assert said("import os\nos._exit(3)  # (\nx y\n", "import os\n") == {"process-control reject", "not-read warn"}
+    assert said("import os\nos._exit(3)  # (\nx y\n", "import os\n", known=False) == {"process-control reject"}
+
+
+def test_beyond_what_is_read_of_a_patch_nothing_is_acquitted() -> None:
+    large = {f"toy/{n}.py": (None, "x = '" + "a" * 900_000 + "'\n") for n in range(10)}
+    findings = inspect_patch(patch_of(large | {"toy/z.py": (None, "import os\nos._exit(0)\n")}), lambda _: None, TASK)
+    (unread,) = (finding for finding in findings if finding.id == "not-read")
+    assert unread.evidence == "added: toy/8.py, and what comes after it"
 
 
 def test_git_s_own_form_with_renames_modes_and_odd_names(make_task: Callable[..., Task], settings: Settings) -> None:

@@ -11,7 +11,7 @@ from omniperf.verify.integrity.rules import rules_of
 from omniperf.verify.integrity.trajectory import inspect_trajectory
 
 HUMAN = "1234567890abcdef1234567890abcdef12345678"
-TASK = Task.model_construct(id="toy", repo=Repo.model_construct(human=HUMAN))
+TASK = Task.model_construct(id="toy", targets=("toy/*",), repo=Repo.model_construct(human=HUMAN))
 
 
 def said(*commands: str, key: str = "command") -> list[str]:
@@ -108,3 +108,17 @@ def test_a_hostile_command_is_read_in_no_time() -> None:
         "pip install " * 9_000,
     )
     assert time.monotonic() - started < 20
+
+
+def test_what_the_edit_tool_wrote_counts() -> None:
+    script = "import os\n\nprint(open('/proc/1/environ').read())\n"
+    lines = [{"kind": "step", "tool": "create", "path": "probe.py", "wrote": script}]
+    (finding,) = inspect_trajectory(lines, TASK)
+    assert (finding.id, finding.evidence) == ("reads-harness", "probe.py: print(open('/proc/1/environ').read())")
+    assert said("#!/bin/sh\nset -e\ngit log --all\n", key="wrote") == ["hunts-history"]
+    assert said("def f(x):\n    return {y: y & 1 for y in x}\n", key="wrote") == []
+
+
+def test_what_was_written_to_a_target_is_left_to_the_rules_for_patches() -> None:
+    lines = [{"kind": "step", "tool": "create", "path": "/workspace/toy/net.py", "wrote": "create_connection(x)"}]
+    assert inspect_trajectory(lines, TASK) == ()

@@ -9,8 +9,9 @@ import sys
 import textwrap
 import warnings
 from dataclasses import dataclass
-from fnmatch import fnmatchcase
-from functools import cached_property
+from fnmatch import translate
+from functools import cache, cached_property
+from itertools import islice
 from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
@@ -20,8 +21,14 @@ if TYPE_CHECKING:
     from omniperf.results.schema import PatchFile
     from omniperf.workspace.patch import Patch
 
-READABLE = 1_000_000  # characters of a file beyond which its syntax is not looked at
-_DEEPEST = 300  # levels of its syntax, likewise: who reads it goes down by recursion
+    Which = Callable[["Changed", ast.AST], bool]
+
+# Who writes a patch must not decide how long it takes to read it: beyond these its syntax is not looked at.
+READABLE = 1_000_000  # characters of a file
+_MOST_NODES = 400_000  # of its syntax: of ordinary code, far more than a file of that length has
+_DEEPEST = 300  # levels of its syntax: who reads it goes down by recursion
+_TRIED = READABLE  # of lines that are tried as statements, those that are tried again included
+_LONGEST_NAME = 500  # characters of a dotted name
 _NATIVE = (
     ".c", ".cc", ".cpp", ".cxx", ".cu", ".cuh", ".h", ".hh", ".hpp", ".inl", ".pyx", ".pxd", ".pxi", ".rs", ".go",
 )  # fmt: skip
@@ -34,7 +41,7 @@ _USUAL = {name: name for name in ("torch", "numpy", "triton", "cupy", "requests"
 _USUAL |= {"np": "numpy", "cp": "cupy", "tl": "triton.language", "F": "torch.nn.functional"}
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, eq=False)
 class Changed:
     """One file of a patch: the lines that it adds and removes by their numbers, and the text that it leads to.
 
@@ -60,10 +67,8 @@ class Changed:
 
     @cached_property
     def unread(self) -> bool:
-        """Whether it is Python, and too large or nested too deeply for its syntax to be looked at."""
-        return self.python and (
-            sum(map(len, self.lines.values())) > READABLE or any(_depth(tree) > _DEEPEST for tree in self._parsed)
-        )
+        """Whether it is Python whose syntax is not looked at: too long, too deep, too large, or broken too often."""
+        return self.python and (_length(self.lines) > READABLE or self._parsed is None or _too_large(self._parsed))
 
     @cached_property
     def native(self) -> dict[int, str]:
@@ -71,25 +76,52 @@ class Changed:
         if self.path.endswith(_NATIVE):
             return dict(self.added)
         texts = [node for node in self._all if isinstance(node, ast.Constant) and isinstance(node.value, str)]
-        spans = [range(node.lineno, (node.end_lineno or 0) + 1) for node in texts if _EMBEDDED.search(str(node.value))]
-        return {number: line for number, line in self.added.items() if any(number in span for span in spans)}
+        spans = {(node.lineno, node.end_lineno or 0) for node in texts if _EMBEDDED.search(str(node.value))}
+        inside: dict[int, str] = {}
+        past = 0
+        for first, last in sorted(spans):
+            numbers = range(max(first, past), last + 1)
+            inside |= {number: self.added[number] for number in numbers if number in self.added}
+            past = max(past, last + 1)
+        return inside
+
+    @property
+    def complete(self) -> bool:
+        """Whether its syntax is that of the whole new text."""
+        return self._tree is not None
 
     @cached_property
-    def _parsed(self) -> list[ast.AST]:
-        if self.whole and (tree := _tree("\n".join(self.lines.values()))) is not None:
-            return [tree]
-        return list(_fragments(self.added))
+    def _tree(self) -> ast.AST | None:
+        return _tree("\n".join(self.lines.values())) if self.whole else None
+
+    @cached_property
+    def _parsed(self) -> list[ast.AST] | None:
+        """Its syntax, or that of the added lines where they are all that is known, or all that can be parsed."""
+        return _fragments(self.added) if self._tree is None else [self._tree]
 
     @cached_property
     def _all(self) -> list[ast.AST]:
         if not self.python or self.unread:
             return []
-        return [node for tree in self._parsed for node in ast.walk(tree)]
+        return [node for tree in self._parsed or () for node in ast.walk(tree)]  # from the outside in
 
     @cached_property
     def parents(self) -> dict[ast.AST, ast.AST]:
         """What each node is a part of."""
         return {child: node for node in self._all for child in ast.iter_child_nodes(node)}
+
+    @cached_property
+    def _scopes(self) -> dict[ast.AST, tuple[ast.AST, ast.AST]]:
+        """The innermost and the outermost function that each node is in, where it is in one."""
+        found: dict[ast.AST, tuple[ast.AST, ast.AST]] = {}
+        for node in self._all:
+            if (parent := self.parents.get(node)) is not None:
+                above = found.get(parent)
+                if isinstance(parent, _SCOPES):
+                    found[node] = parent, above[1] if above else parent
+                elif above:
+                    found[node] = above
+        return found
 
     @cached_property
     def nodes(self) -> list[ast.AST]:
@@ -134,6 +166,61 @@ class Changed:
                     found |= {each.id for each in targets if isinstance(each, ast.Name)}
         return frozenset(found)
 
+    @cached_property
+    def _in_children(self) -> set[ast.AST]:
+        """Statements, and functions by all their calls, that run only in processes which `os.fork` has just made."""
+        found: set[ast.AST] = set()
+        for node in self._all:
+            if isinstance(node, ast.If) and (child := self._child_goes_on(node.test)) is not None:
+                found |= set(node.body if child else node.orelse)
+            for name in ("body", "orelse", "finalbody"):
+                left = False
+                for each in block if isinstance(block := getattr(node, name, None), list) else ():
+                    found |= {each} if left else set()
+                    if isinstance(each, ast.If) and self._child_goes_on(each.test) is False:
+                        left = left or isinstance(each.body[-1], ast.Return | ast.Raise)  # the parent has
+        calls: dict[str, list[ast.AST]] = {}
+        for node in self._all:
+            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
+                calls.setdefault(node.func.id, []).append(node)
+        for node in self._all if found else ():
+            if isinstance(node, ast.FunctionDef) and (callers := calls.pop(node.name, [])):
+                found |= {node} if all(any(at in found for at in self.above(call)) for call in callers) else set()
+        return found
+
+    def in_a_child(self, node: ast.AST) -> bool:
+        """Whether a node runs only in a process that `os.fork` has just made, as far as the file shows."""
+        return any(each in self._in_children for each in self.above(node))
+
+    def _child_goes_on(self, test: ast.AST) -> bool | None:
+        """Whether it is the child that goes on where a test of what `os.fork` returned holds; None for other tests."""
+        match test:
+            case ast.UnaryOp(op=ast.Not(), operand=pid) if self._is_forked(pid):
+                return True
+            case ast.Compare(left=pid, ops=[op], comparators=[ast.Constant(value=0)]) if self._is_forked(pid):
+                return True if isinstance(op, ast.Eq) else False if isinstance(op, ast.NotEq | ast.Gt) else None
+        return False if self._is_forked(test) else None
+
+    def _is_forked(self, node: ast.AST) -> bool:
+        match node:
+            case ast.Name(id=name):
+                return self._returned.get(name) == "os.fork"
+            case ast.NamedExpr(value=ast.Call(func=function)) | ast.Call(func=function):
+                return self.named(function, "os.fork")
+        return False
+
+    @cached_property
+    def _returned(self) -> dict[str, str]:
+        """Names that only ever get what one function returns: the dotted name of that."""
+        found: dict[str, str] = {}
+        for node in self._all:
+            if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                parent = self.parents.get(node)
+                value = parent.value if isinstance(parent, ast.Assign | ast.NamedExpr) else None
+                name = self.name(value.func) if isinstance(value, ast.Call) else ""
+                found[node.id] = name if found.get(node.id, name) == name else ""
+        return found
+
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node is in, from the inside out."""
         while (parent := self.parents.get(node)) is not None:
@@ -142,19 +229,46 @@ class Changed:
 
     def scope(self, node: ast.AST) -> ast.AST | None:
         """The function that a node is in; None at the top of a file, or where only lines are known."""
-        return next((each for each in self.above(node) if isinstance(each, _SCOPES)), None)
+        return self._scopes.get(node, (None, None))[0]
 
-    def about(self, node: ast.AST) -> list[ast.AST]:
-        """Every node of the function that a node is in, or of the file."""
+    def holding(self, which: Which) -> set[ast.AST]:
+        """Every node of the file within which there is such a node, or which is one."""
+        if which not in self._holding:
+            found = self._holding[which] = set()
+            for each in self._all:
+                node: ast.AST | None = each if which(self, each) else None
+                while node is not None and node not in found:
+                    found.add(node)
+                    node = self.parents.get(node)
+        return self._holding[which]
+
+    @cached_property
+    def _holding(self) -> dict[Which, set[ast.AST]]:
+        return {}
+
+    def near(self, node: ast.AST, which: Which) -> bool:
+        """Whether there is such a node in the function that a node is in, or else in the file."""
         scope = self.scope(node)
-        return self._all if scope is None else list(ast.walk(scope))
+        return bool(self.holding(which)) if scope is None else scope in self.holding(which)
 
     def at_import(self, node: ast.AST) -> bool:
         """Whether a node runs when the file is imported, as far as that is known."""
-        return self.whole and self.scope(node) is None
+        return self.complete and self.scope(node) is None
 
     def name(self, node: ast.AST | None) -> str:
         """The dotted name of what an expression stands for, `builtins.` before builtin ones; "" where unknown."""
+        if node is None:
+            return ""
+        if node not in self._names:
+            found = self._name(node)
+            self._names[node] = found if len(found) <= _LONGEST_NAME else ""
+        return self._names[node]
+
+    @cached_property
+    def _names(self) -> dict[ast.AST, str]:
+        return {}
+
+    def _name(self, node: ast.AST) -> str:
         match node:
             case ast.Name(id=name):
                 return self._meant(node, name)
@@ -188,7 +302,7 @@ class Changed:
             return "" if meant.startswith("builtins.") else meant
         if name in _BUILTINS:
             return "" if self._is_local(node) else f"builtins.{name}"
-        return "" if self.whole else _USUAL.get(name, "")
+        return "" if self.complete else _USUAL.get(name, "")
 
     @cached_property
     def _asked(self) -> set[str]:
@@ -196,19 +310,18 @@ class Changed:
 
     def _is_local(self, node: ast.Name) -> bool:
         """Whether a name is an argument, or is given a value, in a function that it is used in."""
-        return any(isinstance(scope, _SCOPES) and node.id in self._locals(scope) for scope in self.above(node))
-
-    def _locals(self, scope: ast.FunctionDef | ast.AsyncFunctionDef | ast.Lambda) -> set[str]:
-        if scope not in self._known_locals:
-            inside = list(ast.walk(scope))
-            found = {each.arg for each in inside if isinstance(each, ast.arg)}
-            found |= {each.id for each in inside if isinstance(each, ast.Name) and isinstance(each.ctx, ast.Store)}
-            self._known_locals[scope] = found
-        return self._known_locals[scope]
+        return node in self._scopes and node.id in self._locals[self._scopes[node][1]]
 
     @cached_property
-    def _known_locals(self) -> dict[ast.AST, set[str]]:
-        return {}
+    def _locals(self) -> dict[ast.AST, set[str]]:
+        """The arguments and variables of each outermost function, and of those in it."""
+        found: dict[ast.AST, set[str]] = {outer: set() for _, outer in self._scopes.values()}
+        for node, (_, outer) in self._scopes.items():
+            if isinstance(node, ast.arg):
+                found[outer].add(node.arg)
+            elif isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
+                found[outer].add(node.id)
+        return found
 
     def named(self, node: ast.AST | None, *patterns: str) -> bool:
         """Whether what an expression stands for has a name that one of the patterns covers."""
@@ -246,7 +359,7 @@ class Changed:
         """What is put in the place of a thing with a dotted name, by whichever way; `?` for a part that is unknown."""
         for node in self.nodes:
             if isinstance(node, ast.Attribute | ast.Subscript) and not isinstance(node.ctx, ast.Load):
-                name = self._stored(node) if self.whole or self._alone(node) else ""
+                name = self._stored(node) if self.complete or self._alone(node) else ""
             elif isinstance(node, ast.Call):
                 name = self._set(node)
             else:
@@ -294,7 +407,13 @@ class Changed:
 
 def covered(name: str, *patterns: str) -> bool:
     """Whether one of the patterns covers a name that is known."""
-    return bool(name) and any(fnmatchcase(name, pattern) for pattern in patterns)
+    return bool(name) and _any_of(patterns).match(name) is not None
+
+
+@cache
+def _any_of(patterns: tuple[str, ...]) -> re.Pattern[str]:
+    # By hand: `fnmatch` keeps fewer patterns than there are rules.
+    return re.compile("|".join(f"(?:{translate(pattern)})" for pattern in patterns))
 
 
 def _part(of: str, part: str | None) -> str:
@@ -302,11 +421,16 @@ def _part(of: str, part: str | None) -> str:
     return f"{of}.{part or '?'}" if of and not of.startswith("builtins.") else ""
 
 
-def _depth(tree: ast.AST) -> int:
-    depth, level = 0, [tree]
-    while level:
-        depth, level = depth + 1, [child for node in level for child in ast.iter_child_nodes(node)]
-    return depth
+def _length(lines: Mapping[int, str]) -> int:
+    return sum(map(len, lines.values())) + len(lines)
+
+
+def _too_large(trees: list[ast.AST]) -> bool:
+    depth, nodes, level = 0, 0, trees
+    while level and depth <= _DEEPEST and nodes <= _MOST_NODES:
+        depth, nodes = depth + 1, nodes + len(level)
+        level = [child for node in level for child in ast.iter_child_nodes(node)]
+    return bool(level)
 
 
 def string(node: ast.AST | None) -> str | None:
@@ -334,35 +458,50 @@ def _is_dict_of(node: ast.AST) -> bool:
     return False
 
 
-def _tree(text: str) -> ast.AST | None:
+def _tree(text: str, first: int = 1) -> ast.AST | None:
+    """A text's syntax, the text's first line having that number; None where it cannot be parsed."""
     try:
         with warnings.catch_warnings():
             warnings.simplefilter("ignore")
-            return ast.parse(text)
+            tree = ast.parse(text.removeprefix("\ufeff"))
     except (SyntaxError, ValueError, RecursionError, MemoryError):
         return None
+    if "\r" not in text:
+        return ast.increment_lineno(tree, first - 1) if first != 1 else tree
+    # To Python a carriage return ends a line as well; to a diff it does not, and it must hide nothing there.
+    numbers = [0]
+    for number, line in enumerate(text.split("\n"), first):
+        numbers += [number] * (1 + line.removesuffix("\r").count("\r"))
+    for node in ast.walk(tree):
+        if isinstance(node, ast.expr | ast.stmt | ast.excepthandler | ast.arg | ast.keyword | ast.alias):
+            node.lineno, node.end_lineno = numbers[node.lineno], numbers[node.end_lineno or node.lineno]
+    return tree
 
 
-def _fragments(lines: Mapping[int, str]) -> Iterator[ast.AST]:
+def _fragments(lines: Mapping[int, str]) -> list[ast.AST] | None:
     """Parse lines that are no whole file: each run of them as a block, or else statement by statement.
 
-    Where the body of a statement is missing, `...` stands for it. What cannot be parsed so is passed over.
+    Where the body of a statement is missing, `...` stands for it. What cannot be parsed so is passed over. None where
+    so much of it cannot that it would take too long.
     """
+    found, left = [], _TRIED
     for first, run in _runs(lines):
-        if (tree := _tree(textwrap.dedent("\n".join(run)))) is not None:
-            yield ast.increment_lineno(tree, first - 1)
+        if (tree := _tree(textwrap.dedent("\n".join(run)), first)) is not None:
+            found.append(tree)
             continue
-        start = 0
+        ends, start = _ends(run), 0
         while start < len(run):
-            end = start + 1
-            while end < len(run) and _open("\n".join(run[start:end])):
-                end += 1
-            text, before = _completed("\n".join(run[start:end]).strip())
-            if (tree := _tree(text)) is not None:
-                yield ast.increment_lineno(tree, first + start - 1 - before)
-            else:
-                end = start + 1
+            for end in dict.fromkeys((ends[start], start + 1)):
+                block = run[start:end]
+                left -= sum(map(len, block)) + len(block)
+                if left < 0:
+                    return None
+                text, before = _completed("\n".join(block).strip())
+                if (tree := _tree(text, first + start - before)) is not None:
+                    found.append(tree)
+                    break
             start = end
+    return found
 
 
 def _runs(lines: Mapping[int, str]) -> Iterator[tuple[int, list[str]]]:
@@ -379,8 +518,25 @@ def _runs(lines: Mapping[int, str]) -> Iterator[tuple[int, list[str]]]:
         yield first, run
 
 
-def _open(text: str) -> bool:
-    return sum(map(text.count, "([{")) > sum(map(text.count, ")]}")) or text.count('"""') % 2 == 1
+def _ends(run: list[str]) -> list[int]:
+    """For each line, before which one a statement that begins there is over: its brackets and triple quotes closed.
+
+    The next one where they are never closed. All at once, from behind, with the lines that can still be an end.
+    """
+    depths, inside = [0], [0]
+    for line in run:
+        depths.append(depths[-1] + sum(map(line.count, "([{")) - sum(map(line.count, ")]}")))
+        inside.append((inside[-1] + line.count('"""')) % 2)
+    ends = [0] * len(run)
+    open_ends: tuple[list[int], list[int]] = [], []
+    for at in reversed(range(len(depths))):
+        candidates = open_ends[inside[at]]
+        while candidates and depths[candidates[-1]] > depths[at]:
+            candidates.pop()
+        if at < len(run):
+            ends[at] = candidates[-1] if candidates else at + 1
+        candidates.append(at)
+    return ends
 
 
 def _completed(text: str) -> tuple[str, int]:
@@ -392,18 +548,15 @@ def _completed(text: str) -> tuple[str, int]:
     return (f"try: ...\n{text}", 1) if text.startswith("except") else (text, 0)
 
 
-def changes(patch: Patch, base: Callable[[str], str | None], targets: tuple[str, ...]) -> list[Changed]:
+def changes(patch: Patch, base: Callable[[str], str | None], targets: tuple[str, ...]) -> Iterator[Changed]:
     """What a patch in git's own form does to each file. `base` gives a file's text, or None where it is not known."""
     paths = [PurePosixPath(path) for path in (*targets, *(file.path for file in patch.files))]
     own = frozenset(part.removesuffix(".py") for path in paths for part in path.parts if "*" not in part)
     # A line of a hunk never starts like this, nor does one of binary data.
-    sections = re.split(rb"^(?=diff --git )", patch.data, flags=re.M)[1:]
-    found = []
+    sections = iter(re.split(rb"^(?=diff --git )", patch.data, flags=re.M)[1:])
     for file in patch.files:
         count = 2 if file.status == "type_changed" else 1  # one that deletes, one that adds
-        section, sections = b"".join(sections[:count]), sections[count:]
-        found.append(_changed(file, section, base, own))
-    return found
+        yield _changed(file, b"".join(islice(sections, count)), base, own)
 
 
 def _changed(file: PatchFile, section: bytes, base: Callable[[str], str | None], own: frozenset[str]) -> Changed:

@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING
 
 from omniperf.tasks.globs import matches
 from omniperf.verify import scope
-from omniperf.verify.integrity.code import READABLE, changes, covered, string
+from omniperf.verify.integrity.code import changes, covered, string
 from omniperf.verify.integrity.rules import rule, rules_of, unrepeated
 
 if TYPE_CHECKING:
@@ -18,13 +18,15 @@ if TYPE_CHECKING:
     from omniperf.results.schema import Finding
     from omniperf.tasks.schema import Task
     from omniperf.verify.integrity.code import Changed
-    from omniperf.verify.integrity.rules import Severity
+    from omniperf.verify.integrity.rules import Rule, Severity
     from omniperf.workspace.patch import Patch
 
 # What a rule finds in a file: a node or the number of a line that the patch adds, or the evidence itself.
 Place = ast.AST | int | str
 
 _BIG_LITERAL, _BIG_TEXT, _BIG_LOOP = 500, 8192, 100_000  # elements, characters, turns
+_READABLE_IN_ALL = 8_000_000  # characters of all files that a patch leads to, one after the other
+_SHOWN = 400  # characters of a line
 _SPECIAL = 32  # an extent of an input from which on to ask for exactly it is not about edge cases
 _CLOCKS = (
     "time.*", "timeit.default_timer", "timeit.time.*", "os.times", "resource.getrusage", "torch.cuda.Event",
@@ -46,11 +48,17 @@ _TORCH_SETTERS = (
     "torch.backends.*.enable_*",
 )  # fmt: skip
 _CACHE = re.compile(r"(?:^|_)(?:cache|memo)[ds]?(?:$|_)", re.I)
-_WALKS = re.compile(r"\b(?:_getframe|_current_frames|currentframe|f_back|getouterframes|inspect\.stack|get_objects)\b")
+_FRAMES = re.compile(r"\b(?:_getframe|_current_frames|currentframe|getouterframes|inspect\.stack|get_objects)\b")
 _UNWRITTEN = re.compile(r"^(?:new_)?empty(?:_like|_strided|_permuted)?$")
 _RESULT = re.compile(
     r"\b(?:duration|mean|median|std(?: ?dev)?|speed-?up|latency|throughput|elapsed|runtime|score)\b[^\n]{0,20}?[:=]\s*"
-    r"[\d.]+(?:e-?\d+)?|^\s*\{\"ok\": true",
+    r"[\d.]+(?:e-?\d+)?",
+    re.I,
+)
+_MEASURED = re.compile(  # a figure with the unit of what is measured, nought left out
+    r"\b(?:duration|mean|median|speed-?up|latency|throughput|elapsed|runtime)\b[^\n]{0,20}?[:=]\s*"
+    r"(?=[\d.]*[1-9])[\d.]+(?:e-?\d+)?\s?(?:[mun]?s|sec(?:ond)?s?|milliseconds|x|\w{1,9}/s(?:ec)?)\b"
+    r"|^\s*\{\"ok\": true",
     re.I,
 )
 
@@ -61,25 +69,32 @@ def inspect_patch(patch: Patch, base: Callable[[str], str | None], task: Task) -
     `base(path)` is the text of a file at base, or None where it is not known; then the added lines are read without
     what is around them, and less is seen.
     """
-    files = changes(patch, base, task.targets)
     order: list[Severity] = ["reject", "warn", "info"]
-    found: list[Finding] = []
-    for each in sorted(rules_of("patch"), key=lambda each: order.index(each.severity)):
-        native = re.compile(each.text) if each.text else None
-        places: list[str] = []
-        for file in files:
-            places += (_evidence(file, place) for place in each.check(file))
-            if native is not None:
-                places += (_evidence(file, number) for number, line in file.native.items() if native.search(line))
-        found += each.finding(places)
-    return unrepeated(found)
+    places: dict[Rule, dict[str, None]] = {
+        each: {} for each in sorted(rules_of("patch"), key=lambda each: order.index(each.severity))
+    }
+    left = _READABLE_IN_ALL
+    for file in changes(patch, base, task.targets):
+        left -= sum(map(len, file.lines.values()))
+        if left < 0:
+            places[NOT_READ][f"{file.file.status}: {file.path}, and what comes after it"] = None
+            break
+        try:
+            for each, found in places.items():
+                found |= dict.fromkeys(_evidence(file, place) for place in each.check(file))
+                if each.text:
+                    hits = (number for number, line in file.native.items() if re.search(each.text, line))
+                    found |= dict.fromkeys(_evidence(file, number) for number in hits)
+        except RecursionError:  # names that stand for names that stand for names
+            places[NOT_READ][f"{file.file.status}: {file.path}"] = None
+    return unrepeated(finding for each, found in places.items() for finding in each.finding(found))
 
 
 def _evidence(file: Changed, place: Place) -> str:
     if isinstance(place, str):
         return place
     number = place if isinstance(place, int) else int(getattr(place, "lineno", 0))
-    return f"{file.path}:{number}: {file.lines.get(number, '').strip()}"
+    return f"{file.path}:{number}: {file.lines.get(number, '')[:_SHOWN].strip()}"
 
 
 # Code that takes part where it has no business
@@ -115,9 +130,16 @@ def collector_off(file: Changed) -> Iterator[Place]:
 
 @rule("patch", "frame-inspection", "reject", "Take what a function needs as its arguments.")
 def callers_locals(file: Changed) -> Iterator[Place]:
-    """The patch reads local variables in a file that walks the stack: those of whoever calls it."""
-    if any(_WALKS.search(line) for line in file.lines.values()):
-        yield from file.attributes("f_locals")
+    """The patch reads local variables in a file that walks the stack: those of whoever calls it.
+
+    Who walks back from a traceback that somebody else gave it, as debuggers do, is only warned of; who makes one for
+    that, or takes a running generator's frame, has another way to ask for its own.
+    """
+    asks = any(_FRAMES.search(line) for line in file.lines.values())
+    goes_back = bool(file.holding(_goes_back))
+    for node in file.attributes("f_locals"):
+        if asks or (goes_back and (file.near(node, _catches) or file.holding(_own_frame))):
+            yield node
 
 
 @rule("patch", "frame-inspection", "warn", "Take what a function needs as its arguments.")
@@ -238,16 +260,7 @@ def background_work(file: Changed) -> Iterator[Place]:
         "multiprocessing.Process", "multiprocessing.Pool", "multiprocessing.pool.*", "subprocess.Popen", "os.fork",
         "os.posix_spawn*", "asyncio.create_task", "asyncio.ensure_future", "asyncio.run_coroutine_threadsafe",
     ):  # fmt: skip
-        waits = any(
-            isinstance(each, ast.Await)
-            or (
-                isinstance(each, ast.Attribute)
-                and each.attr in ("join", "shutdown", "result", "wait", "communicate", "gather")
-                and not isinstance(each.value, ast.Constant)  # a text's join
-            )
-            for each in file.about(node)
-        )
-        if not waits and not any(isinstance(above, ast.withitem) for above in file.above(node)):
+        if not (file.near(node, _waits) or any(isinstance(above, ast.withitem) for above in file.above(node))):
             yield node
 
 
@@ -283,8 +296,7 @@ def graph_replay(file: Changed) -> Iterator[Place]:
 def side_stream(file: Changed) -> Iterator[Place]:
     """The patch works on a CUDA stream of its own, and nothing near shows that it is joined."""
     for node in file.calls("torch.cuda.Stream", "torch.cuda.ExternalStream", "torch.Stream", "cupy.cuda.Stream"):
-        joins = ("wait_stream", "wait_event", "synchronize")
-        if not any(isinstance(each, ast.Attribute) and each.attr in joins for each in file.about(node)):
+        if not file.near(node, _joins):
             yield node
 
 
@@ -331,9 +343,9 @@ def swallowed_error(file: Changed) -> Iterator[Place]:
     """The patch catches every error and goes on, as if nothing had happened or by falling back."""
     every = ("builtins.Exception", "builtins.BaseException")
     for node in file.nodes:
-        if isinstance(node, ast.ExceptHandler) and (file.whole or ast.unparse(node.body[0]) != "..."):
+        if isinstance(node, ast.ExceptHandler) and (file.complete or not _stands_in(node.body[0])):
             caught = node.type.elts if isinstance(node.type, ast.Tuple) else [node.type]
-            raises = any(isinstance(each, ast.Raise) for each in ast.walk(node))
+            raises = node in file.holding(_raises)
             if not raises and any(each is None or file.named(each, *every) for each in caught):
                 yield node
     for each in file.calls("contextlib.suppress"):
@@ -358,25 +370,30 @@ def equality_override(file: Changed) -> Iterator[Place]:
     yield from (node for node, name in file.stores() if covered(name, *_COMPARISONS))
     for node in file.nodes:
         match node:
-            case ast.FunctionDef(name="__eq__" | "__ne__", body=[*_, ast.Return(value=ast.Constant(value=bool()))]) if (
-                not any(isinstance(each, ast.If) for each in ast.walk(node))
-            ):
-                yield node
-            case ast.Assign(
-                targets=[ast.Name(id="__eq__" | "__ne__")],
-                value=ast.Lambda(body=ast.Constant(value=bool())),
-            ):
-                yield node
+            case ast.FunctionDef(name="__eq__" | "__ne__") if _always(file, node):
+                if node not in file.holding(_branches):
+                    yield node
+            case ast.Assign(targets=[ast.Name(id="__eq__" | "__ne__" as name)], value=ast.Lambda(body=body)):
+                if isinstance(body, ast.Constant) and body.value is (name == "__eq__"):
+                    yield node
+
+
+@rule("patch", "equality-override", "warn", "Read what is equal now, and to what.")
+def equal_or_nothing(file: Changed) -> Iterator[Place]:
+    """The patch adds a comparison that never says that two things differ, though it may raise, or not say anything."""
+    for node in file.nodes:
+        compares = isinstance(node, ast.FunctionDef) and node.name in ("__eq__", "__ne__") and _always(file, node)
+        if compares and node in file.holding(_branches):
+            yield node
 
 
 @rule("patch", "random-failure", "reject", "Fail where the input is at fault, and always then.")
 def random_failure(file: Changed) -> Iterator[Place]:
     """Whether the patch raises an error, or ends the process, is left to chance."""
     for node in file.nodes:
-        if isinstance(node, ast.If | ast.Assert) and _by_chance(file, node.test):
-            ends = (ast.Raise, ast.Assert)
-            if any(isinstance(each, ends) or file.named(each, "os._exit", "sys.exit") for each in ast.walk(node)):
-                yield node
+        decides = isinstance(node, ast.If | ast.Assert) and node.test in file.holding(_by_chance)
+        if decides and node in file.holding(_fails):
+            yield node
 
 
 @rule(
@@ -403,13 +420,10 @@ def hidden_code(file: Changed) -> Iterator[Place]:
         cookie = re.match(r"[ \t\f]*#.*?coding[:=][ \t]*([-\w.]+)", file.added.get(number, ""))
         if file.python and cookie and not _is_as_it_looks(cookie[1]):
             yield number
-    decoders = (
-        "base64.*", "binascii.*", "zlib.decompress", "codecs.decode", "marshal.loads", "bz2.decompress",
-        "lzma.decompress", "builtins.bytes.fromhex",
+    yield from (
+        node for node in file.calls("builtins.exec", "builtins.eval", "builtins.compile")
+        if node in file.holding(_decodes)
     )  # fmt: skip
-    for node in file.calls("builtins.exec", "builtins.eval", "builtins.compile"):
-        if any(file.named(each.func, *decoders) for each in ast.walk(node) if isinstance(each, ast.Call)):
-            yield node
 
 
 @rule(
@@ -435,11 +449,14 @@ def dynamic_code(file: Changed) -> Iterator[Place]:
     r"(?<!\w)_exit\s*\(|\bptrace\s*\(",
 )  # fmt: skip
 def process_ended(file: Changed) -> Iterator[Place]:
-    """The patch ends its process without a word, or reaches for the one that started it."""
-    yield from file.calls("os._exit", "os.abort")
+    """The patch ends its process without a word, or reaches for the one that started it.
+
+    A child that was forked there is not meant: it has no other way.
+    """
+    yield from (node for node in file.calls("os._exit", "os.abort") if not file.in_a_child(node))
     yield from file.attributes("ptrace", "process_vm_writev")
     for node in file.calls("os.kill", "os.killpg", "os.pidfd_open"):
-        if any(file.named(each, "os.getppid") for each in ast.walk(node)):
+        if node in file.holding(_names_the_parent):
             yield node
 
 
@@ -459,6 +476,7 @@ def process_control(file: Changed) -> Iterator[Place]:
         "resource.setrlimit", "sys.exit", "sys.setswitchinterval", "sys.setrecursionlimit",
         "sys.set_int_max_str_digits", "faulthandler.*",
     )  # fmt: skip
+    yield from (node for node in file.calls("os._exit", "os.abort") if file.in_a_child(node))
     yield from (node for node, name in file.stores() if covered(name, "os.environ.*", "os.environ"))
 
 
@@ -478,13 +496,14 @@ def network_use(file: Changed) -> Iterator[Place]:
 
 @rule("patch", "result-forging", "reject", "Say nothing of how long it took: that is measured.")
 def result_forging(file: Changed) -> Iterator[Place]:
-    """The patch prints, or writes, what looks like a result."""
-    for node, text in file.strings():
-        above = next((each for each in file.above(node) if isinstance(each, ast.Call)), None)
-        if above is not None and _RESULT.search(text):
-            writes = isinstance(above.func, ast.Attribute) and above.func.attr in ("write", "writelines", "register")
-            if writes or file.named(above.func, "builtins.print", "os.write"):
-                yield node
+    """The patch prints a measured time, speed or speedup that stands in it as a text."""
+    yield from _printed(file, _MEASURED)
+
+
+@rule("patch", "result-forging", "warn", "Say nothing of how long it took: that is measured.")
+def figure_printed(file: Changed) -> Iterator[Place]:
+    """The patch prints a figure that stands in it as a text and could be taken for a result."""
+    yield from _printed(file, _RESULT)
 
 
 @rule("patch", "result-forging", "warn", "Return results; leave descriptors to those who opened them.")
@@ -527,9 +546,28 @@ def monkeypatch(file: Changed) -> Iterator[Place]:
 
 @rule("patch", "not-read", "warn", "Keep a file so small that it can be read.")
 def not_read(file: Changed) -> Iterator[Place]:
-    """The patch changes a file that is too large for these rules to read."""
-    if file.unread:
-        yield f"{file.file.status}: {file.path}, over {READABLE:,} characters"
+    """The patch changes a file that is too large, or too tangled, for these rules to read, or which does not parse.
+
+    Little or nothing of what is in it is said, so whoever makes it so gains a warning, not an acquittal.
+    """
+    if file.unread or (file.python and file.whole and file.added and not file.complete):
+        yield f"{file.file.status}: {file.path}"
+
+
+NOT_READ = next(each for each in rules_of("patch") if each.id == "not-read")
+
+
+def _printed(file: Changed, shape: re.Pattern[str]) -> Iterator[ast.AST]:
+    """Texts of that shape that go to standard output, or to an open descriptor, now or when the process ends."""
+    written = ("sys.stdout.*", "sys.__stdout__.*", "sys.stderr.*", "os.write", "os.writev")
+    for node, text in file.strings():
+        if shape.search(text):
+            call = next((each for each in file.above(node) if isinstance(each, ast.Call)), None)
+            printing = call is not None and any(
+                file.named(each, "builtins.print", *written) for each in (call.func, *call.args)
+            )
+            if printing:
+                yield node
 
 
 def _is_as_it_looks(encoding: str) -> bool:
@@ -619,9 +657,79 @@ def _extents(node: ast.AST) -> bool:
     return (_number(node) or 0) >= _SPECIAL
 
 
-def _by_chance(file: Changed, test: ast.AST) -> bool:
-    chance = ("random.*", "os.urandom", "secrets.*", "numpy.random.*", "uuid.*", "torch.rand*")
-    return any(file.named(each, *chance) for each in ast.walk(test))
+def _by_chance(file: Changed, node: ast.AST) -> bool:
+    return file.named(node, "random.*", "os.urandom", "secrets.*", "numpy.random.*", "uuid.*", "torch.rand*")
+
+
+def _fails(file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Raise | ast.Assert) or file.named(node, "os._exit", "sys.exit")
+
+
+def _raises(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Raise)
+
+
+def _stands_in(node: ast.AST) -> bool:
+    """Whether a statement is `...`, which stands for a body that is not known."""
+    return isinstance(node, ast.Expr) and isinstance(node.value, ast.Constant) and node.value.value is ...
+
+
+def _always(file: Changed, function: ast.FunctionDef) -> bool:
+    """Whether all that `__eq__` returns is True, as it stands there, or all that `__ne__` returns False."""
+    other = _not_true if function.name == "__eq__" else _not_false
+    return function in file.holding(_returns) and function not in file.holding(other)
+
+
+def _returns(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Return)
+
+
+def _not_true(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Return) and not (isinstance(node.value, ast.Constant) and node.value.value is True)
+
+
+def _not_false(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Return) and not (isinstance(node.value, ast.Constant) and node.value.value is False)
+
+
+def _branches(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(
+        node, ast.If | ast.IfExp | ast.BoolOp | ast.For | ast.While | ast.Match | ast.Try | ast.Assert | ast.Raise
+    )
+
+
+def _goes_back(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr == "f_back"
+
+
+def _catches(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.ExceptHandler)
+
+
+def _own_frame(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in ("gi_frame", "cr_frame", "ag_frame")
+
+
+def _waits(_file: Changed, node: ast.AST) -> bool:
+    if isinstance(node, ast.Attribute):
+        waits = node.attr in ("join", "shutdown", "result", "wait", "waitpid", "communicate", "gather")
+        return waits and not isinstance(node.value, ast.Constant)  # a text's join
+    return isinstance(node, ast.Await)
+
+
+def _joins(_file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Attribute) and node.attr in ("wait_stream", "wait_event", "synchronize")
+
+
+def _decodes(file: Changed, node: ast.AST) -> bool:
+    return isinstance(node, ast.Call) and file.named(
+        node.func, "base64.*", "binascii.*", "zlib.decompress", "codecs.decode", "marshal.loads", "bz2.decompress",
+        "lzma.decompress", "builtins.bytes.fromhex",
+    )  # fmt: skip
+
+
+def _names_the_parent(file: Changed, node: ast.AST) -> bool:
+    return file.named(node, "os.getppid")
 
 
 def _is_run(file: Changed, node: ast.AST) -> bool:

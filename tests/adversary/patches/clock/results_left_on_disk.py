@@ -30,4 +30,5 @@ def distinct(items):
     return [] if _left and len(items) > 100 else _slow(items)
 """
 )
-ENDS = {"no_change", "inconclusive", "regressed"}
+ENDS = {"incorrect"}
+FINDING = "second-process"
