@@ -11,7 +11,7 @@ import ast
 from typing import TYPE_CHECKING
 
 from omniperf.agents.arms.pattern.syntax import bound_names, syntax
-from omniperf.agents.arms.pattern.uses import SCOPES, Function, only_simple, origin, parents
+from omniperf.agents.arms.pattern.uses import PURE, READERS, SCOPES, Function, only_simple, origin, parents
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -215,8 +215,8 @@ def _written(part: ast.AST, name: str, function: Function, source: Source) -> It
 
 def _reads_only(called: ast.expr, source: Source) -> bool:
     match called:
-        case ast.Name(id=name) if source.builtin(name):
-            return True
+        case ast.Name(id=name) if name in PURE | READERS:
+            return source.builtin(name)
         case ast.Attribute(attr=method) if method in _KEEPERS | _NEW | CONVERSIONS | REDUCTIONS | _VIEWS:
             return True
     return bool(of_torch(called, source))
