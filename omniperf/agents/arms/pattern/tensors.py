@@ -222,9 +222,16 @@ def _reads_only(called: ast.expr, source: Source) -> bool:
     return bool(of_torch(called, source))
 
 
-def _hands(argument: ast.expr, name: str) -> bool:
-    """Whether an argument is a tensor itself or a view of it."""
-    return any(isinstance(node, ast.Name) and node.id == name for node in ast.walk(argument))
+def _hands(argument: ast.AST, name: str) -> bool:
+    """Whether an argument holds a tensor itself or a view of it; what is calculated from it is something else."""
+    match argument:
+        case ast.Call(func=ast.Attribute(value=base, attr=method)) if method in CONVERSIONS | _VIEWS:
+            return _hands(base, name)
+        case ast.Call() | ast.BinOp() | ast.Compare():
+            return False
+        case ast.Name(id=given):
+            return given == name
+    return any(_hands(child, name) for child in ast.iter_child_nodes(argument))
 
 
 def _root(node: ast.AST) -> str:
