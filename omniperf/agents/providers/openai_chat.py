@@ -17,6 +17,8 @@ if TYPE_CHECKING:
 
     from omniperf.agents.providers.protocol import ToolResult, ToolSpec
 
+# A server may find a conversation too long when it has promised a stream, and say so in its log alone: llama.cpp's.
+_EMPTY = "the stream of the reply was empty: the conversation may be longer than the model takes"
 _STOPS: dict[str, Stop] = {"length": "length", "content_filter": "refusal"}
 
 
@@ -145,9 +147,9 @@ class _Message:
     def reply(self) -> Reply:
         """The whole message. Raises CallError where it is not whole."""
         if self._finish is None:
-            raise cut()
+            raise cut() if self._begun else CallError("network", _EMPTY, retry=True, tokens=Tokens())
         text, calls = "".join(self._texts), []
-        item: Item = {"role": "assistant", "content": text or None}
+        item: Item = {"role": "assistant", "content": text}  # never null, which some servers refuse beside tool calls
         if self._reasoning:
             item["reasoning_content"] = "".join(self._reasoning)  # servers of thinking models want it back
         for number, made in enumerate(self._calls):
