@@ -25,6 +25,8 @@ if TYPE_CHECKING:
 
     from omniperf.agents.providers.protocol import ToolSpec
 
+# A server may find a conversation too long when it has promised a stream, and say so in its log alone: llama.cpp's.
+_EMPTY = "the stream of the reply was empty: the conversation may be longer than the model takes"
 _STOPS: dict[str, Stop] = {"length": "length", "content_filter": "refusal"}
 
 
@@ -172,9 +174,9 @@ class _Message:
     def reply(self, ids: set[str]) -> Reply:
         """The whole message; ids of calls that were given before are others in it. Raises CallError."""
         if self._finish is None:
-            raise cut()
+            raise cut() if self._begun else CallError("network", _EMPTY, retry=True, tokens=Tokens())
         text, calls = "".join(self._texts), []
-        item: Item = {"role": "assistant", "content": text or None}
+        item: Item = {"role": "assistant", "content": text}  # never null, which some servers refuse beside tool calls
         if self._reasoning:
             item["reasoning_content"] = "".join(self._reasoning)  # servers of thinking models want it back
         for made in self._calls:

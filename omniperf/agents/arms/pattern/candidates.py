@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import ast
-import re
 import warnings
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
@@ -11,8 +10,9 @@ from typing import TYPE_CHECKING
 import libcst as cst
 import libcst.matchers as m
 
+from omniperf.agents.arms.pattern.kernels import compiled
 from omniperf.agents.arms.pattern.rules import flagged, name_of
-from omniperf.agents.arms.pattern.syntax import bound_names, code, syntax
+from omniperf.agents.arms.pattern.syntax import bound_names, syntax
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from omniperf.agents.arms.pattern.source import Source
 
 MOST_SITES = 20  # in one function; a rule that never comes to rest stops here
-_KERNEL = re.compile(r"(^|\.)jit$|(^|\.)jit\(")
 
 
 @dataclass(frozen=True)
@@ -90,14 +89,7 @@ def function_at(found: list[Function], line: int) -> Function | None:
 
 def is_kernel(function: Function) -> bool:
     """Whether a function is compiled for a GPU by its decorator, so that its Python is not what runs."""
-    return any(_KERNEL.search(code(decorator.decorator)) for decorator in function.node.decorators)
-
-
-def launched(function: Function, found: list[Function]) -> list[Function]:
-    """Return the kernels of the module that a function launches: `kernel[grid](...)`."""
-    calls = m.findall(function.node.body, m.Call(func=m.Subscript(value=m.Name())))
-    names = {code(cst.ensure_type(call, cst.Call).func).partition("[")[0] for call in calls}
-    return [other for other in found if other.name in names and is_kernel(other)]
+    return compiled(function.node)
 
 
 def proposals(source: Source, function: Function, rule: Rule) -> Iterator[Candidate]:

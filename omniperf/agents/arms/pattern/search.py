@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections import defaultdict
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Literal
 
@@ -12,10 +13,10 @@ from omniperf.agents.arms.pattern.candidates import (
     function_at,
     functions,
     is_kernel,
-    launched,
     parts,
     proposals,
 )
+from omniperf.agents.arms.pattern.kernels import launches
 from omniperf.agents.arms.pattern.rules import all_rules, flagged
 from omniperf.agents.arms.pattern.source import Source
 from omniperf.agents.files import write_inside
@@ -84,14 +85,20 @@ class Search:
         )
 
     def hot_functions(self) -> list[_Hot]:
-        """Profile the workload and return the targets' functions, most own time first."""
-        profile = self.session.tools.profile().functions
-        all_own = sum(spot.own_seconds for spot in profile) or 1.0
-        longest = max((spot.total_seconds for spot in profile), default=0.0)
+        """Profile the workload and return the targets' functions, most own time first.
+
+        A kernel's time on the GPU, which the profiler of Python does not see, counts for whoever launches it.
+        """
+        seen = self.session.tools.profile()
+        on_gpu: defaultdict[str, float] = defaultdict(float)
+        for timed in seen.kernels:
+            on_gpu[timed.name] += timed.seconds
+        all_own = sum(spot.own_seconds for spot in seen.functions) + sum(on_gpu.values()) or 1.0
+        longest = max((spot.total_seconds for spot in seen.functions), default=0.0)
         shares: dict[tuple[str, str], _Hot] = {}
         sources: dict[str, tuple[Source, list[Function]] | None] = {}
-        for spot in profile:
-            if spot.total_seconds < LEAST_SHARE * longest or not self.in_targets(spot.file):
+        for spot in seen.functions:
+            if not self.in_targets(spot.file):
                 continue
             if spot.file not in sources:
                 sources[spot.file] = self.read(spot.file)
@@ -99,11 +106,17 @@ class Search:
             function = function_at(found, spot.line)
             if source is None or function is None:
                 continue
+            names = {name for name, _ in launches(function.node)}
             before = shares.get((spot.file, function.name))
-            share = spot.own_seconds / all_own + (before.share if before else 0.0)
+            launched = sum(on_gpu[name] for name in names) / all_own if before is None else 0.0
+            if spot.total_seconds < LEAST_SHARE * longest and launched < LEAST_SHARE:
+                continue
+            share = spot.own_seconds / all_own + launched + (before.share if before else 0.0)
             shares[spot.file, function.name] = _Hot(spot.file, source, function, share)
-            for kernel in launched(function, found):  # which the profiler of Python cannot see
-                shares.setdefault((spot.file, kernel.name), _Hot(spot.file, source, kernel, share))
+            for kernel in found:
+                if kernel.name in names and is_kernel(kernel):
+                    own = on_gpu[kernel.name] / all_own if seen.kernels else share
+                    shares.setdefault((spot.file, kernel.name), _Hot(spot.file, source, kernel, own))
         return sorted(shares.values(), key=lambda hot: -hot.share)
 
     def in_targets(self, path: str) -> bool:

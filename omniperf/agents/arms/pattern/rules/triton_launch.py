@@ -7,12 +7,12 @@ function names a block's size. A size that does not fit the kernel leads to othe
 
 from __future__ import annotations
 
-import re
 from typing import TYPE_CHECKING
 
 import libcst as cst
 import libcst.matchers as m
 
+from omniperf.agents.arms.pattern.kernels import BLOCK, LEAST_BLOCK, MOST_BLOCK, MOST_WARPS
 from omniperf.agents.arms.pattern.rules import Rewrite
 from omniperf.agents.arms.pattern.syntax import binding, blocks, bound_names, code, replaced, syntax
 
@@ -42,9 +42,7 @@ def scale(x, kernel):
 """
 EXAMPLE_CALLS = ()
 
-_MOST = {"num_warps": 32, "num_stages": 8}
-_BLOCK = re.compile(r"(.*_)?(BLOCK|TILE|CHUNK)(_.*)?|B[A-Z]|XBLOCK|YBLOCK")
-_LEAST_BLOCK, _MOST_BLOCK = 16, 65536
+_MOST = {"num_warps": MOST_WARPS, "num_stages": 8}
 
 
 def rewrites(function: cst.FunctionDef, source: Source) -> Iterator[Rewrite]:
@@ -69,7 +67,7 @@ def _numbers(function: cst.FunctionDef, source: Source) -> Iterator[tuple[str, c
             match argument:
                 case cst.Arg(keyword=cst.Name(value=name), value=cst.Integer() as value):
                     yield name, value
-                case cst.Arg(keyword=cst.Name(value=name), value=cst.Name(value=variable)) if _BLOCK.fullmatch(name):
+                case cst.Arg(keyword=cst.Name(value=name), value=cst.Name(value=variable)) if BLOCK.fullmatch(name):
                     variables.add(variable)
                 case cst.Arg(value=cst.Dict(elements=entries)) if configures:
                     for entry in entries:
@@ -102,6 +100,6 @@ def _others(name: str, value: cst.Integer) -> list[int]:
         return []
     if name == "num_warps":
         return [other for other in (2 * number, number // 2) if 1 <= other <= _MOST[name]]
-    if _BLOCK.fullmatch(name):
-        return [other for other in (2 * number, number // 2) if _LEAST_BLOCK <= other <= _MOST_BLOCK]
+    if BLOCK.fullmatch(name):
+        return [other for other in (2 * number, number // 2) if LEAST_BLOCK <= other <= MOST_BLOCK]
     return []
