@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from pathlib import Path
     from typing import Literal
 
+    from omniperf.agents.resume import ResumePoint
     from omniperf.measure.bench import Bench
     from omniperf.prompt.render import Prompt
     from omniperf.record import AttemptSpec
@@ -40,9 +41,13 @@ if TYPE_CHECKING:
 
 
 def run_attempt(
-    bench: Bench, proved: Preflight, spec: AttemptSpec, prompt: Prompt, folder: Path, emit: Emit
-) -> schema.Result:
-    """Run one attempt and leave everything it was in `folder`. Never raises for what the agent or its patch does."""
+    bench: Bench, proved: Preflight, spec: AttemptSpec, prompt: Prompt, folder: Path, emit: Emit,
+    point: ResumePoint | None = None,
+) -> schema.Result:  # fmt: skip
+    """Run one attempt, from `point` on, and leave everything it was in `folder`.
+
+    Never raises for what the agent or its patch does.
+    """
     started, clock = now(), time.monotonic()
     task, agent = bench.task, load_agent(spec.agent)
     workspace: Workspace | None = None
@@ -62,7 +67,7 @@ def run_attempt(
             workspace = bench.workspace(f"{spec.name}-{spec.n}")
             phase = "agent"
             emit(Event("agent", spec.agent, {}))
-            outcome = work.run(agent, workspace, prompt.text, spec.options)
+            outcome = work.run(agent, workspace, prompt.text, spec.options, point)
             phase = "collect"
             chosen = work.choose(workspace)
             patch, source = chosen.patch, chosen.source
@@ -86,7 +91,7 @@ def run_attempt(
             outcome = schema.Outcome(kind="cancelled", detail="interrupted", phase=phase)
             journal.write("cancelled", phase=phase)
         except Exception as error:
-            outcome = _failure(error, phase, folder)
+            outcome = failure(error, phase, folder)
             if patch is None and workspace is not None:  # what the agent had done by then is kept, unmeasured
                 with suppress(OmniPerfError, OSError):
                     patch = collect(workspace)
@@ -121,7 +126,7 @@ def measured(
     )  # fmt: skip
 
 
-def _failure(error: Exception, phase: Phase, folder: Path) -> schema.Outcome:
+def failure(error: Exception, phase: Phase, folder: Path) -> schema.Outcome:
     """An attempt that the harness or the host ended."""
     logs = folder / "logs"
     logs.mkdir(exist_ok=True)

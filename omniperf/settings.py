@@ -107,8 +107,8 @@ def to_plain(settings: Settings) -> dict[str, object]:
 
 def from_plain(given: Mapping[str, object]) -> Settings:
     """The settings that `to_plain` made plain."""
-    checked = {key: None if value is None else _checked(key, value, Path("/"), key, "") for key, value in given.items()}
-    return Settings(**checked)  # type: ignore[arg-type]  # _checked gave each its type
+    checked = {key: _checked(key, value, Path("/"), key, "") if value else value for key, value in given.items()}
+    return Settings(**{**checked, "mirrors": checked["mirrors"] or ()})  # type: ignore[arg-type]  # _checked gave each its type
 
 
 def user_file() -> Path:

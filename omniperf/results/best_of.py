@@ -28,18 +28,23 @@ def best_of(results: Iterable[Result]) -> list[dict[str, Any]]:
     """For each agent: pass@K and Opt@K, K from 1 to the attempts that every task has, and its best of each task.
 
     A success of pass@K is an `improved` verdict, one of Opt@K such a verdict that is not below the human patch (GSO,
-    Shetty et al. 2025); tasks whose attempts were not compared with one are left out of it, and it is None without any.
+    Shetty et al. 2025); tasks without a human patch are left out of it, and it is None where nothing was compared with
+    one. Attempts that host or provider ended are none.
     The best is the attempt that claims most: each claims at a confidence that is shared among all attempts on the task.
     """
     found: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
     for result in results:
+        if result.outcome.kind in ("infra_error", "harness_error", "cancelled"):
+            continue
         found[result.identity.label][result.identity.task_id].append(result)
     return [_of_one(label, tasks) for label, tasks in sorted(found.items())]
 
 
 def _of_one(label: str, tasks: dict[str, list[Result]]) -> dict[str, Any]:
     most = min(map(len, tasks.values()))
-    compared = [some for some in tasks.values() if any(one.verdict.versus_human for one in some)]
+    compared = [some for some in tasks.values() if any(_has_human(one) for one in some)]
+    if not any(one.verdict.versus_human for some in compared for one in some):
+        compared = []
     bests = {task: max(filter(_improved, some), key=_claim, default=None) for task, some in sorted(tasks.items())}
     return {
         "agent": label,
@@ -56,6 +61,10 @@ def _at(tasks: list[list[Result]], success: Callable[[Result], bool], most: int)
 
 def _improved(result: Result) -> bool:
     return result.verdict.class_ == "improved"
+
+
+def _has_human(result: Result) -> bool:
+    return result.provenance.human is not None or result.verdict.versus_human is not None
 
 
 def _as_good_as_human(result: Result) -> bool:

@@ -15,11 +15,15 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Item:
-    """One attempt to be made in `folder`, on the task of that file. `spec` are the fields of an AttemptSpec."""
+    """One attempt to be made in `folder`, on the task of that file. `spec` are the fields of an AttemptSpec.
+
+    `scratch` is a folder of its own for worktrees and temporary files, which does not exist yet.
+    """
 
     id: str
     task_file: str
     folder: str
+    scratch: str
     spec: Mapping[str, object]
 
 

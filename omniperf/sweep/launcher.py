@@ -24,8 +24,9 @@ from typing import TYPE_CHECKING, Any
 from omniperf.attempt import run_attempt
 from omniperf.errors import OmniPerfError
 from omniperf.record import AttemptSpec
+from omniperf.results.redact import clean
 from omniperf.settings import from_plain
-from omniperf.sweep.collected import collected, measure_collected
+from omniperf.sweep.collected import collected, last_step, measure_collected
 from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 from omniperf.tasks.load import load_task
 
@@ -35,7 +36,8 @@ if TYPE_CHECKING:
     from omniperf.sweep.ready import Ready
 
 _PR_SET_PDEATHSIG = 1
-_SHOWN = 1000  # characters of a message: a line of a pipe that several write is whole only up to 4,096 bytes
+_SHOWN = 1000  # characters of a message
+_WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one pipe and none is torn
 
 
 class Launcher:
@@ -106,7 +108,7 @@ class Launcher:
         except KeyboardInterrupt:
             code = 130
         except BaseException:
-            traceback.print_exc()
+            print(clean(traceback.format_exc()), file=sys.stderr)  # noqa: T201
         finally:
             sys.stderr.flush()
             os._exit(code)
@@ -120,13 +122,16 @@ class Launcher:
             if not event.data.get("transient"):
                 self._say({"id": item["id"], **_plain(event)})
 
-        scratch = self._settings.worktrees / spec.run_id / item["id"].replace("/", "-")
+        scratch = Path(item["scratch"])
         (scratch / "tmp").mkdir(parents=True, mode=0o700)
         tempfile.tempdir = str(scratch / "tmp")
         bench = replace(ready.bench, settings=replace(self._settings, worktrees=scratch))
         spec = replace(spec, prompt_check=ready.checked)
-        make = measure_collected if collected(folder) is not None else run_attempt
-        make(bench, ready.proved, spec, ready.prompt, folder, emit)
+        if collected(folder) is not None:
+            measure_collected(bench, ready.proved, spec, ready.prompt, folder, emit)
+        else:
+            point = last_step(folder, spec.agent)
+            run_attempt(bench, ready.proved, spec, ready.prompt, folder, emit, point)
 
     def _reap(self) -> None:
         while True:
@@ -142,7 +147,11 @@ class Launcher:
                 self._say({"id": self._running.pop(pid), "how": how})
 
     def _say(self, message: dict[str, Any]) -> None:
-        os.write(self._out, json.dumps(message, default=str).encode() + b"\n")
+        line = json.dumps(message, default=str).encode() + b"\n"
+        if len(line) > _WHOLE:  # what is for people gives way
+            message = {**message, "message": message.get("message", "")[: _WHOLE // 16], "data": {}}
+            line = json.dumps(message, default=str).encode() + b"\n"
+        os.write(self._out, line)
 
 
 def _plain(event: Event) -> dict[str, Any]:
@@ -182,7 +191,9 @@ def main() -> None:
     """Read the settings, then serve."""
     line = b""
     while not line.endswith(b"\n"):
-        line += os.read(0, 1)
+        if not (byte := os.read(0, 1)):
+            return
+        line += byte
     first = json.loads(line)
     _die_with(first["parent"])
     settings = from_plain(first["settings"])

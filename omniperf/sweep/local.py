@@ -36,6 +36,8 @@ class LocalEngine:
         self._process = subprocess.Popen(
             command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
         )
+        assert self._process.stdin is not None
+        os.set_blocking(self._process.stdin.fileno(), False)
         self._buffer = b""
         self._tell({"settings": to_plain(settings), "parent": os.getpid()})
 
@@ -73,11 +75,21 @@ class LocalEngine:
                     pipe.close()
 
     def _tell(self, message: dict[str, Any]) -> None:
+        """Write a line, and read meanwhile: with both pipes full, each side would wait for the other."""
         assert self._process.stdin is not None
-        try:
-            self._process.stdin.write(json.dumps(message).encode() + b"\n")
-        except BrokenPipeError:
-            raise self._died() from None
+        assert self._process.stdout is not None
+        pipe, line = self._process.stdin.fileno(), json.dumps(message).encode() + b"\n"
+        while line:
+            readable, writable, _ = select.select([self._process.stdout], [pipe], [])
+            if readable:
+                self._read()
+            if writable:
+                try:
+                    line = line[os.write(pipe, line) :]
+                except BlockingIOError:
+                    continue
+                except BrokenPipeError:
+                    raise self._died() from None
 
     def _lines(self, seconds: float | None) -> list[dict[str, Any]]:
         assert self._process.stdout is not None
@@ -86,12 +98,16 @@ class LocalEngine:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
             if not select.select([self._process.stdout], [], [], left)[0]:
                 return []
-            data = os.read(self._process.stdout.fileno(), 1 << 16)
-            if not data:
-                raise self._died()
-            self._buffer += data
+            self._read()
         whole, _, self._buffer = self._buffer.rpartition(b"\n")
         return [json.loads(line) for line in whole.split(b"\n")]
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        data = os.read(self._process.stdout.fileno(), 1 << 16)
+        if not data:
+            raise self._died()
+        self._buffer += data
 
     def _died(self) -> InfraError:
         code = self._process.wait()

@@ -9,15 +9,18 @@ from __future__ import annotations
 import shutil
 from collections import Counter, deque
 from dataclasses import asdict, dataclass, field
+from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from omniperf.errors import OmniPerfError
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 from omniperf.results.store import load_result
-from omniperf.sweep.collected import collected
+from omniperf.sweep.collected import collected, last_step
 from omniperf.sweep.engine import Ended, Item
 from omniperf.sweep.failures import Failures
+from omniperf.sweep.outcome import finished, result_of
 from omniperf.workspace.leftovers import clear
 
 if TYPE_CHECKING:
@@ -31,7 +34,6 @@ if TYPE_CHECKING:
     from omniperf.sweep.plan import Plan, Planned
 
 _TRIES = 3  # of an attempt that host or provider ended
-_UNFINISHED = ("cancelled", "infra_error", "harness_error")
 _LOOK = 0.5  # seconds between looks at whether somebody wants it to stop
 
 
@@ -71,8 +73,11 @@ class Scheduler:
         """Make every attempt that has no result yet."""
         todo = deque(self._unfinished())
         for one in self._plan.attempts:
-            if (result := self._finished(one)) is not None:
-                self._count(result)
+            if (result := self._result(one)) is not None:
+                self._pay(result)
+                if finished(result):
+                    self._count(result)
+        self.progress.spent += sum(self._cost_of_tries())
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.write("sweep", attempts=len(self._plan.attempts), finished=self.progress.done, left=len(todo))
             while todo or self._running:
@@ -87,11 +92,16 @@ class Scheduler:
 
     def _unfinished(self) -> Iterator[Planned]:
         """What is still to be done, in the order of the plan."""
-        return (one for one in self._plan.attempts if self._finished(one) is None)
+        return (one for one in self._plan.attempts if not finished(self._result(one)))
 
-    def _finished(self, one: Planned) -> Result | None:
-        result = self._result(one)
-        return None if result is None or result.outcome.kind in _UNFINISHED else result
+    def _cost_of_tries(self) -> Iterator[float]:
+        """The USD of each try that was set aside: its whole limit where nothing says what it used."""
+        most = {(one.task, f"{one.label}.{one.n}"): one.usd for one in self._plan.attempts}
+        for place in (self._folder / "interrupted").glob("*/*"):
+            try:
+                yield load_result(place).usage.usd or 0.0
+            except (OmniPerfError, OSError):
+                yield most.get((place.parent.name, place.name.rpartition(".")[0]), 0.0)
 
     def _start(self, todo: deque[Planned], journal: Journal) -> None:
         """Start attempts while there is room for them on the engine and in the budget."""
@@ -102,8 +112,8 @@ class Scheduler:
                 self._emit(Event("report", said, {}))
             if self.progress.stopped:
                 return
-            one, allowed = todo[0], self._plan.sweep.usd
-            if allowed is not None and one.usd:
+            one, allowed = todo[0], self._plan.most_usd
+            if one.usd:
                 left = allowed - self.progress.spent - sum(other.usd for other in self._running.values())
                 if left <= 0 and not self._running:
                     self.progress.stopped = f"the sweep's {allowed:g} USD are spent"
@@ -130,9 +140,10 @@ class Scheduler:
         if result is None:
             self._failed(one, None, f"its process ended with {report.how or 'no result'}", todo)
             return
-        if result.outcome.kind == "infra_error":
-            self.progress.spent += result.usage.usd or 0.0
-            self._failed(one, result.outcome.infra_kind, result.outcome.detail, todo)
+        self._pay(result)
+        if not finished(result):
+            outcome = result.outcome
+            self._failed(one, outcome.infra_kind or outcome.kind, outcome.detail, todo)
             return
         self._failures.end()
         self._count(result)
@@ -150,27 +161,34 @@ class Scheduler:
 
     def _count(self, result: Result) -> None:
         self.progress.done += 1
-        self.progress.spent += result.usage.usd or 0.0
         self.progress.verdicts[result.verdict.class_] += 1
+
+    def _pay(self, result: Result) -> None:
+        self.progress.spent += result.usage.usd or 0.0
 
     def _place(self, one: Planned) -> Path:
         return self._folder / one.id
 
     def _scratch(self, one: Planned) -> Path:
-        return self._settings.worktrees / self._plan.run_id / one.id.replace("/", "-")
+        """Its own for certain, and short: paths of sockets have little room."""
+        return self._settings.worktrees / self._plan.run_id / sha256(one.id.encode()).hexdigest()[:12]
 
     def _result(self, one: Planned) -> Result | None:
-        place = self._place(one)
-        return load_result(place) if (place / "result.json").is_file() else None
+        return result_of(self._plan, one, self._folder)
 
     def _set_aside(self, one: Planned) -> None:
-        """Make room: what an earlier try left is kept elsewhere, but for a patch that is still to be measured."""
+        """Make room: what an earlier try left is kept elsewhere, but for what can be gone on from."""
         clear(self._scratch(one), self._settings.cache)
         place = self._place(one)
-        if not place.is_dir() or (not (place / "result.json").is_file() and collected(place) is not None):
+        agent = self._contenders[one.label].agent
+        if not place.is_dir():
+            return
+        if not (place / "result.json").exists() and (collected(place) or last_step(place, agent)):
             return
         kept = self._folder / "interrupted" / one.task
         kept.mkdir(parents=True, exist_ok=True)
+        if self._result(one) is None:
+            self.progress.spent += one.usd  # nobody knows how much of it was used
         number = len(list(kept.glob(f"{one.label}.{one.n}.*"))) + 1
         place.rename(kept / f"{one.label}.{one.n}.{number}")
 
@@ -189,9 +207,11 @@ class Scheduler:
             verify=sweep.verify,
             template=sweep.template,
             hints=sweep.hints,
+            versus_human=sweep.versus_human,
             claims=sweep.attempts,
         )
-        return Item(one.id, self._files[one.task], str(self._place(one)), asdict(spec))
+        folder, scratch = str(self._place(one)), str(self._scratch(one))
+        return Item(one.id, self._files[one.task], folder, scratch, asdict(spec))
 
 
 def _came_to(result: Result) -> str:

@@ -59,6 +59,7 @@ class Sweep(Model):
     seed: int = Field(0, description="of the order")
     template: str = "optimize"
     hints: bool = True
+    versus_human: bool = Field(False, description="measure what improved against the human patch too")
     verify: bool = Field(True, description="False: patches are collected, to be measured later by `omniperf verify`")
 
     @field_validator("agents", mode="before")

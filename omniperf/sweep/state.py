@@ -10,7 +10,8 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import UsageError
 from omniperf.results.standing import Cell, State
-from omniperf.results.store import load_result, read_lines, read_plain
+from omniperf.results.store import read_lines, read_plain
+from omniperf.sweep.outcome import finished, result_of
 from omniperf.sweep.plan import Plan
 
 if TYPE_CHECKING:
@@ -41,12 +42,12 @@ class Watched:
         for one in plan.attempts:
             cell = cells.setdefault((one.task, one.label), Cell(one.task, one.label))
             cell.planned += 1
-            place = self._folder / one.id
-            if one.id not in self._results and (place / "result.json").is_file():
-                self._results[one.id] = load_result(place)
-            if (result := self._results.get(one.id)) is not None:
+            result = self._results.get(one.id) or result_of(plan, one, self._folder)
+            if result is not None and finished(result):
+                self._results[one.id] = result  # any other may yet give way to another try
+            if result is not None:
                 _count(result, cell, state)
-            elif state.alive and (phase := _phase(place)):
+            elif state.alive and (phase := _phase(self._folder / one.id)):
                 cell.running.append(phase)
                 state.running += 1
         state.cells = [cells[key] for key in sorted(cells)]
@@ -79,7 +80,7 @@ def is_running(folder: Path) -> bool:
 
 def _count(result: Result, cell: Cell, state: State) -> None:
     state.usd += result.usage.usd or 0.0
-    if result.outcome.kind in ("infra_error", "harness_error", "cancelled"):
+    if not finished(result):
         cell.failed += 1
         return
     state.finished += 1

@@ -6,6 +6,7 @@ import fcntl
 import json
 import os
 import signal
+import time
 from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -16,13 +17,13 @@ from omniperf.results.predictions import prediction
 from omniperf.results.store import (
     check_folders,
     find_run,
-    load_result,
     new_run_id,
     read_plain,
     run_folders,
     write_whole,
 )
 from omniperf.sweep.local import LocalEngine
+from omniperf.sweep.outcome import result_of
 from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.run import summary
 from omniperf.sweep.scheduler import Scheduler
@@ -40,6 +41,8 @@ if TYPE_CHECKING:
     from omniperf.sweep.spec import Sweep
 
     View: TypeAlias = Callable[[Path], AbstractContextManager[Emit]]  # of a sweep's folder
+
+_WATCHERS_LOOK = 0.5  # seconds: who looks whether a sweep is running holds its lock for a moment
 
 
 def new_sweep(sweep: Sweep, jobs: int, settings: Settings, view: View) -> tuple[Path, Progress]:
@@ -106,13 +109,13 @@ def _begin(plan: Plan, folder: Path) -> None:
 
 def sum_up(plan: Plan, folder: Path) -> None:
     """Write what is kept beside the attempts, from their results alone, in the order of the plan."""
-    places = [place for one in plan.attempts if (place := folder / one.id).joinpath("result.json").is_file()]
     lines, rows = [], []
-    for place in places:
-        result = load_result(place)
+    for one in plan.attempts:
+        if (result := result_of(plan, one, folder)) is None:
+            continue
         rows.append(result)
-        if (diff := place / "model_patch.diff").is_file():
-            line = prediction(result.identity.task_id, result.identity.label, diff.read_bytes())
+        if (diff := folder / one.id / "model_patch.diff").is_file():
+            line = prediction(one.task, one.label, diff.read_bytes())
             lines.append(json.dumps(line, separators=(",", ":")))
     write_whole(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines).encode(), exact=True)
     write_whole(folder / "summary.json", json.dumps(summary(folder.name, rows), indent=1).encode())
@@ -138,10 +141,16 @@ def _only_one(folder: Path) -> Iterator[None]:
     """Hold the lock of a sweep. Raises UsageError where another process does."""
     descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
-        try:
-            fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
-        except BlockingIOError:
-            raise UsageError(f"Sweep {folder.name} is still running.", "Wait for it, or interrupt it.") from None
+        deadline = time.monotonic() + _WATCHERS_LOOK
+        while True:
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX | fcntl.LOCK_NB)
+                break
+            except BlockingIOError:
+                if time.monotonic() > deadline:
+                    remedy = "Wait for it, or interrupt it."
+                    raise UsageError(f"Sweep {folder.name} is still running.", remedy) from None
+                time.sleep(0.02)
         yield
     finally:
         os.close(descriptor)

@@ -8,7 +8,7 @@ import statistics
 import pytest
 
 from omniperf.results.best_of import at_least_one, best_of
-from omniperf.results.schema import Result, Verdict
+from omniperf.results.schema import Outcome, Result, Verdict
 from tests.example_result import estimate, example_result
 
 
@@ -17,6 +17,8 @@ def attempt(n: int, task: str, class_: str, speedup: float | None = None, human:
         **{"class": class_, "versus_human": human}, speedup=None if speedup is None else estimate(speedup)
     )
     result = example_result(verdict=verdict)
+    provenance = result.provenance.model_copy(update={"human": "0" * 40 if human else None})
+    result = result.model_copy(update={"provenance": provenance})
     return result.model_copy(update={"identity": result.identity.model_copy(update={"n": n, "task_id": task})})
 
 
@@ -49,6 +51,15 @@ def test_pass_and_opt_and_the_best_of_each_task() -> None:
     assert found["opt_at"] == {"1": pytest.approx(1 / 3), "2": pytest.approx(2 / 3), "3": 1.0}
     assert found["best"]["one"]["n"] == 2
     assert found["best"]["two"] is None
+
+
+def test_a_task_where_all_failed_counts_and_what_the_host_ended_does_not() -> None:
+    failed = attempt(1, "two", "incorrect")
+    failed = failed.model_copy(update={"provenance": failed.provenance.model_copy(update={"human": "0" * 40})})
+    broken = attempt(2, "one", "unverified")
+    broken = broken.model_copy(update={"outcome": Outcome(kind="infra_error", infra_kind="network")})
+    (found,) = best_of([attempt(1, "one", "improved", 2.0, "beats_human"), broken, failed])
+    assert (found["pass_at"], found["opt_at"]) == ({"1": 0.5}, {"1": 0.5})
 
 
 def test_without_a_human_patch_there_is_no_opt() -> None:

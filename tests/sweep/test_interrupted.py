@@ -8,15 +8,17 @@ import signal
 import subprocess
 import time
 from pathlib import Path
+from threading import Event
 from typing import TYPE_CHECKING
 
 import pytest
 
 from omniperf.results.store import load_result, read_lines
+from tests.agents.loopback import Call, Loopback, Say, Step
 from tests.sweep.commands import Sweeps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
+    from collections.abc import Callable, Iterator
 
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
@@ -27,6 +29,13 @@ SECONDS = 60.0  # that anything here may take on a busy machine
 @pytest.fixture
 def sweeps(settings: Settings, tmp_path: Path, bubblewrap: None) -> Sweeps:
     return Sweeps(settings, tmp_path)
+
+
+@pytest.fixture
+def server() -> Iterator[Loopback]:
+    loopback = Loopback()
+    yield loopback
+    loopback.close()
 
 
 @pytest.fixture
@@ -158,3 +167,42 @@ def _uses(process: Path, folders: set[str]) -> bool:
     except OSError:
         return False
     return any(text.startswith(folder) for text in held for folder in folders)
+
+
+def test_an_agent_with_a_model_goes_on_from_its_last_complete_step(
+    sweeps: Sweeps, task: Task, tmp_path: Path, server: Loopback
+) -> None:
+    commands = [f"echo {at} >> toy/notes.py" for at in range(6)]
+    script = [Say("t", (("bash", {"command": command}),)) for command in commands]
+    script += [Say("t", (("finish", {"summary": "done"}),))] * 2
+    asked: list[int] = []
+
+    def step(call: Call) -> Step:
+        done = sum(item["role"] == "assistant" for item in call.body["messages"])
+        asked.append(done)
+        if asked.count(3) == 1 and done == 3:
+            killed.wait(SECONDS)  # the model takes its time over the fourth turn, and the sweep is killed meanwhile
+        return script[min(done, len(script) - 1)]
+
+    killed = Event()
+    server.play(step)
+    file = tmp_path / "sweep.yaml"
+    options = f"{{model: claude-opus-5-5, base_url: '{server.url}'}}"
+    file.write_text(
+        f"schema: omniperf/sweep/v1\ntasks: [{task.folder}]\n"
+        f"agents: [{{agent: anthropic, options: {options}}}]\nverify: false\n"
+    )
+    sweeps.env["ANTHROPIC_API_KEY"] = "sk-ant-nobody's"
+    process = sweeps.start("sweep", str(file), "--json")
+    wait_for(lambda: 3 in asked or process.poll() is not None)
+    assert process.poll() is None, process.communicate()
+    process.kill()
+    process.communicate()
+    killed.set()
+    sweeps.run("resume", "latest", "--json")
+    (place,) = sweeps.settings.results.glob("*/toy/anthropic.1")
+    assert asked[:4] == [0, 1, 2, 3]
+    assert asked[4] == 3
+    assert (place / "model_patch.diff").read_text().count("\n+") == len(commands) + 1
+    assert load_result(place).usage.steps >= len(commands)
+    assert not (place.parent.parent / "interrupted").exists()

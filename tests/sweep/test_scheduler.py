@@ -10,10 +10,12 @@ import pytest
 from omniperf.results import schema
 from omniperf.results.events import Event, ignore
 from omniperf.results.store import load_result
+from omniperf.settings import load_settings
 from omniperf.sweep.engine import Ended, Item, Report
 from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.scheduler import Scheduler
 from omniperf.sweep.spec import Contender, Sweep
+from omniperf.tasks.load import load_task, task_sha256
 from tests.example_result import example_result
 
 if TYPE_CHECKING:
@@ -21,6 +23,7 @@ if TYPE_CHECKING:
 
     from omniperf.settings import Settings
 
+QUICKSTART = task_sha256(load_task("quickstart", load_settings()))
 MODEL = Contender(agent="anthropic", label="a-model", options={"model": "claude-opus-5-5"})
 
 
@@ -55,9 +58,17 @@ class Engine:
         pass
 
 
-def write(folder: Path, outcome: dict[str, Any], usd: float) -> None:
+def write(folder: Path, outcome: dict[str, Any], usd: float, **identity: object) -> None:
+    """A result where the plan expects it; `identity` says what of it is another's."""
+    label, _, n = folder.name.rpartition(".")
+    own = {"run_id": "run", "task_id": folder.parent.name, "label": label, "n": int(n), "task_sha256": QUICKSTART}
     result = example_result(outcome=schema.Outcome(**outcome))
-    result = result.model_copy(update={"usage": result.usage.model_copy(update={"usd": usd})})
+    result = result.model_copy(
+        update={
+            "identity": result.identity.model_copy(update={**own, **identity}),
+            "usage": result.usage.model_copy(update={"usd": usd}),
+        }
+    )
     folder.mkdir(parents=True, exist_ok=True)
     (folder / "result.json").write_text(result.model_dump_json(by_alias=True))
 
@@ -152,6 +163,49 @@ def test_what_has_a_result_is_not_made_again(plan: Callable[..., Plan], settings
     progress = schedule(plan(attempts=7), engine, settings).progress
     assert [item.id[-1] for item in engine.started] == ["4", "5", "6", "7"]
     assert progress.done == 7
+
+
+@pytest.mark.parametrize("other", [{"run_id": "x"}, {"task_sha256": "0" * 64}, {"n": 2}, {"label": "b"}])
+def test_a_result_of_something_else_is_none(
+    other: dict[str, object], plan: Callable[..., Plan], settings: Settings
+) -> None:
+    place = settings.results / "run" / "quickstart" / "a-model.1"
+    write(place, {"kind": "finished"}, 0.4, **other)
+    engine = Engine(1, fine)
+    assert schedule(plan(), engine, settings).progress.done == 1
+    assert len(engine.started) == 1
+    assert (settings.results / "run" / "interrupted" / "quickstart" / "a-model.1.1" / "result.json").is_file()
+
+
+def test_a_damaged_result_stops_nothing(plan: Callable[..., Plan], settings: Settings) -> None:
+    place = settings.results / "run" / "quickstart" / "a-model.1"
+    write(place, {"kind": "finished"}, 0.4)
+    (place / "result.json").write_text("{")
+    assert schedule(plan(attempts=2), Engine(1, fine), settings).progress.done == 2
+
+
+def test_what_earlier_tries_cost_is_spent(plan: Callable[..., Plan], settings: Settings) -> None:
+    """Of a try that left no result nobody knows what it used: its whole limit counts."""
+    run = settings.results / "run"
+    write(run / "interrupted" / "quickstart" / "a-model.1.1", {"kind": "infra_error"}, 3.0)
+    (run / "interrupted" / "quickstart" / "a-model.1.2").mkdir()
+    write(run / "quickstart" / "a-model.2", {"kind": "cancelled"}, 1.0)
+    engine = Engine(1, fine)
+    progress = schedule(plan(attempts=3, usd=10.0), engine, settings).progress
+    assert [item.spec["limits"] for item in engine.started] == [
+        {"usd": 1.0},
+        {"usd": pytest.approx(0.6)},
+        {"usd": pytest.approx(0.2)},
+    ]
+    assert progress.spent == pytest.approx(10.2)
+
+
+def test_no_two_attempts_share_a_folder(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(9, fine)
+    labels = ("a", "a-b")
+    agents = tuple(Contender(agent="null", label=label) for label in labels)
+    schedule(plan(agents=agents, attempts=3), engine, settings)
+    assert len({item.scratch for item in engine.started}) == len(engine.started) == 6
 
 
 def test_who_asks_it_to_stop_gets_what_was_running(plan: Callable[..., Plan], settings: Settings) -> None:
