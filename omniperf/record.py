@@ -32,8 +32,8 @@ class AttemptSpec:
     run_id: str
     agent: str
     n: int
-    label: str = ""  # what its attempts are called; the agent's name, where none is given
     options: Mapping[str, str] = field(default_factory=dict)
+    label: str = ""  # what its attempts are called; the agent's name, where none is given
     limits: Mapping[str, float] = field(default_factory=dict)  # instead of the task's
     verify: bool = True
     template: str = "optimize"

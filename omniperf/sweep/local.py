@@ -34,7 +34,12 @@ class LocalEngine:
         command = [sys.executable, "-m", "omniperf.sweep.launcher"]
         # In a session of its own: Ctrl-C on the terminal is the scheduler's to act upon.
         self._process = subprocess.Popen(
-            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, bufsize=0, start_new_session=True
+            command,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            bufsize=0,
+            start_new_session=True,
+            env=os.environ.copy(),  # it is the harness: the keys of models are its own
         )
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)

@@ -75,7 +75,7 @@ def attempt(loopback: Loopback, bench: Bench, tmp_path: Path, monkeypatch: pytes
         with Journal(folder / "journal.jsonl") as journal:
             mine = replace(bench, task=task)
             # Nothing here runs the task's tests or measures, which alone ask what preflight proved.
-            work = Work(mine, cast("Any", None), journal, ignore)
+            work = Work(mine, cast("Any", None), {}, journal, ignore)
             workspace = bench.workspace("attempt-1")
             try:
                 outcome = work.run(load_agent(agent), workspace, "Make distinct faster.", options, point)

@@ -84,7 +84,7 @@ def work(bench: Bench, tmp_path: Path) -> Attempt:
         with Journal(folder / "journal.jsonl") as journal:
             journal.write("attempt", agent=agent, options=given)
             workspace = bench.workspace(f"{agent}-1")
-            doing = Work(mine, cast("Any", None), journal, ignore)
+            doing = Work(mine, cast("Any", None), {}, journal, ignore)
             made = ReplayAgent() if agent == "replay" else load_agent(agent)
             outcome = doing.run(made, workspace, "Make distinct faster.", given)
         return folder, outcome, collect(workspace).data

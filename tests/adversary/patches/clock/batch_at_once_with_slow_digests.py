@@ -70,4 +70,4 @@ def run(state):
     return total(state)
 """
 NEEDS = ["numpy"]
-ENDS = {"rejected", "inconclusive"}
+ENDS = {"rejected", "inconclusive", "incorrect"}
