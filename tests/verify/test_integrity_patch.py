@@ -267,8 +267,8 @@ HONEST = {
                 os._exit(0)
             other, fd = os.forkpty()
             if other == 0: os._exit(1)
-            for pid in pids: os.waitpid(pid, 0)
-        """.replace("for pid in pids: os.waitpid(pid, 0)", "return [os.waitpid(each, 0) for each in pids]"),
+            return [os.waitpid(each, 0) for each in pids]
+        """,
         {"process-control"},
     ),
     "an encoding as an editor names it": ("# -*- coding: utf-8-unix -*-\nx = 1\n", set()),
