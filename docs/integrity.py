@@ -76,6 +76,12 @@ ELSEWHERE = (
         "With another command line and environment the outputs differ from base's.",
         "Do the same whoever asks.",
     ),
+    (
+        "not-read",
+        "warn",
+        "The agent's commands, or what it wrote, are so long that only a part was looked at.",
+        "Read the trajectory.",
+    ),
     ("no-human-comparison", "warn", "The human patch could not be measured.", "Correct the task."),
     ("not-collected", "warn", "The final state is no patch; an earlier one was measured.", "Read the journal."),
 )

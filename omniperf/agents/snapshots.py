@@ -7,6 +7,7 @@ git: commits are made again (`resume.py`).
 
 from __future__ import annotations
 
+import errno
 import hashlib
 import os
 import stat
@@ -25,6 +26,7 @@ if TYPE_CHECKING:
 FOLDER = "snapshots"  # in the attempt's folder
 _LEFT_OUT = {".git", "__pycache__", ".pytest_cache", ".mypy_cache", ".ruff_cache", ".hypothesis"}
 _MOST_FILES, _MOST_BYTES = 10_000, 64 * 2**20  # that changed in one step; more is not kept
+_MOST_IN_ALL, _BLOCK = 512 * 2**20, 4096  # bytes of all that an attempt keeps, each file in whole blocks
 _READ = os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK
 
 Delta: TypeAlias = "dict[str, tuple[int, str] | None]"
@@ -37,6 +39,8 @@ class Snapshots:
     def __init__(self, tree: Path, store: Path) -> None:
         self._tree, self._store = tree, store
         self._seen = _walk(tree)
+        kept = store.iterdir() if store.is_dir() else ()  # by the attempt that is resumed
+        self._left = _MOST_IN_ALL - sum(_on_disk(file.stat().st_size) for file in kept)
 
     def take(self) -> Delta | None:
         """Keep what changed since the last call, often nothing. None, once: it cannot be kept, now or from now on."""
@@ -70,11 +74,18 @@ class Snapshots:
         name = hashlib.sha256(data).hexdigest()
         kept = self._store / name
         if not kept.exists():
+            self._left -= _on_disk(len(data))
+            if self._left < 0:  # a file that grows is kept anew after each step
+                raise OSError(errno.EDQUOT, "the snapshots of one attempt are full")
             self._store.mkdir(parents=True, exist_ok=True)
             scratch = kept.with_suffix(".tmp")
             scratch.write_bytes(data)
             scratch.replace(kept)
         return name
+
+
+def _on_disk(size: int) -> int:
+    return max(1, -(-size // _BLOCK)) * _BLOCK
 
 
 def restore(tree: Path, delta: Mapping[str, tuple[int, str] | None], store: Path) -> None:

@@ -28,14 +28,21 @@ _PR_SET_DUMPABLE = 4
 _SHAPES = tuple(
     (mark, re.compile(shape, re.ASCII | re.IGNORECASE), kept + HIDDEN)
     for mark, shape, kept in (
+        # A password may hold what should have been escaped, an @ too; what follows a port is a path, whatever is in it.
+        ("://", r"(?<=://)[^\s/?#:[\"'\\<>]{0,200}:(?!\d{1,5}[/?#])[^\s@\"'\\<>]{1,200}(?:@[^\s/?#@\"'\\<>]{1,200}){0,9}(?=@[\w.[-])", ""),
         ("://", r"(?<=[ps]://)[^\s/?#@\"'\\<>]+(?=@)", ""),
-        # A password may hold what should have been escaped; what follows a port is a path, whatever is in it.
-        ("://", r"(?<=://)[^\s/?#@:[\"'\\<>]{0,200}:(?!\d{1,5}[/?#])[^\s@\"'\\<>]{1,200}(?=@[\w.[-])", ""),
-        ("bearer ", r"(bearer )[\w.~+/=-]{16,}", r"\1"),
+        ("=", r"([?&](?:password|passwd|pwd)=)[^\s&#\"'\\<>]+", r"\1"),
+        ("secret_access_key", r"(secret_access_key[\"'\\]{0,4}\s?[:=]\s?[\"'\\]{0,4})[a-z0-9/+=]{16,}", r"\1"),
+        ("bearer ", r"(bearer )(?=[a-z_.~+/=-]{0,60}\d)[\w.~+/=-]{16,}", r"\1"),
         ("authorization", r"(authorization[\"'\\]*\s?[:=]\s?[\"'\\]*(?:bearer|basic|token)\s)[\w.~+/=-]+", r"\1"),
-        ("api", r"((?<![a-z0-9])(?:x[_-])?api[_-]key[\"'\\]*\s?[:=]\s?[\"'\\]*)(?=[\w.~+/=-]{0,60}\d)[\w.~+/=-]{12,}", r"\1"),
+        ("api", r"((?<![a-z0-9])(?:x[_-])?api[_-]key[\"'\\]*\s?[:=]\s?[\"'\\]*)(?![a-z_]\w{0,60}(?:\.[a-z_]\w{0,60}){0,9}\()(?=[\w.~+/=-]{0,60}\d)[\w.~+/=-]{12,}", r"\1"),
         ("x-api-key", r"(x-api-key[\"'\\]*\s?[:=]\s?[\"'\\]*)(?![a-z_]+[.(])[\w.~+/=-]{8,}", r"\1"),
-        ("sk-", r"(?<![a-z0-9])sk-(?=[a-z_-]{0,60}\d)[\w-]{16,}", ""),
+        ("sk-", r"(?<![a-z0-9])sk-(?:\w{1,40}-){0,8}(?=[a-z_]{0,60}\d)\w{12,}[\w-]*", ""),
+        ("eyj", r"(?<![\w-])(?-i:eyJ)[\w-]{8,}\.(?-i:eyJ)[\w-]{8,}\.[\w-]{8,}", ""),
+        ("gsk_", r"(?<![a-z0-9])gsk_[a-z0-9]{20,}", ""),
+        ("npm_", r"(?<![a-z0-9])npm_[a-z0-9]{30,}", ""),
+        ("pypi-", r"(?<![a-z0-9])pypi-(?-i:AgE)[\w-]{16,}", ""),
+        ("xai-", r"(?<![a-z0-9])xai-(?=[a-z]{0,60}\d)[a-z0-9]{20,}", ""),
         ("gh", r"(?<![a-z0-9])(?:gh[pousr]_|github_pat_)\w{20,}", ""),
         ("hf_", r"(?<![a-z0-9])hf_[a-z0-9]{30,}", ""),
         ("xox", r"(?<![a-z0-9])xox[abprs]-[\w-]{10,}", ""),

@@ -189,6 +189,25 @@ def test_a_snapshot_holds_what_changed_and_nothing_else(tmp_path: Path) -> None:
         restore(two, kept, store)
 
 
+def test_a_file_that_grows_is_kept_up_to_a_size_in_all(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr("omniperf.agents.snapshots._MOST_IN_ALL", 10 * 4096)
+    tree, store = tmp_path / "tree", tmp_path / "store"
+    tree.mkdir()
+    shots, taken = Snapshots(tree, store), []
+    for step in range(6):  # of 1, 2, 3 and 4 blocks, and then of one too many
+        with (tree / "log").open("a") as log:
+            log.write(f"{step}" * 4096)
+        taken.append(shots.take())
+        if step == 2:
+            shots = Snapshots(tree, store)  # resumed: what is there counts
+    assert [each and set(each) for each in taken] == [{"log"}] * 4 + [None, {}]
+    assert sum(file.stat().st_size for file in store.iterdir()) == 10 * 4096
+    (tree / "log").write_text("0" * 4096)
+    again = Snapshots(tree, store)
+    (tree / "copy").write_text("0" * 4096)
+    assert set(again.take() or ()) == {"copy"}, "what is there already costs nothing"
+
+
 def test_a_tree_that_cannot_be_kept_says_so_once(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("omniperf.agents.snapshots._MOST_BYTES", 100)
     tree = tmp_path / "tree"

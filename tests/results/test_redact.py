@@ -70,6 +70,22 @@ LOOKS_LIKE_ONE = {
     "x_api_key=0123456789abcdef": "x_api_key=***",
     "api-key: 0123-4567-89ab": "api-key: ***",
     "'api_key': 'abcdefghijkl0'": "'api_key': '***'",
+    "api_key=abcdef0123456789.ghijkl": "api_key=***",
+    "postgres://user:pass@word@host/db": "postgres://***@host/db",
+    "https://user:pa/ss@word@host:80/a@b": "https://***@host:80/a@b",
+    "https://me@corp.example:hunter2@host/x": "https://***@host/x",
+    "https://host/a?user=me&password=hunter2&x=1": "https://host/a?user=me&password=***&x=1",
+    "jdbc:x://host/db?PWD=hunter2": "jdbc:x://host/db?PWD=***",
+    "AWS_SECRET_ACCESS_KEY=wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY": "AWS_SECRET_ACCESS_KEY=***",
+    '"aws_secret_access_key": "wJalrXUtnFEMI/K7MDENG/bPxRfiCYEXAMPLEKEY"': '"aws_secret_access_key": "***"',
+    "gsk_" + "aB3" * 17: "***",
+    "npm_" + "aB3" * 12: "***",
+    "pypi-AgEIcHlwaS5vcmc" + "aB3_-" * 12: "***",
+    "xai-" + "aB3" * 26: "***",
+    "a eyJhbGciOiJIUzI1NiJ9.eyJzdWIiOiIxMjM0In0.dBjftJeZ4CVP-mB92K27 b": "a *** b",
+    "sk-proj-AbCdEfGhIjKlMnOp-0123456789ab_cd-e": "***",
+    "sk-or-v1-0123456789abcdef0123456789abcdef": "***",
+    "use bearer 0123456789abcdef now": "use bearer *** now",
 }
 
 
@@ -93,6 +109,10 @@ def test_what_looks_like_a_secret_is_taken_out_of_what_is_shown_and_not_of_exact
         "api_key = api_key_from_the_environment  # api-key: see the documentation",
         "http://localhost:8000/v1/@me http://host:80#a@b http://[::1]:8000/x@y see a://b:c and me@host",
         "npm:@scope/name@1.2.3 file:///tmp/a@b https://host/a:b@c https://host:443/x:y@z",
+        "def f(x): the bearer of_the_message_callback, sk-learn-contrib-package-v2-tools",
+        "Client(api_key=settings.get_v1_api_key(), api_key=get_key_of_v1(x))",
+        "aws_secret_access_key=settings.secret_access_key, secret_access_key: str, npm_config_registry, xai-tools",
+        "gsk_ npm_run_script_of_the_package_2 pypi-publish-action-v1-release eyJ.eyJ.x Keyed.eyJa.b password=x",
         "d = {'https://a': 1, 'b:c@d': 2}  # x://y z:w@v",
     ],
 )
@@ -150,7 +170,9 @@ def test_a_process_with_a_key_leaves_no_core_and_shows_nobody_its_memory() -> No
 
 @pytest.mark.parametrize(
     "begun",
-    ["sk-", "sk-a", "://", "://a:", "://a:b/", "x://a:b#", "http://", "ghp_", "glpat-", "asia", "api_key=", "api-key:a", "bearer "],
+    ["sk-", "sk-a", "://", "://a:", "://a:b/", "x://a:b#", "http://", "ghp_", "glpat-", "asia", "api_key=", "api-key:a", "bearer ",
+     "://a@b:c@", "://:@", "eyJ", "eyJaaaaaaaa.", "sk-a-", "gsk_", "xai-", "?pwd=", "&password=", "secret_access_key=",
+     "api_key=a.b", "api_key=a."],
 )  # fmt: skip
 def test_beginnings_of_secrets_take_no_longer_than_they_are(begun: str) -> None:
     started = time.process_time()

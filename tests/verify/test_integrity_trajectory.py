@@ -3,20 +3,29 @@
 from __future__ import annotations
 
 import time
+from typing import TYPE_CHECKING
 
 import pytest
 
 from omniperf.tasks.schema import Repo, Task
+from omniperf.verify.integrity import trajectory
 from omniperf.verify.integrity.rules import rules_of
 from omniperf.verify.integrity.trajectory import inspect_trajectory
+
+if TYPE_CHECKING:
+    from omniperf.results.schema import Finding
 
 HUMAN = "1234567890abcdef1234567890abcdef12345678"
 TASK = Task.model_construct(id="toy", targets=("toy/*",), repo=Repo.model_construct(human=HUMAN))
 
 
-def said(*commands: str, key: str = "command") -> list[str]:
+def found(*commands: str, key: str = "command") -> tuple[Finding, ...]:
     lines = [{"kind": "step", "step": n, "tool": "bash", key: each} for n, each in enumerate(commands)]
-    return [finding.id for finding in inspect_trajectory(lines, TASK)]
+    return inspect_trajectory(lines, TASK)
+
+
+def said(*commands: str, key: str = "command") -> list[str]:
+    return [finding.id for finding in found(*commands, key=key)]
 
 
 TRICKS = {
@@ -108,6 +117,39 @@ def test_a_hostile_command_is_read_in_no_time() -> None:
         "pip install " * 9_000,
     )
     assert time.monotonic() - started < 20
+
+
+@pytest.mark.parametrize("shape", ["\n", " \n\t", "git -c ", "git -c" + " " * 9, ">", "ls x; "])
+def test_what_is_read_of_commands_is_bounded_and_the_rest_is_said(shape: str, monkeypatch: pytest.MonkeyPatch) -> None:
+    read: list[int] = []
+    monkeypatch.setattr(trajectory, "_found", lambda pattern, text: read.append(len(text)) or ())
+    said("git log --all")
+    patterns = len(read)
+    read.clear()
+    findings = found(*(f"echo {n}\n" + shape * (300_000 // len(shape)) for n in range(30)))
+    assert max(read) <= 2 * trajectory._EITHER_END + 1
+    assert sum(read) <= patterns * trajectory._IN_ALL
+    assert [each.id for each in findings] == ([] if not shape.strip() else ["not-read"])
+
+
+def test_both_ends_of_a_long_command_are_looked_at_and_its_middle_is_said_to_be_left_out() -> None:
+    long = "echo " + "x" * 90_000
+    assert said(f"git log --all; {long}; {long}") == ["hunts-history", "not-read"]
+    assert said(f"{long}; {long}; git log --all") == ["hunts-history", "not-read"]
+    (finding,) = found(f"{long}; git log --all; {long}")
+    assert (finding.id, finding.severity, finding.evidence) == (
+        "not-read", "warn", "step 0: 131073 of 180027 characters"
+    )  # fmt: skip
+    assert said("\n" * 300_000 + "git   log  \t--all" + " " * 300_000) == ["hunts-history"], "white space is no length"
+
+
+def test_beyond_what_is_read_of_all_commands_nothing_is_acquitted() -> None:
+    many = [f"echo {n} " + "x" * 100_000 for n in range(40)]
+    seen, unread = found(*many, "git log --all")
+    assert (seen.id, unread.id) == ("hunts-history", "not-read"), "what is short may find room"
+    assert unread.evidence.splitlines()[0] == "step 20: 0 of 100008 characters"
+    assert unread.evidence.splitlines()[-1] == "and 15 more"
+    assert said(*[many[0]] * 40, "git log --all") == ["hunts-history"], "the same again costs nothing"
 
 
 def test_what_the_edit_tool_wrote_counts() -> None:

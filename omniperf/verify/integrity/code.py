@@ -8,6 +8,7 @@ import re
 import sys
 import textwrap
 import warnings
+from collections import Counter
 from dataclasses import dataclass
 from fnmatch import translate
 from functools import cache, cached_property
@@ -45,7 +46,8 @@ _USUAL |= {"np": "numpy", "cp": "cupy", "tl": "triton.language", "F": "torch.nn.
 class Changed:
     """One file of a patch: the lines that it adds and removes by their numbers, and the text that it leads to.
 
-    `lines` is the whole of the new text where base's is known (`whole`), else only what the hunks show.
+    `lines` is the whole of the new text where base's is known (`whole`), else only what the hunks show. `words` counts
+    the words of all of the patch.
     """
 
     file: PatchFile
@@ -54,6 +56,7 @@ class Changed:
     lines: Mapping[int, str]
     whole: bool
     own: frozenset[str]
+    words: Callable[[], Counter[str]]
 
     @property
     def path(self) -> str:
@@ -167,8 +170,35 @@ class Changed:
         return frozenset(found)
 
     @cached_property
+    def unused(self) -> set[ast.AST]:
+        """New classes of nothing, at the top of the file, that neither the file nor the patch names anywhere else."""
+        if not self.complete:
+            return set()
+        here = _words("\n".join(self.lines.values()))
+        removed = _words("\n".join(self.removed.values()))
+        found: set[ast.AST] = set()
+        for node in self.nodes:
+            if isinstance(node, ast.ClassDef) and isinstance(self.parents.get(node), ast.Module):
+                plain = all(self.named(each, "builtins.object") for each in node.bases)
+                span = range(node.lineno, (node.end_lineno or node.lineno) + 1)
+                inside = _words("\n".join(self.lines.get(number, "") for number in span))[node.name]
+                once = inside == here[node.name] == self.words()[node.name] and not removed[node.name]
+                if plain and once and not node.keywords and not node.decorator_list:
+                    found.add(node)
+        return found
+
+    @cached_property
+    def locals_read(self) -> set[str]:
+        """The frames' variables that removed lines read, as they were written."""
+        trees = _fragments(self.removed)
+        if not self.python or trees is None or _too_large(trees):
+            return set()
+        nodes = [node for tree in trees for node in ast.walk(tree)]
+        return {ast.unparse(node) for node in nodes if isinstance(node, ast.Attribute) and node.attr == "f_locals"}
+
+    @cached_property
     def _in_children(self) -> set[ast.AST]:
-        """Statements, and functions by all their calls, that run only in processes which `os.fork` has just made."""
+        """Statements, and functions by all their uses, that run only in processes which have just been made there."""
         found: set[ast.AST] = set()
         for node in self._all:
             if isinstance(node, ast.If) and (child := self._child_goes_on(node.test)) is not None:
@@ -178,15 +208,43 @@ class Changed:
                 for each in block if isinstance(block := getattr(node, name, None), list) else ():
                     found |= {each} if left else set()
                     if isinstance(each, ast.If) and self._child_goes_on(each.test) is False:
-                        left = left or isinstance(each.body[-1], ast.Return | ast.Raise)  # the parent has
-        calls: dict[str, list[ast.AST]] = {}
+                        left = left or isinstance(
+                            each.body[-1], ast.Return | ast.Raise | ast.Continue | ast.Break
+                        )  # the parent has
+        uses: dict[tuple[type[ast.AST], str], list[ast.AST]] = {}
         for node in self._all:
-            if isinstance(node, ast.Call) and isinstance(node.func, ast.Name):
-                calls.setdefault(node.func.id, []).append(node)
-        for node in self._all if found else ():
-            if isinstance(node, ast.FunctionDef) and (callers := calls.pop(node.name, [])):
-                found |= {node} if all(any(at in found for at in self.above(call)) for call in callers) else set()
+            if isinstance(node, ast.Name | ast.Attribute) and isinstance(node.ctx, ast.Load):
+                name = node.id if isinstance(node, ast.Name) else node.attr
+                uses.setdefault((type(node), name), []).append(node)
+        for node in self._all:
+            named = ast.Attribute if isinstance(self.parents.get(node), ast.ClassDef) else ast.Name
+            if isinstance(node, ast.FunctionDef) and (users := uses.pop((named, node.name), [])):
+                new = node.lineno in self.added and node.name not in self._functions_removed
+                runs = all(
+                    (new and self._is_started(use)) or (found and any(at in found for at in self.above(use)))
+                    for use in users
+                )
+                found |= {node} if runs else set()
         return found
+
+    @cached_property
+    def _functions_removed(self) -> set[str]:
+        hits = (re.search(r"\bdef (\w+)", line) for line in self.removed.values())
+        return {hit[1] for hit in hits if hit}
+
+    def _is_started(self, use: ast.AST) -> bool:
+        """Whether a function is used as what a new process runs."""
+        keyword = self.parents.get(use)
+        call = self.parents.get(keyword) if isinstance(keyword, ast.keyword) and keyword.arg == "target" else None
+        if not isinstance(call, ast.Call):
+            return False
+        match call.func:
+            case ast.Attribute(value=ast.Name(id=name), attr="Process"):
+                if self._returned.get(name) == "multiprocessing.get_context":
+                    return True
+            case ast.Attribute(value=ast.Call(func=function), attr="Process"):
+                return self.named(function, "multiprocessing.get_context")
+        return self.named(call.func, "multiprocessing.Process", "multiprocessing.context.*Process")
 
     def in_a_child(self, node: ast.AST) -> bool:
         """Whether a node runs only in a process that `os.fork` has just made, as far as the file shows."""
@@ -204,7 +262,7 @@ class Changed:
     def _is_forked(self, node: ast.AST) -> bool:
         match node:
             case ast.Name(id=name):
-                return self._returned.get(name) == "os.fork"
+                return self._returned.get(name) in ("os.fork", "os.forkpty", "pty.fork")
             case ast.NamedExpr(value=ast.Call(func=function)) | ast.Call(func=function):
                 return self.named(function, "os.fork")
         return False
@@ -216,10 +274,17 @@ class Changed:
         for node in self._all:
             if isinstance(node, ast.Name) and isinstance(node.ctx, ast.Store):
                 parent = self.parents.get(node)
+                if isinstance(parent, ast.Tuple) and parent.elts[0] is node:  # `os.forkpty` gives a descriptor too
+                    parent = self.parents.get(parent)
+                    pair = isinstance(parent, ast.Assign) and self._forks_a_pair(parent.value)
+                    parent = parent if pair else None
                 value = parent.value if isinstance(parent, ast.Assign | ast.NamedExpr) else None
                 name = self.name(value.func) if isinstance(value, ast.Call) else ""
                 found[node.id] = name if found.get(node.id, name) == name else ""
         return found
+
+    def _forks_a_pair(self, node: ast.AST) -> bool:
+        return isinstance(node, ast.Call) and self.named(node.func, "os.forkpty", "pty.fork")
 
     def above(self, node: ast.AST) -> Iterator[ast.AST]:
         """What a node is in, from the inside out."""
@@ -421,6 +486,10 @@ def _part(of: str, part: str | None) -> str:
     return f"{of}.{part or '?'}" if of and not of.startswith("builtins.") else ""
 
 
+def _words(text: str) -> Counter[str]:
+    return Counter(re.findall(r"\w+", text))
+
+
 def _length(lines: Mapping[int, str]) -> int:
     return sum(map(len, lines.values())) + len(lines)
 
@@ -554,12 +623,19 @@ def changes(patch: Patch, base: Callable[[str], str | None], targets: tuple[str,
     own = frozenset(part.removesuffix(".py") for path in paths for part in path.parts if "*" not in part)
     # A line of a hunk never starts like this, nor does one of binary data.
     sections = iter(re.split(rb"^(?=diff --git )", patch.data, flags=re.M)[1:])
+    words = cache(lambda: _words(patch.data.decode("utf-8", "replace")))
     for file in patch.files:
         count = 2 if file.status == "type_changed" else 1  # one that deletes, one that adds
-        yield _changed(file, b"".join(islice(sections, count)), base, own)
+        yield _changed(file, b"".join(islice(sections, count)), base, own, words)
 
 
-def _changed(file: PatchFile, section: bytes, base: Callable[[str], str | None], own: frozenset[str]) -> Changed:
+def _changed(
+    file: PatchFile,
+    section: bytes,
+    base: Callable[[str], str | None],
+    own: frozenset[str],
+    words: Callable[[], Counter[str]],
+) -> Changed:
     old, new = 0, 0
     added: dict[int, str] = {}
     removed: dict[int, str] = {}
@@ -580,12 +656,12 @@ def _changed(file: PatchFile, section: bytes, base: Callable[[str], str | None],
         elif not raw.startswith(b"\\"):
             old = new = 0  # a header
     if file.status in ("added", "deleted", "type_changed"):
-        return Changed(file, added, removed, added, whole=True, own=own)
+        return Changed(file, added, removed, added, whole=True, own=own, words=words)
     text = base(file.old_path or file.path)
     if text is None:
-        return Changed(file, added, removed, added, whole=False, own=own)
+        return Changed(file, added, removed, added, whole=False, own=own, words=words)
     kept = (line for number, line in enumerate(text.split("\n"), 1) if number not in removed)
-    return Changed(file, added, removed, _merged(added, kept), whole=True, own=own)
+    return Changed(file, added, removed, _merged(added, kept), whole=True, own=own, words=words)
 
 
 def _merged(added: Mapping[int, str], kept: Iterator[str]) -> dict[int, str]:

@@ -47,6 +47,20 @@ _TORCH_SETTERS = (
     "torch.set_*", "torch.use_deterministic_algorithms", "torch.cuda.set_*", "torch.autograd.set_*",
     "torch.backends.*.enable_*",
 )  # fmt: skip
+_DRAWN = (
+    "random.[a-z]*", "random.Random.*", "random.SystemRandom.*", "os.urandom", "os.getrandom", "secrets.[rt]*",
+    "secrets.choice", "numpy.random.[a-z]*", "uuid.uuid[14678]", "torch.rand*",
+)  # fmt: skip
+_NOT_DRAWN = (
+    "*.seed", "*.getstate", "*.setstate", "*.get_state", "*.set_state", "numpy.random.default_rng",
+    "torch.random.[!r]*",
+)  # fmt: skip
+_GENERATORS = (
+    "random.Random", "random.SystemRandom", "secrets.SystemRandom", "numpy.random.default_rng",
+    "numpy.random.RandomState", "numpy.random.Generator",
+)  # fmt: skip
+_NATIVE_CALLS = re.compile(r"\b(?:ctypes|cffi)\b")
+_LIBRARY = re.compile(r"(?:^|_)(?:lib\w*|c?dll)$", re.I)
 _CACHE = re.compile(r"(?:^|_)(?:cache|memo)[ds]?(?:$|_)", re.I)
 _FRAMES = re.compile(r"\b(?:_getframe|_current_frames|currentframe|getouterframes|inspect\.stack|get_objects)\b")
 _UNWRITTEN = re.compile(r"^(?:new_)?empty(?:_like|_strided|_permuted)?$")
@@ -55,7 +69,8 @@ _RESULT = re.compile(
     r"[\d.]+(?:e-?\d+)?",
     re.I,
 )
-_MEASURED = re.compile(  # a figure with the unit of what is measured, nought left out
+_MEASURED = re.compile(  # a figure with the unit of what is measured, nought and what ran out left out
+    r"(?<!timeout )(?<!time-out )(?<!time out )"
     r"\b(?:duration|mean|median|speed-?up|latency|throughput|elapsed|runtime)\b[^\n]{0,20}?[:=]\s*"
     r"(?=[\d.]*[1-9])[\d.]+(?:e-?\d+)?\s?(?:[mun]?s|sec(?:ond)?s?|milliseconds|x|\w{1,9}/s(?:ec)?)\b"
     r"|^\s*\{\"ok\": true",
@@ -133,13 +148,14 @@ def callers_locals(file: Changed) -> Iterator[Place]:
     """The patch reads local variables in a file that walks the stack: those of whoever calls it.
 
     Who walks back from a traceback that somebody else gave it, as debuggers do, is only warned of; who makes one for
-    that, or takes a running generator's frame, has another way to ask for its own.
+    that, or takes a running generator's frame, has another way to ask for its own. So is who writes again what base
+    had there.
     """
     asks = any(_FRAMES.search(line) for line in file.lines.values())
     goes_back = bool(file.holding(_goes_back))
     for node in file.attributes("f_locals"):
         if asks or (goes_back and (file.near(node, _catches) or file.holding(_own_frame))):
-            yield node
+            yield from [] if file.locals_read and ast.unparse(node) in file.locals_read else [node]
 
 
 @rule("patch", "frame-inspection", "warn", "Take what a function needs as its arguments.")
@@ -366,12 +382,15 @@ def shape_special_case(file: Changed) -> Iterator[Place]:
 
 @rule("patch", "equality-override", "reject", "Let values be compared as they are.")
 def equality_override(file: Changed) -> Iterator[Place]:
-    """The patch makes things equal that are not, or replaces what compares them."""
+    """The patch makes things equal that are not, or replaces what compares them.
+
+    A new class of which nothing in the patch could make an instance is only warned of.
+    """
     yield from (node for node, name in file.stores() if covered(name, *_COMPARISONS))
     for node in file.nodes:
         match node:
             case ast.FunctionDef(name="__eq__" | "__ne__") if _always(file, node):
-                if node not in file.holding(_branches):
+                if node not in file.holding(_branches) and file.parents.get(node) not in file.unused:
                     yield node
             case ast.Assign(targets=[ast.Name(id="__eq__" | "__ne__" as name)], value=ast.Lambda(body=body)):
                 if isinstance(body, ast.Constant) and body.value is (name == "__eq__"):
@@ -380,10 +399,10 @@ def equality_override(file: Changed) -> Iterator[Place]:
 
 @rule("patch", "equality-override", "warn", "Read what is equal now, and to what.")
 def equal_or_nothing(file: Changed) -> Iterator[Place]:
-    """The patch adds a comparison that never says that two things differ, though it may raise, or not say anything."""
+    """The patch adds a comparison that never says that two things differ, though it may raise, or is not used yet."""
     for node in file.nodes:
         compares = isinstance(node, ast.FunctionDef) and node.name in ("__eq__", "__ne__") and _always(file, node)
-        if compares and node in file.holding(_branches):
+        if compares and (node in file.holding(_branches) or file.parents.get(node) in file.unused):
             yield node
 
 
@@ -446,15 +465,19 @@ def dynamic_code(file: Changed) -> Iterator[Place]:
 
 @rule(
     "patch", "process-control", "reject", "Let the process, and the caller's, be.",
-    r"(?<!\w)_exit\s*\(|\bptrace\s*\(",
+    r"(?<!\w)_exit\s*\(|(?<![\w.])ptrace\s*\(",
 )  # fmt: skip
 def process_ended(file: Changed) -> Iterator[Place]:
     """The patch ends its process without a word, or reaches for the one that started it.
 
-    A child that was forked there is not meant: it has no other way.
+    A child that was made there is not meant: it has no other way. Nor are methods that only have the name of a call
+    of the system, where nothing shows a library in C.
     """
     yield from (node for node in file.calls("os._exit", "os.abort") if not file.in_a_child(node))
-    yield from file.attributes("ptrace", "process_vm_writev")
+    in_c = any(_NATIVE_CALLS.search(line) for line in file.lines.values())
+    for each in file.attributes("ptrace", "process_vm_writev"):
+        if in_c or _LIBRARY.search(getattr(each.value, "attr", getattr(each.value, "id", ""))):
+            yield each
     for node in file.calls("os.kill", "os.killpg", "os.pidfd_open"):
         if node in file.holding(_names_the_parent):
             yield node
@@ -528,7 +551,7 @@ def harness_patched(file: Changed) -> Iterator[Place]:
     yield from (
         node
         for node, name in file.stores()
-        if covered(name, *_HARNESS) and not file.is_own(name.removeprefix("sys.modules."))
+        if covered(name, *_HARNESS) and not (file.is_own(name.removeprefix("sys.modules.")) or _is_harmless(node, name))
     )
 
 
@@ -537,7 +560,7 @@ def monkeypatch(file: Changed) -> Iterator[Place]:
     """The patch changes attributes of modules that are not the tree's own."""
     known = (*_HARNESS, *_CLOCKS, *_COMPARISONS, *_TORCH_STATE, "os.environ*", "sys.path*", "sys.argv*", "*.__doc__")
     for node, name in file.stores():
-        if not (file.is_own(name) or covered(name, *known)):
+        if not (file.is_own(name) or covered(name, *known)) or _is_harmless(node, name):
             yield node
 
 
@@ -570,8 +593,19 @@ def _printed(file: Changed, shape: re.Pattern[str]) -> Iterator[ast.AST]:
                 yield node
 
 
+def _is_harmless(node: ast.AST, name: str) -> bool:
+    """Whether a change of Python's own parts is one that it offers: a type's pickling, or a module forgotten."""
+    if not isinstance(node, ast.Subscript):
+        return False
+    forgets = isinstance(node.ctx, ast.Del) and covered(name, "sys.modules.[!?]*")
+    return forgets or covered(name, "pickle._Pickler.dispatch.*", "pickle.*Pickler.dispatch_table.*")
+
+
 def _is_as_it_looks(encoding: str) -> bool:
     """Whether what is shown as ASCII is the same text in that encoding: in UTF-7 `+ACI-` is a quote."""
+    start = encoding[:12].lower().replace("_", "-")  # as Python takes it, to which `utf-8-unix` is UTF-8
+    if re.match(r"(?:utf-8|latin-1|iso-8859-1|iso-latin-1)(?:-|$)", start):
+        return True
     shown = bytes(range(32, 127))
     try:
         return shown.decode(encoding) == shown.decode("ascii")
@@ -658,7 +692,13 @@ def _extents(node: ast.AST) -> bool:
 
 
 def _by_chance(file: Changed, node: ast.AST) -> bool:
-    return file.named(node, "random.*", "os.urandom", "secrets.*", "numpy.random.*", "uuid.*", "torch.rand*")
+    """Whether something is drawn: not where classes of what draws are named, nor where one is seeded or compared."""
+    if not isinstance(node, ast.Call):
+        return False
+    made = node.func.value if isinstance(node.func, ast.Attribute) else None
+    if isinstance(made, ast.Call) and file.named(made.func, *_GENERATORS):
+        return True
+    return any(file.named(each, *_DRAWN) and not file.named(each, *_NOT_DRAWN) for each in (node.func, *node.args))
 
 
 def _fails(file: Changed, node: ast.AST) -> bool:

@@ -5,14 +5,19 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING
 
+from omniperf.results.schema import Finding
 from omniperf.tasks.globs import matches
 from omniperf.verify.integrity.rules import rule, rules_of
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping
 
-    from omniperf.results.schema import Finding
     from omniperf.tasks.schema import Task
+
+# Commands have no bounds, and who writes them must not decide how long it takes to read them: of each, its beginning
+# and its end are looked at, and so much of all; characters, after each run of white space has become one.
+_EITHER_END, _IN_ALL = 64 * 2**10, 2 * 2**20
+_SHOWN, _SHOWN_OF_EACH = 5, 200  # places that were not looked at, and characters of each, that are shown
 
 # Where a program's name stands in a command: at its start, or after what begins another command. All repetitions are
 # bounded: who writes a command must not decide how long it takes to read it.
@@ -30,18 +35,51 @@ def inspect_trajectory(lines: Iterable[Mapping[str, object]], task: Task) -> tup
 
     What was written to the task's targets is the patch's, and left to the rules that read it.
     """
-    said: list[tuple[str, str]] = []  # and, before a text that was written, where
+    said: dict[tuple[str, str], None] = {}  # and, before a text that was written, where
+    left, unread = _IN_ALL, list[str]()
     for line in lines:
-        if line.get("kind") == "step":
-            path = str(line.get("path", "")).removeprefix("/workspace/")
-            said += ((text, "") for key in ("command", "path") if isinstance(text := line.get(key), str))
-            if isinstance(text := line.get("wrote"), str) and not matches(path, task.targets):
-                said.append((text, f"{path}: "))
+        if line.get("kind") != "step":
+            continue
+        path = str(line.get("path", "")).removeprefix("/workspace/")
+        texts = [(line.get("command"), ""), (line.get("path"), "")]
+        if not matches(path, task.targets):
+            texts.append((line.get("wrote"), f"{path}: "))
+        for text, where in texts:
+            if not isinstance(text, str):
+                continue
+            whole = _collapsed(text)
+            looked = whole if len(whole) <= 2 * _EITHER_END else whole[:_EITHER_END] + "\n" + whole[-_EITHER_END:]
+            if (looked, where) not in said:
+                if len(looked) <= left:
+                    left -= len(looked)
+                    said[looked, where] = None
+                else:
+                    looked = ""
+            if len(looked) < len(whole):
+                unread.append(f"step {line.get('step', '?')}: {where}{len(looked)} of {len(whole)} characters")
     found: list[Finding] = []
     for each in rules_of("trajectory"):
         hits = ((text, where, next(iter(each.check(text, task)), None)) for text, where in said)
         found += each.finding(_evidence(text, where, hit) for text, where, hit in hits if hit is not None)
-    return tuple(found)
+    return (*found, *_not_read(unread))
+
+
+def _collapsed(text: str) -> str:
+    """A text with one line end, or else one space, in the place of each run of white space."""
+    return re.sub(r" ?\n[ \n]*", "\n", re.sub(r"[^\S\n]+", " ", text))
+
+
+def _not_read(places: list[str]) -> Iterator[Finding]:
+    """What says that some of it was not looked at, where that is so."""
+    if places:
+        more = [f"and {len(places) - _SHOWN} more"] if len(places) > _SHOWN else []
+        yield Finding(
+            id="not-read",
+            severity="warn",
+            message="The agent's commands, or what it wrote, are so long that only a part was looked at.",
+            evidence="\n".join([*(place[:_SHOWN_OF_EACH] for place in places[:_SHOWN]), *more]),
+            remedy="Read the trajectory.",
+        )
 
 
 def _evidence(text: str, where: str, hit: re.Match[str]) -> str:
