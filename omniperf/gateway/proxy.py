@@ -241,7 +241,8 @@ class Proxy:
             if gives_up(error, tried, wait, deadline):
                 if response is None:
                     raise error
-                attempt.failure = _failure(error, exchange)
+                if exchange.meter:  # what is free decides nothing, and no success would take it back
+                    attempt.failure = _failure(error, exchange)
                 exchange.error = str(error)
                 return response, chunks, await anext(chunks, None)
             if response is not None:

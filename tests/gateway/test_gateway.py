@@ -131,6 +131,15 @@ def test_models_are_listed_and_tokens_counted_by_the_server_at_no_cost(upstream:
     assert client.admission.spent().exchanges == 0
 
 
+def test_what_is_free_may_fail_and_the_attempt_has_not(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(*(failing(404, "not_found_error"),) * 2)
+    client = admit()
+    auth = {"x-api-key": client.admission.token, "anthropic-version": "2026-10-21"}
+    assert client.http.post(client.url + "/v1/messages/count_tokens", headers=auth, json={}).status_code == 404
+    assert client.http.get(client.url + "/v1/models", headers=auth).status_code == 404
+    assert client.admission.spent().failure is None
+
+
 LIMITS = {"tokens": {"tokens": 1400}, "USD": {"usd": 0.021}, "steps": {"steps": 2}}
 
 
