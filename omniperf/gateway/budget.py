@@ -42,11 +42,30 @@ class Budget:
     usd: float | None = 0.0
     held_tokens: int = 0  # reserved for calls under way
     held_usd: float = 0.0
+    waits: int = 0  # under way now
+    _since: float = 0.0  # when the first of them began
 
     @property
     def seconds_left(self) -> float:
-        """Wall seconds until the attempt's limit of minutes; 0 when it has passed."""
-        return max(0.0, self.limits.minutes * 60 + self.waited - (time.monotonic() - self.started))
+        """Wall seconds until the attempt's limit of minutes; 0 when it has passed. It stands while a wait goes on."""
+        return max(0.0, self.limits.minutes * 60 + self.waited_by_now - (time.monotonic() - self.started))
+
+    @property
+    def waited_by_now(self) -> float:
+        """`waited`, and what has passed of waits that still go on."""
+        return self.waited + (time.monotonic() - self._since if self.waits else 0.0)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count what the block takes as waited; blocks at the same time count once, and for what really passed."""
+        if not self.waits:
+            self._since = time.monotonic()
+        self.waits += 1
+        try:
+            yield
+        finally:
+            self.waited, self.waits = self.waited_by_now, self.waits - 1
+            self._since = time.monotonic()
 
     def step(self) -> None:
         """Take one step, or raise BudgetExhaustedError."""

@@ -112,11 +112,11 @@ class Proxy:
             return
         exchange = _Exchange(0, path, provider, request, {})
         try:
-            async with asyncio.timeout(attempt.budget.seconds_left):
+            async with attempt.timed():
                 await self._forward(attempt, exchange, reply)
-        except (CallError, TimeoutError) as error:
+        except (CallError, BudgetExhaustedError) as error:
             if not reply.begun:
-                await reply.whole(*refusal(provider, 502, str(error) or "there was no time left"))
+                await reply.whole(*refusal(provider, 502, str(error)))
 
     async def _exchange(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
         asked = parsed(request.body)
@@ -151,13 +151,8 @@ class Proxy:
             raise CallError("protocol", f"this run has no {exchange.provider} server")
         price = attempt.dearest(exchange.model, exchange.sent, exchange.output)
         with budget.holding(exchange.sent, exchange.output, price):
-            try:
-                async with asyncio.timeout(budget.seconds_left) as limit:
-                    await self._forward(attempt, exchange, reply)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise BudgetExhaustedError("minutes", budget.limits.minutes) from None
+            async with attempt.timed():
+                await self._forward(attempt, exchange, reply)
 
     async def _forward(self, attempt: Attempt, exchange: _Exchange, reply: Reply) -> None:
         """Pass the request on, and what comes back. Raises CallError where nothing came back."""
@@ -208,12 +203,15 @@ class Proxy:
         A response with an error is an answer where it is the last try's. Raises CallError where there is none.
         """
         budget, pause = attempt.budget, self._pauses[exchange.provider]
-        deadline = time.monotonic() + budget.seconds_left
         tried = 0
         while True:
             tried += 1
             if (left := pause.left) > 0:
-                await self._wait(attempt, exchange, left)
+                began = time.monotonic()
+                try:
+                    await attempt.wait(left)
+                finally:
+                    exchange.waited.append(round(time.monotonic() - began, 3))
             began = time.monotonic()
             response: httpx2.Response | None = None
             try:
@@ -238,7 +236,7 @@ class Proxy:
                     await response.aclose()
                 raise
             wait = pause.failed(began, error.after) if error.retry else 0.0
-            if gives_up(error, tried, wait, deadline):
+            if gives_up(error, tried, wait, time.monotonic() + budget.seconds_left):
                 if response is None:
                     raise error
                 if exchange.meter:  # what is free decides nothing, and no success would take it back
@@ -247,12 +245,6 @@ class Proxy:
                 return response, chunks, await anext(chunks, None)
             if response is not None:
                 await response.aclose()
-
-    async def _wait(self, attempt: Attempt, exchange: _Exchange, seconds: float) -> None:
-        """Wait for a server; that time is not the agent's."""
-        attempt.budget.waited += seconds
-        exchange.waited.append(round(seconds, 3))
-        await asyncio.sleep(seconds)
 
     def _upstream_request(self, exchange: _Exchange) -> httpx2.Request:
         upstream, request = self._upstreams[exchange.provider], exchange.request
@@ -281,7 +273,6 @@ class Proxy:
             raise CallError("protocol", f"exchange {exchange.n} differs from the recorded one at {apart}")
         exchange.status, exchange.headers, exchange.reply = was.status, dict(was.headers), bytearray(was.reply)
         exchange.error = str(was.line.get("error") or "")
-        attempt.budget.waited += sum(was.line.get("waited") or ())
         attempt.stopped = attempt.stopped or str(was.line.get("stopped") or "")
         headers = [(name.encode(), value.encode()) for name, value in was.headers]
         await reply.begin(was.status or 502, headers)

@@ -342,6 +342,42 @@ def test_a_pause_that_a_server_asks_for_holds_back_other_attempts_too(upstream: 
     assert other.admission.spent().waited > 0.3
 
 
+def test_waiting_is_credited_as_it_passes_and_once_for_calls_at_the_same_time(
+    upstream: Upstream, admit: Admit
+) -> None:
+    upstream.play(failing(429, "rate_limit_error", retry_after="3"), *(streamed("chat", HELLO),) * 9)
+    client = admit()
+    began = time.monotonic()
+
+    def gone(_: int) -> None:
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(client.url + PATHS["chat"], headers=auth, json=request("chat"), timeout=0.5)
+
+    auth = {"authorization": f"Bearer {client.admission.token}"}
+    with ThreadPoolExecutor(9) as pool:
+        list(pool.map(gone, range(9)))
+    _until(lambda: len(list(read_lines(client.folder / EXCHANGES))) == 9)
+    waited, passed = client.admission.spent().waited, time.monotonic() - began
+    assert 0 < waited < passed
+    lines = list(read_lines(client.folder / EXCHANGES))
+    assert sum(sum(line["waited"]) for line in lines) > 2 * waited  # each call's own
+    time.sleep(0.2)
+    assert client.admission.spent().waited == waited
+    assert client.ask("chat").status_code == 200
+
+
+def test_a_wait_moves_the_end_of_the_minutes_for_every_call_under_way(upstream: Upstream, admit: Admit) -> None:
+    slow = (head(), *[part for piece in events("chat", HELLO) for part in (piece, 0.2)])
+    upstream.play(slow, failing(429, "rate_limit_error", retry_after="1"), streamed("chat", HELLO))
+    client = admit(minutes=1.3 / 60)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.ask, "chat")  # takes longer than the minutes
+        _until(lambda: len(upstream.got) == 1)
+        assert client.ask("chat").status_code == 200
+        assert first.result().status_code == 200
+    assert client.admission.spent().stopped == ""
+
+
 def test_bodies_are_bounded(upstream: Upstream, admit: Admit) -> None:
     upstream.play()
     client = admit()
