@@ -185,6 +185,60 @@ def test_a_reply_that_grows_beyond_what_was_reserved_is_cut_where_it_passes_the_
     assert 40_000 < spent.tokens.total < 60_000
 
 
+@pytest.mark.parametrize("limits", [{"tokens": 60_000}, {"usd": 0.6}], ids=["tokens", "USD"])
+def test_replies_that_grow_at_the_same_time_share_the_limit(
+    limits: dict[str, Any], upstream: Upstream, admit: Admit
+) -> None:
+    piece = events("chat", Say("x" * 15_000, usage=None))[1]  # 5000 tokens, 0.05 USD
+    upstream.play(*((head(), *[part for _ in range(60) for part in (piece, 0.02)]),) * 3)
+    client = admit(**limits)
+
+    def ask(_: int) -> None:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            client.ask("chat", max_tokens=1_000_000 if "tokens" in limits else 100)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(ask, range(3)))
+    spent = client.admission.spent()
+    assert spent.stopped == ("USD" if "usd" in limits else "tokens")
+    assert 60_000 < spent.tokens.total < 60_000 + 3 * 5_200
+
+
+def test_a_chat_reserves_every_reply_that_it_asks_for(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(streamed("chat", HELLO))
+    client = admit(tokens=3500)
+    assert client.ask("chat", n=4).status_code == 429
+    assert upstream.got == []
+    assert client.ask("chat", n=3).status_code == 200
+
+
+def test_a_call_that_was_sent_and_not_answered_costs_its_input(upstream: Upstream, admit: Admit) -> None:
+    upstream.play((5.0,), (5.0,))
+    client = admit(minutes=0.8 / 60)
+    auth = {"authorization": f"Bearer {client.admission.token}"}
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(client.url + PATHS["chat"], headers=auth, json=request("chat"), timeout=0.3)
+    sent = len(upstream.got[0].body) // 3 + 1
+    _until(lambda: client.admission.spent().tokens == Tokens(sent))
+    assert client.ask("chat").status_code == 429  # the minutes end it
+    spent = client.admission.close()
+    assert (spent.tokens, spent.stopped) == (Tokens(2 * sent), "minutes")
+    assert [line["estimated"] for line in read_lines(client.folder / EXCHANGES)] == [True, True]
+    upstream.play()
+    again = admit(replay=client.folder / EXCHANGES)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        again.ask("chat")
+    assert again.admission.spent().tokens == Tokens(sent)
+
+
+def test_tries_that_are_lost_count_against_the_limit(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(*((RESET,),) * 6)
+    client = admit(tokens=1100)
+    assert client.ask("chat").status_code == 429
+    assert 1 <= len(upstream.got) < 6
+    assert client.admission.spent().stopped == "tokens"
+
+
 def test_the_minutes_end_a_call_under_way(upstream: Upstream, admit: Admit) -> None:
     first = events("messages", HELLO)[0]
     upstream.play((head(), *[part for _ in range(100) for part in (first, 0.1)]))
@@ -267,7 +321,10 @@ def test_a_server_that_fails_before_its_reply(fault: str, api: str, upstream: Up
     assert (reply.status_code, len(upstream.got)) == (status, 1 + asked)
     spent = client.admission.spent()
     assert (spent.failure and spent.failure.kind) == kind
-    assert spent.tokens == (USED + USED if status == 200 else USED)
+    lost = asked - (status == 200) if "reset" in fault or fault == "silence" else 0
+    assert spent.tokens == (USED + USED if status == 200 else USED) + Tokens(
+        lost * (len(upstream.got[1].body) // 3 + 1)
+    )
     assert (spent.waited > before.waited) == (asked > 1)
 
 
@@ -342,20 +399,21 @@ def test_a_pause_that_a_server_asks_for_holds_back_other_attempts_too(upstream: 
     assert other.admission.spent().waited > 0.3
 
 
-def test_waiting_is_credited_as_it_passes_and_once_for_calls_at_the_same_time(
-    upstream: Upstream, admit: Admit
-) -> None:
-    upstream.play(failing(429, "rate_limit_error", retry_after="3"), *(streamed("chat", HELLO),) * 9)
+def test_waiting_is_credited_as_it_passes_and_once_for_calls_at_the_same_time(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(failing(429, "rate_limit_error", retry_after="1.5"), streamed("chat", HELLO))
     client = admit()
     began = time.monotonic()
 
     def gone(_: int) -> None:
         with pytest.raises(httpx2.ReadTimeout):
-            httpx2.post(client.url + PATHS["chat"], headers=auth, json=request("chat"), timeout=0.5)
+            httpx2.post(client.url + PATHS["chat"], headers=auth, json=request("chat"), timeout=0.4)
 
     auth = {"authorization": f"Bearer {client.admission.token}"}
     with ThreadPoolExecutor(9) as pool:
-        list(pool.map(gone, range(9)))
+        first = pool.submit(gone, 0)
+        _until(lambda: client.admission.spent().waited > 0)
+        list(pool.map(gone, range(8)))
+        first.result()
     _until(lambda: len(list(read_lines(client.folder / EXCHANGES))) == 9)
     waited, passed = client.admission.spent().waited, time.monotonic() - began
     assert 0 < waited < passed
