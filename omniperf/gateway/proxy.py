@@ -17,6 +17,7 @@ from omniperf.errors import InfraError
 from omniperf.gateway.backoff import CONNECTING, SharedPause, as_infra, gives_up
 from omniperf.gateway.budget import BudgetExhaustedError, Held
 from omniperf.gateway.failures import CallError, from_exception, from_report
+from omniperf.gateway.hosted import refused, without_hosted
 from omniperf.gateway.meter import Meter
 from omniperf.gateway.recording import difference, parsed
 from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_status
@@ -52,6 +53,8 @@ class _Exchange:
     provider: Provider
     request: Request
     asked: dict[str, Any]
+    body: bytes  # that is passed on
+    removed: list[str] = field(default_factory=list)  # hosted tools of the request, which are not passed on
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     reply: bytearray = field(default_factory=bytearray)
@@ -96,7 +99,7 @@ class _Exchange:
 
 
 class Proxy:
-    """All upstreams of a run. Its attempts know nothing of each other but the pauses that a server asks for."""
+    """All upstreams of a gateway. Its attempts know nothing of each other but the pauses that a server asks for."""
 
     def __init__(self, upstreams: Mapping[Provider, Upstream], silence: float, first_wait: float) -> None:
         self._upstreams = upstreams
@@ -113,7 +116,7 @@ class Proxy:
         provider = provider_of(path, anthropic_style=bool(request.header(b"anthropic-version")))
         if request.method == "HEAD" and path == "/":
             await reply.whole(200, [], b"")
-        elif not _holds(request, attempt.token):
+        elif not holds_token(request, attempt.token):
             await reply.whole(*refusal(provider, 401, "invalid key: the gateway takes the attempt's own token alone"))
         elif path in METERED and request.method == "POST":
             await self._exchange(attempt, request, reply, path, provider)
@@ -127,7 +130,7 @@ class Proxy:
         if attempt.replay is not None or provider not in self._upstreams:
             await reply.whole(*refusal(provider, 404, f"nothing here serves {path}"))
             return
-        exchange = _Exchange(0, path, provider, request, {})
+        exchange = _Exchange(0, path, provider, request, {}, request.body)
         try:
             async with attempt.timed():
                 await self._forward(attempt, exchange, reply)
@@ -137,8 +140,16 @@ class Proxy:
 
     async def _exchange(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
         asked = parsed(request.body)
+        said = refused(asked)
+        try:
+            body, removed = (b"", []) if said else without_hosted(request.body)
+        except ValueError:  # not in UTF-8
+            said = "the gateway takes a body in UTF-8"
+        if said:
+            await reply.whole(*refusal(provider, 400, said))
+            return
         attempt.exchanges += 1
-        exchange = _Exchange(attempt.exchanges, path, provider, request, asked if isinstance(asked, dict) else {})
+        exchange = _Exchange(attempt.exchanges, path, provider, request, asked, body, removed)
         exchange.meter = Meter(METERED[path], streamed=exchange.asked.get("stream") is True)
         try:
             if attempt.replay is not None:
@@ -165,7 +176,7 @@ class Proxy:
         budget = attempt.budget
         attempt.check()
         if exchange.provider not in self._upstreams:
-            raise CallError("protocol", f"this run has no {exchange.provider} server")
+            raise CallError("protocol", f"this gateway has no {exchange.provider} server")
         price = attempt.dearest(exchange.model, exchange.sent, exchange.output)
         with budget.holding(exchange.sent, exchange.output, price) as exchange.held:
             try:
@@ -294,7 +305,7 @@ class Proxy:
         base = upstream.base_url.rstrip("/")
         target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
         return self._client.build_request(
-            request.method, base + target, headers=headers, content=request.body,
+            request.method, base + target, headers=headers, content=exchange.body,
             extensions={"trace": exchange.sending},
         )  # fmt: skip
 
@@ -355,6 +366,7 @@ class Proxy:
             used |= {"usd": exchange.usd, "lost": exchange.lost}
             attempt.stopped = attempt.stopped or attempt.budget.passed(held=False)
         told = {"seconds": round(time.monotonic() - exchange.began, 3), "waited": exchange.waited}
+        told |= {"removed": exchange.removed} if exchange.removed else {}
         told |= {"whole": exchange.whole, "error": exchange.error, "stopped": attempt.stopped}
         try:
             attempt.recorder.write(
@@ -365,7 +377,7 @@ class Proxy:
             attempt.failure = error
 
 
-def _holds(request: Request, token: str) -> bool:
+def holds_token(request: Request, token: str) -> bool:
     """Whether the request brings the attempt's token, and no other key."""
     scheme, _, bearer = request.header(b"authorization").partition(" ")
     keys = [key for key in (request.header(b"x-api-key"), bearer if scheme.lower() == "bearer" else scheme) if key]

@@ -436,6 +436,38 @@ def test_a_wait_moves_the_end_of_the_minutes_for_every_call_under_way(upstream: 
     assert client.admission.spent().stopped == ""
 
 
+@pytest.mark.parametrize("api", APIS)
+def test_hosted_tools_do_not_reach_the_server(api: str, upstream: Upstream, admit: Admit) -> None:
+    upstream.play(streamed(api, HELLO))
+    client = admit()
+    mine = {"type": "custom", "name": "bash"}
+    assert client.ask(api, tools=[{"type": "web_search"}, mine]).status_code == 200
+    assert upstream.bodies() == [request(api, tools=[mine])]
+    client.admission.close()
+    line = next(read_lines(client.folder / EXCHANGES))
+    assert (line["removed"], line["request"]["tools"][0]) == (["web_search"], {"type": "web_search"})
+
+
+UNCOUNTED = {
+    "background": {"background": True}, "kept by its id": {"previous_response_id": "resp_1"},
+    "kept": {"conversation": "conv_1"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", UNCOUNTED)
+def test_what_could_not_be_counted_is_refused(what: str, upstream: Upstream, admit: Admit) -> None:
+    upstream.play(streamed("responses", HELLO))
+    client = admit()
+    reply = client.ask("responses", **UNCOUNTED[what])
+    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert next(iter(UNCOUNTED[what])) in reply.text
+    auth = {"authorization": f"Bearer {client.admission.token}"}
+    for body in (b"", b"[]", b"\x28\xb5\x2f\xfd", json.dumps(request("responses")).encode("utf-16")):
+        assert client.http.post(client.url + PATHS["responses"], headers=auth, content=body).status_code == 400
+    assert upstream.got == []
+    assert client.ask("responses", background=False, previous_response_id=None).status_code == 200
+
+
 def test_bodies_are_bounded(upstream: Upstream, admit: Admit) -> None:
     upstream.play()
     client = admit()
@@ -450,6 +482,39 @@ def test_bodies_are_bounded(upstream: Upstream, admit: Admit) -> None:
     except httpx2.HTTPError:
         status = 413  # it was refused before all of it was sent
     assert (status, upstream.got) == (413, [])
+
+
+def test_a_body_is_not_kept_for_whom_the_gateway_does_not_know(gateway: Gateway, admit: Admit) -> None:
+    client = admit()
+    status = Path("/proc") / str(gateway._process.pid) / "status"
+
+    def resident() -> int:  # KiB
+        return int(status.read_text().partition("VmRSS:")[2].split()[0])
+
+    before = resident()
+    where = ("127.0.0.1", int(client.url.rpartition(":")[2]))
+    with socket.create_connection(where) as one, socket.create_connection(where) as other:
+        for wrong in (one, other):
+            wrong.sendall(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: no\r\ncontent-length: 60000000\r\n\r\n")
+            wrong.sendall(bytes(59_999_999))
+        assert resident() - before < 40_000
+        one.sendall(b"\0")
+        assert one.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_connections_through_one_door_are_bounded(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(*(streamed("messages", HELLO),) * 2)
+    client, other = admit(), admit()
+    where = ("127.0.0.1", int(client.url.rpartition(":")[2]))
+    idle = [socket.create_connection(where) for _ in range(64)]
+    try:
+        assert client.ask("messages").status_code == 503
+        assert other.ask("messages").status_code == 200
+    finally:
+        for each in idle:
+            each.close()
+    _until(lambda: client.http.head(client.url + "/").status_code == 200)
+    assert client.ask("messages").status_code == 200
 
 
 def test_the_key_is_upstream_and_nowhere_else(
