@@ -2,13 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 import math
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
 from omniperf.gateway.budget import Budget, BudgetExhaustedError
 from omniperf.gateway.recording import Recorder
 
 if TYPE_CHECKING:
+    from collections.abc import AsyncIterator
     from pathlib import Path
 
     from omniperf.errors import InfraError
@@ -31,6 +34,7 @@ class Attempt:
         self.stopped = ""
         self.failure: InfraError | None = None
         self._prices = prices
+        self._timed: set[asyncio.Timeout] = set()
         self._models: list[str] = []
         self._answering: dict[str, list[Price]] = {}  # of the models that answered when this one was asked for
 
@@ -50,6 +54,36 @@ class Attempt:
         self.budget.check_time()
         if self.budget.steps >= self.budget.limits.steps:
             raise BudgetExhaustedError("steps", self.budget.limits.steps)
+
+    @asynccontextmanager
+    async def timed(self) -> AsyncIterator[None]:
+        """End the block when the minutes end, waits not counted. Raises BudgetExhaustedError."""
+        limit = asyncio.timeout(None if self.budget.waits else self.budget.seconds_left)
+        try:
+            async with limit:
+                self._timed.add(limit)
+                try:
+                    yield
+                finally:
+                    self._timed.discard(limit)
+        except TimeoutError:
+            if not limit.expired():
+                raise
+            raise BudgetExhaustedError("minutes", self.budget.limits.minutes) from None
+
+    async def wait(self, seconds: float) -> None:
+        """Wait for a server; that time is not the agent's, and moves every end that was set before."""
+        try:
+            with self.budget.waiting():
+                self._move(None)
+                await asyncio.sleep(seconds)
+        finally:
+            self._move(None if self.budget.waits else asyncio.get_running_loop().time() + self.budget.seconds_left)
+
+    def _move(self, when: float | None) -> None:
+        for limit in self._timed:
+            if not limit.expired():
+                limit.reschedule(when)
 
     def charge(self, tokens: Tokens, asked: str, model: str, steps: int) -> float | None:
         """Count what a call has used; its USD, None where its price is not known."""
@@ -71,7 +105,7 @@ class Attempt:
             "models": self._models,
             "exchanges": self.exchanges,
             "steps": budget.steps,
-            "waited": budget.waited,
+            "waited": budget.waited_by_now,
             "stopped": self.stopped,
             "failure": failure and {"kind": failure.kind, "message": failure.message, "remedy": failure.remedy},
         }

@@ -27,6 +27,14 @@ class BudgetExhaustedError(Exception):
 
 
 @dataclass
+class Held:
+    """What is reserved for one call under way."""
+
+    tokens: int = 0
+    usd: float = 0.0
+
+
+@dataclass
 class Budget:
     """Counts steps, minutes, tokens and USD of one attempt against its limits. A step is one tool call.
 
@@ -42,11 +50,30 @@ class Budget:
     usd: float | None = 0.0
     held_tokens: int = 0  # reserved for calls under way
     held_usd: float = 0.0
+    waits: int = 0  # under way now
+    _since: float = 0.0  # when the first of them began
 
     @property
     def seconds_left(self) -> float:
-        """Wall seconds until the attempt's limit of minutes; 0 when it has passed."""
-        return max(0.0, self.limits.minutes * 60 + self.waited - (time.monotonic() - self.started))
+        """Wall seconds until the attempt's limit of minutes; 0 when it has passed. It stands while a wait goes on."""
+        return max(0.0, self.limits.minutes * 60 + self.waited_by_now - (time.monotonic() - self.started))
+
+    @property
+    def waited_by_now(self) -> float:
+        """`waited`, and what has passed of waits that still go on."""
+        return self.waited + (time.monotonic() - self._since if self.waits else 0.0)
+
+    @contextmanager
+    def waiting(self) -> Iterator[None]:
+        """Count what the block takes as waited; blocks at the same time count once, and for what really passed."""
+        if not self.waits:
+            self._since = time.monotonic()
+        self.waits += 1
+        try:
+            yield
+        finally:
+            self.waited, self.waits = self.waited_by_now, self.waits - 1
+            self._since = time.monotonic()
 
     def step(self) -> None:
         """Take one step, or raise BudgetExhaustedError."""
@@ -80,23 +107,33 @@ class Budget:
         return most
 
     @contextmanager
-    def holding(self, sent: int, output: int, price: Price | None) -> Iterator[None]:
+    def holding(self, sent: int, output: int, price: Price | None) -> Iterator[Held]:
         """Reserve a call of at most this size while the block runs: calls at the same time reserve together."""
-        most = self.reserve(sent, output, price)
-        self.held_tokens += sent + output
-        self.held_usd += most
+        held = Held()
+        self._hold(held, sent + output, self.reserve(sent, output, price))
         try:
-            yield
+            yield held
         finally:
-            self.held_tokens -= sent + output
-            self.held_usd -= most
+            self._hold(held, 0, 0.0)
 
-    def passed(self, more: Tokens, price: Price | None) -> str:
-        """The limit that is passed once this is charged too; "" where none is."""
-        if self.tokens.total + more.total > self.limits.tokens:
+    def grow(self, held: Held, used: Tokens, price: Price | None) -> str:
+        """Reserve no less than a call has used by now; the limit that is passed by what is held, "" if none is."""
+        cost = (price.cost(used) if price else None) or 0.0
+        self._hold(held, max(held.tokens, used.total), max(held.usd, cost))
+        return self.passed()
+
+    def _hold(self, held: Held, tokens: int, usd: float) -> None:
+        self.held_tokens += tokens - held.tokens
+        self.held_usd += usd - held.usd
+        held.tokens, held.usd = tokens, usd
+
+    def passed(self, *, held: bool = True) -> str:
+        """The limit that is passed by what is used, and held; "" where none is."""
+        tokens, usd = (self.held_tokens, self.held_usd) if held else (0, 0.0)
+        if self.tokens.total + tokens > self.limits.tokens:
             return "tokens"
-        cost = price.cost(more) if price else 0.0
-        return "USD" if self.usd is not None and cost is not None and self.usd + cost > self.limits.usd else ""
+        # sums that were added and taken away again leave rounding, far below the smallest price
+        return "USD" if self.usd is not None and self.usd + usd > self.limits.usd + 1e-9 else ""
 
     def charge(self, tokens: Tokens, price: Price | None) -> None:
         """Count what a call has used."""

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from contextlib import suppress
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, TypeAlias
 
 import h11
@@ -64,15 +64,19 @@ class Reply:
 
 
 async def converse(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, answer: Callable[[Request, Reply], Awaitable[None]]
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    knows: Callable[[Request], bool],
+    answer: Callable[[Request, Reply], Awaitable[None]],
 ) -> None:
     """Answer the requests of one connection. An answer that ends before its reply does breaks the connection.
 
-    A client that hangs up cancels its answer.
+    A client that hangs up cancels its answer. `knows` is asked as soon as the head is there, of a request without a
+    body: of one that it does not know the body is read and not kept, and `answer` gets none.
     """
     connection = h11.Connection(h11.SERVER)
     try:
-        while (request := await _request(reader, writer, connection)) is not None:
+        while (request := await _request(reader, writer, connection, knows)) is not None:
             answering = asyncio.ensure_future(answer(request, Reply(connection, writer)))
             await _watched(reader, connection, answering)
             if connection.our_state is not h11.DONE or connection.their_state is not h11.DONE:
@@ -109,10 +113,14 @@ async def _watched(reader: asyncio.StreamReader, connection: h11.Connection, ans
 
 
 async def _request(
-    reader: asyncio.StreamReader, writer: asyncio.StreamWriter, connection: h11.Connection
+    reader: asyncio.StreamReader,
+    writer: asyncio.StreamWriter,
+    connection: h11.Connection,
+    knows: Callable[[Request], bool],
 ) -> Request | None:
     """The next request of a connection; None where there is no more."""
-    head: h11.Request | None = None
+    request: Request | None = None
+    known, size = False, 0
     body = bytearray()
     while True:
         event = connection.next_event()
@@ -122,15 +130,18 @@ async def _request(
                 writer.write(connection.send(go_on) or b"")
             connection.receive_data(await reader.read(_PIECE))
         elif isinstance(event, h11.Request):
-            head = event
+            headers = tuple(event.headers)
+            request = Request(event.method.decode(), event.target.decode("latin-1"), headers, b"")
+            known = knows(request)
         elif isinstance(event, h11.Data):
-            body += event.data
-            if len(body) > LARGEST_BODY:
+            size += len(event.data)
+            if known:
+                body += event.data
+            if size > LARGEST_BODY:
                 raise h11.RemoteProtocolError("the body is too large", error_status_hint=413)
         elif isinstance(event, h11.EndOfMessage):
-            assert head is not None
-            headers = tuple(head.headers)
-            return Request(head.method.decode(), head.target.decode("latin-1"), headers, bytes(body))
+            assert request is not None
+            return replace(request, body=bytes(body))
         else:  # closed, or paused after what the last request left open
             return None
 

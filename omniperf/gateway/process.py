@@ -58,7 +58,10 @@ class Spent:
 
 
 class Gateway:
-    """The gateway of one run: a context manager. The keys go through its standard input, and end with it."""
+    """A gateway: a context manager. It serves the attempts that it admits; an external client's starts one of its own.
+
+    The keys go through its standard input, and end with it.
+    """
 
     def __init__(
         self, upstreams: Mapping[Provider, Upstream], prices: str = "", *, silence: float = SILENCE,

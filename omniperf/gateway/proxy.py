@@ -9,14 +9,15 @@ import asyncio
 import hmac
 import time
 from dataclasses import dataclass, field
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, NoReturn
 
 import httpx2
 
 from omniperf.errors import InfraError
 from omniperf.gateway.backoff import CONNECTING, SharedPause, as_infra, gives_up
-from omniperf.gateway.budget import BudgetExhaustedError
+from omniperf.gateway.budget import BudgetExhaustedError, Held
 from omniperf.gateway.failures import CallError, from_exception, from_report
+from omniperf.gateway.hosted import refused, without_hosted
 from omniperf.gateway.meter import Meter
 from omniperf.gateway.recording import difference, parsed
 from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_status
@@ -52,6 +53,8 @@ class _Exchange:
     provider: Provider
     request: Request
     asked: dict[str, Any]
+    body: bytes  # that is passed on
+    removed: list[str] = field(default_factory=list)  # hosted tools of the request, which are not passed on
     status: int = 0
     headers: dict[str, str] = field(default_factory=dict)
     reply: bytearray = field(default_factory=bytearray)
@@ -59,6 +62,12 @@ class _Exchange:
     error: str = ""
     whole: bool = False  # the client got all of the reply
     waited: list[float] = field(default_factory=list)
+    held: Held = field(default_factory=Held)
+    under_way: bool = False  # the latest try's request was sent, and no error has come back
+    lost: int = 0  # tries that were sent and came to no reply
+    tokens: Tokens = field(default_factory=Tokens)  # that were charged
+    estimated: bool = False
+    usd: float | None = 0.0
     began: float = field(default_factory=time.monotonic)
 
     @property
@@ -75,11 +84,22 @@ class _Exchange:
         """Tokens that are reserved for the reply."""
         limits = (self.asked.get(name) for name in _LIMITS)
         most = next((limit for limit in limits if isinstance(limit, int) and limit > 0), USUAL_OUTPUT)
-        return min(most, USUAL_OUTPUT) if self.asked.get("stream") is True else most
+        replies = self.asked.get("n") if METERED.get(self.path) == "chat" else 1
+        most = min(most, USUAL_OUTPUT) if self.asked.get("stream") is True else most
+        return most * replies if isinstance(replies, int) and replies > 0 else most
+
+    def count(self, tokens: Tokens, usd: float | None) -> None:
+        """Add what was charged."""
+        self.tokens += tokens
+        self.usd = None if self.usd is None or usd is None else self.usd + usd
+
+    async def sending(self, event: str, _: object) -> None:
+        """Take note of what the connection says of a try."""
+        self.under_way = self.under_way or event.endswith("send_request_body.complete")
 
 
 class Proxy:
-    """All upstreams of a run. Its attempts know nothing of each other but the pauses that a server asks for."""
+    """All upstreams of a gateway. Its attempts know nothing of each other but the pauses that a server asks for."""
 
     def __init__(self, upstreams: Mapping[Provider, Upstream], silence: float, first_wait: float) -> None:
         self._upstreams = upstreams
@@ -96,7 +116,7 @@ class Proxy:
         provider = provider_of(path, anthropic_style=bool(request.header(b"anthropic-version")))
         if request.method == "HEAD" and path == "/":
             await reply.whole(200, [], b"")
-        elif not _holds(request, attempt.token):
+        elif not holds_token(request, attempt.token):
             await reply.whole(*refusal(provider, 401, "invalid key: the gateway takes the attempt's own token alone"))
         elif path in METERED and request.method == "POST":
             await self._exchange(attempt, request, reply, path, provider)
@@ -110,18 +130,26 @@ class Proxy:
         if attempt.replay is not None or provider not in self._upstreams:
             await reply.whole(*refusal(provider, 404, f"nothing here serves {path}"))
             return
-        exchange = _Exchange(0, path, provider, request, {})
+        exchange = _Exchange(0, path, provider, request, {}, request.body)
         try:
-            async with asyncio.timeout(attempt.budget.seconds_left):
+            async with attempt.timed():
                 await self._forward(attempt, exchange, reply)
-        except (CallError, TimeoutError) as error:
+        except (CallError, BudgetExhaustedError) as error:
             if not reply.begun:
-                await reply.whole(*refusal(provider, 502, str(error) or "there was no time left"))
+                await reply.whole(*refusal(provider, 502, str(error)))
 
     async def _exchange(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
         asked = parsed(request.body)
+        said = refused(asked)
+        try:
+            body, removed = (b"", []) if said else without_hosted(request.body)
+        except ValueError:  # not in UTF-8
+            said = "the gateway takes a body in UTF-8"
+        if said:
+            await reply.whole(*refusal(provider, 400, said))
+            return
         attempt.exchanges += 1
-        exchange = _Exchange(attempt.exchanges, path, provider, request, asked if isinstance(asked, dict) else {})
+        exchange = _Exchange(attempt.exchanges, path, provider, request, asked, body, removed)
         exchange.meter = Meter(METERED[path], streamed=exchange.asked.get("stream") is True)
         try:
             if attempt.replay is not None:
@@ -148,16 +176,14 @@ class Proxy:
         budget = attempt.budget
         attempt.check()
         if exchange.provider not in self._upstreams:
-            raise CallError("protocol", f"this run has no {exchange.provider} server")
+            raise CallError("protocol", f"this gateway has no {exchange.provider} server")
         price = attempt.dearest(exchange.model, exchange.sent, exchange.output)
-        with budget.holding(exchange.sent, exchange.output, price):
+        with budget.holding(exchange.sent, exchange.output, price) as exchange.held:
             try:
-                async with asyncio.timeout(budget.seconds_left) as limit:
+                async with attempt.timed():
                     await self._forward(attempt, exchange, reply)
-            except TimeoutError:
-                if not limit.expired():
-                    raise
-                raise BudgetExhaustedError("minutes", budget.limits.minutes) from None
+            finally:
+                self._charge(attempt, exchange)
 
     async def _forward(self, attempt: Attempt, exchange: _Exchange, reply: Reply) -> None:
         """Pass the request on, and what comes back. Raises CallError where nothing came back."""
@@ -192,13 +218,18 @@ class Proxy:
         """Raise BudgetExhaustedError where a reply that is still coming has passed what was left."""
         assert exchange.meter is not None
         tokens, _ = exchange.meter.tokens(exchange.sent)
-        if tokens.output <= exchange.output:
-            return  # it was reserved
-        budget = attempt.budget
         price = attempt.dearest(exchange.model, tokens.sent, tokens.output)
-        if limit := budget.passed(tokens, price):
-            value = budget.limits.tokens if limit == "tokens" else budget.limits.usd
-            raise BudgetExhaustedError(limit, value, said="was passed in the middle of a reply")
+        if limit := attempt.budget.grow(exchange.held, tokens, price):
+            self._stop(attempt, limit, "was passed in the middle of a reply")
+
+    def _stop(self, attempt: Attempt, limit: str, said: str) -> NoReturn:
+        limits = attempt.budget.limits
+        raise BudgetExhaustedError(limit, limits.tokens if limit == "tokens" else limits.usd, said=said)
+
+    def _lose(self, attempt: Attempt, exchange: _Exchange) -> None:
+        """Charge a try that was sent whole and came to no reply: its input, estimated, for its server has read it."""
+        exchange.lost += 1
+        exchange.count(Tokens(exchange.sent), attempt.charge(Tokens(exchange.sent), exchange.model, "", 0))
 
     async def _asked(
         self, attempt: Attempt, exchange: _Exchange
@@ -208,17 +239,22 @@ class Proxy:
         A response with an error is an answer where it is the last try's. Raises CallError where there is none.
         """
         budget, pause = attempt.budget, self._pauses[exchange.provider]
-        deadline = time.monotonic() + budget.seconds_left
         tried = 0
         while True:
             tried += 1
             if (left := pause.left) > 0:
-                await self._wait(attempt, exchange, left)
+                began = time.monotonic()
+                try:
+                    await attempt.wait(left)
+                finally:
+                    exchange.waited.append(round(time.monotonic() - began, 3))
             began = time.monotonic()
             response: httpx2.Response | None = None
+            exchange.under_way = False
             try:
                 response = await self._client.send(self._upstream_request(exchange), stream=True)
                 if response.status_code >= 400:
+                    exchange.under_way = False
                     data = await response.aread()
                     error = _reported(response, data)
                     chunks: AsyncIterator[bytes] = _one(data)
@@ -230,28 +266,29 @@ class Proxy:
             except httpx2.HTTPError as problem:
                 error = from_exception(problem)
                 error.retry = not isinstance(problem, httpx2.ReadTimeout)
+                if exchange.meter and exchange.under_way:
+                    self._lose(attempt, exchange)
                 if response is not None:
                     await response.aclose()
                 response = None
             except BaseException:
+                if exchange.meter and exchange.under_way:
+                    self._lose(attempt, exchange)
                 if response is not None:
                     await response.aclose()
                 raise
             wait = pause.failed(began, error.after) if error.retry else 0.0
-            if gives_up(error, tried, wait, deadline):
+            if gives_up(error, tried, wait, time.monotonic() + budget.seconds_left):
                 if response is None:
                     raise error
-                attempt.failure = _failure(error, exchange)
+                if exchange.meter:  # what is free decides nothing, and no success would take it back
+                    attempt.failure = _failure(error, exchange)
                 exchange.error = str(error)
                 return response, chunks, await anext(chunks, None)
             if response is not None:
                 await response.aclose()
-
-    async def _wait(self, attempt: Attempt, exchange: _Exchange, seconds: float) -> None:
-        """Wait for a server; that time is not the agent's."""
-        attempt.budget.waited += seconds
-        exchange.waited.append(round(seconds, 3))
-        await asyncio.sleep(seconds)
+            if limit := budget.passed():
+                self._stop(attempt, limit, "could be passed by one more try")
 
     def _upstream_request(self, exchange: _Exchange) -> httpx2.Request:
         upstream, request = self._upstreams[exchange.provider], exchange.request
@@ -267,7 +304,10 @@ class Proxy:
             headers.append((b"authorization", b"Bearer " + key))
         base = upstream.base_url.rstrip("/")
         target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
-        return self._client.build_request(request.method, base + target, headers=headers, content=request.body)
+        return self._client.build_request(
+            request.method, base + target, headers=headers, content=exchange.body,
+            extensions={"trace": exchange.sending},
+        )  # fmt: skip
 
     async def _again(self, attempt: Attempt, recorded: list[Exchange], exchange: _Exchange, reply: Reply) -> None:
         """Answer from the recording. Raises CallError where the request is not the recorded one."""
@@ -280,13 +320,15 @@ class Proxy:
             raise CallError("protocol", f"exchange {exchange.n} differs from the recorded one at {apart}")
         exchange.status, exchange.headers, exchange.reply = was.status, dict(was.headers), bytearray(was.reply)
         exchange.error = str(was.line.get("error") or "")
-        attempt.budget.waited += sum(was.line.get("waited") or ())
         attempt.stopped = attempt.stopped or str(was.line.get("stopped") or "")
+        assert exchange.meter is not None
+        exchange.meter.feed(was.reply)
+        for _ in range(int(was.line.get("lost") or 0)):
+            self._lose(attempt, exchange)
+        self._charge(attempt, exchange)
         headers = [(name.encode(), value.encode()) for name, value in was.headers]
         await reply.begin(was.status or 502, headers)
-        assert exchange.meter is not None
         await reply.send(was.reply)
-        exchange.meter.feed(was.reply)
         if was.line.get("whole"):
             await reply.end()
             exchange.whole = True
@@ -301,23 +343,30 @@ class Proxy:
         await reply.whole(status, headers, body)
         exchange.whole = True
 
-    def _settle(self, attempt: Attempt, exchange: _Exchange) -> None:
-        """Charge an exchange, however it ended, and record it."""
+    def _charge(self, attempt: Attempt, exchange: _Exchange) -> None:
+        """Charge what has come of a reply, however it ended, before what was reserved for it is free again."""
         meter = exchange.meter
         assert meter is not None
-        used: dict[str, object] = {}
-        if exchange.reply and 200 <= exchange.status < 400:
+        if 200 <= exchange.status < 400:
             meter.end()
-            tokens, estimated = meter.tokens(exchange.sent)
-            usd = attempt.charge(tokens, exchange.model, meter.model, meter.calls)
-            used = {"model": meter.model, "tokens": tokens.__dict__, "estimated": estimated, "usd": usd}
-            if not exchange.error and meter.error is not None:
-                exchange.error = str(meter.error)
-                attempt.failure = _failure(meter.error, exchange)
-            elif not exchange.error:
-                attempt.failure = None
-            attempt.stopped = attempt.stopped or attempt.budget.passed(Tokens(), None)
+            tokens, exchange.estimated = meter.tokens(exchange.sent)
+            exchange.count(tokens, attempt.charge(tokens, exchange.model, meter.model, meter.calls))
+
+    def _settle(self, attempt: Attempt, exchange: _Exchange) -> None:
+        """Say what an exchange came to, and record it."""
+        meter = exchange.meter
+        assert meter is not None
+        if 200 <= exchange.status < 400 and not exchange.error:
+            exchange.error = str(meter.error or "")
+            attempt.failure = _failure(meter.error, exchange) if meter.error else None
+        used: dict[str, object] = {}
+        if exchange.tokens.total:
+            estimated = exchange.estimated or exchange.lost > 0
+            used = {"model": meter.model, "tokens": exchange.tokens.__dict__, "estimated": estimated}
+            used |= {"usd": exchange.usd, "lost": exchange.lost}
+            attempt.stopped = attempt.stopped or attempt.budget.passed(held=False)
         told = {"seconds": round(time.monotonic() - exchange.began, 3), "waited": exchange.waited}
+        told |= {"removed": exchange.removed} if exchange.removed else {}
         told |= {"whole": exchange.whole, "error": exchange.error, "stopped": attempt.stopped}
         try:
             attempt.recorder.write(
@@ -328,7 +377,7 @@ class Proxy:
             attempt.failure = error
 
 
-def _holds(request: Request, token: str) -> bool:
+def holds_token(request: Request, token: str) -> bool:
     """Whether the request brings the attempt's token, and no other key."""
     scheme, _, bearer = request.header(b"authorization").partition(" ")
     keys = [key for key in (request.header(b"x-api-key"), bearer if scheme.lower() == "bearer" else scheme) if key]

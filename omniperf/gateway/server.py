@@ -14,13 +14,16 @@ from omniperf.gateway.attempt import Attempt
 from omniperf.gateway.http import converse
 from omniperf.gateway.prices import load_prices
 from omniperf.gateway.process import Upstream
-from omniperf.gateway.proxy import Proxy
+from omniperf.gateway.proxy import Proxy, holds_token
 from omniperf.gateway.recording import load_exchanges
 from omniperf.results.redact import learn
 from omniperf.tasks.schema import Limits
 
 if TYPE_CHECKING:
     from omniperf.gateway.http import Reply, Request
+
+MOST_CONNECTIONS = 64  # through one door at a time; each may hold a whole body
+_FULL = b"HTTP/1.1 503 Service Unavailable\r\ncontent-length: 0\r\nconnection: close\r\n\r\n"
 
 
 class _Door:
@@ -35,14 +38,21 @@ class _Door:
         self._server = await asyncio.start_server(self._serve, sock=listener, limit=1 << 20)
 
     async def _serve(self, reader: asyncio.StreamReader, writer: asyncio.StreamWriter) -> None:
+        if len(self._open) >= MOST_CONNECTIONS:
+            writer.write(_FULL)
+            writer.close()
+            return
         task = asyncio.current_task()
         assert task is not None
         self._open.add(task)
         try:
             with suppress(asyncio.CancelledError):
-                await converse(reader, writer, self._answer)
+                await converse(reader, writer, self._knows, self._answer)
         finally:
             self._open.discard(task)
+
+    def _knows(self, request: Request) -> bool:
+        return holds_token(request, self.attempt.token)
 
     async def _answer(self, request: Request, reply: Reply) -> None:
         await self._proxy.answer(self.attempt, request, reply)

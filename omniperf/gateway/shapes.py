@@ -13,10 +13,16 @@ Provider: TypeAlias = Literal["anthropic", "openai"]
 METERED: dict[str, Api] = {"/v1/messages": "messages", "/v1/responses": "responses", "/v1/chat/completions": "chat"}
 FREE = {"/v1/messages/count_tokens": ("POST",), "/v1/models": ("GET", "HEAD")}
 
-_OPENAI_TYPES = {401: "invalid_request_error", 404: "invalid_request_error", 429: "insufficient_quota"}
+_OPENAI_TYPES = {
+    400: "invalid_request_error",
+    401: "invalid_request_error",
+    404: "invalid_request_error",
+    429: "insufficient_quota",
+}
 _OPENAI_CODES = {401: "invalid_api_key", 404: "not_found", 429: "insufficient_quota"}
 _ANTHROPIC_TYPES = {
-    401: "authentication_error", 403: "permission_error", 404: "not_found_error", 409: "invalid_request_error",
+    400: "invalid_request_error", 401: "authentication_error", 403: "permission_error", 404: "not_found_error",
+    409: "invalid_request_error",
 }  # fmt: skip
 
 

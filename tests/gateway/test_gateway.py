@@ -131,6 +131,15 @@ def test_models_are_listed_and_tokens_counted_by_the_server_at_no_cost(upstream:
     assert client.admission.spent().exchanges == 0
 
 
+def test_what_is_free_may_fail_and_the_attempt_has_not(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(*(failing(404, "not_found_error"),) * 2)
+    client = admit()
+    auth = {"x-api-key": client.admission.token, "anthropic-version": "2026-10-21"}
+    assert client.http.post(client.url + "/v1/messages/count_tokens", headers=auth, json={}).status_code == 404
+    assert client.http.get(client.url + "/v1/models", headers=auth).status_code == 404
+    assert client.admission.spent().failure is None
+
+
 LIMITS = {"tokens": {"tokens": 1400}, "USD": {"usd": 0.021}, "steps": {"steps": 2}}
 
 
@@ -174,6 +183,60 @@ def test_a_reply_that_grows_beyond_what_was_reserved_is_cut_where_it_passes_the_
     spent = client.admission.spent()
     assert spent.stopped == "tokens"
     assert 40_000 < spent.tokens.total < 60_000
+
+
+@pytest.mark.parametrize("limits", [{"tokens": 60_000}, {"usd": 0.6}], ids=["tokens", "USD"])
+def test_replies_that_grow_at_the_same_time_share_the_limit(
+    limits: dict[str, Any], upstream: Upstream, admit: Admit
+) -> None:
+    piece = events("chat", Say("x" * 15_000, usage=None))[1]  # 5000 tokens, 0.05 USD
+    upstream.play(*((head(), *[part for _ in range(60) for part in (piece, 0.02)]),) * 3)
+    client = admit(**limits)
+
+    def ask(_: int) -> None:
+        with pytest.raises(httpx2.RemoteProtocolError):
+            client.ask("chat", max_tokens=1_000_000 if "tokens" in limits else 100)
+
+    with ThreadPoolExecutor(3) as pool:
+        list(pool.map(ask, range(3)))
+    spent = client.admission.spent()
+    assert spent.stopped == ("USD" if "usd" in limits else "tokens")
+    assert 60_000 < spent.tokens.total < 60_000 + 3 * 5_200
+
+
+def test_a_chat_reserves_every_reply_that_it_asks_for(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(streamed("chat", HELLO))
+    client = admit(tokens=3500)
+    assert client.ask("chat", n=4).status_code == 429
+    assert upstream.got == []
+    assert client.ask("chat", n=3).status_code == 200
+
+
+def test_a_call_that_was_sent_and_not_answered_costs_its_input(upstream: Upstream, admit: Admit) -> None:
+    upstream.play((5.0,), (5.0,))
+    client = admit(minutes=0.8 / 60)
+    auth = {"authorization": f"Bearer {client.admission.token}"}
+    with pytest.raises(httpx2.ReadTimeout):
+        httpx2.post(client.url + PATHS["chat"], headers=auth, json=request("chat"), timeout=0.3)
+    sent = len(upstream.got[0].body) // 3 + 1
+    _until(lambda: client.admission.spent().tokens == Tokens(sent))
+    assert client.ask("chat").status_code == 429  # the minutes end it
+    spent = client.admission.close()
+    assert (spent.tokens, spent.stopped) == (Tokens(2 * sent), "minutes")
+    assert [line["estimated"] for line in read_lines(client.folder / EXCHANGES)] == [True, True]
+    upstream.play()
+    again = admit(replay=client.folder / EXCHANGES)
+    with pytest.raises(httpx2.RemoteProtocolError):
+        again.ask("chat")
+    assert again.admission.spent().tokens == Tokens(sent)
+
+
+def test_tries_that_are_lost_count_against_the_limit(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(*((RESET,),) * 6)
+    client = admit(tokens=1100)
+    assert client.ask("chat").status_code == 429
+    assert 1 <= len(upstream.got) < 6
+    assert client.admission.spent().stopped == "tokens"
 
 
 def test_the_minutes_end_a_call_under_way(upstream: Upstream, admit: Admit) -> None:
@@ -258,7 +321,10 @@ def test_a_server_that_fails_before_its_reply(fault: str, api: str, upstream: Up
     assert (reply.status_code, len(upstream.got)) == (status, 1 + asked)
     spent = client.admission.spent()
     assert (spent.failure and spent.failure.kind) == kind
-    assert spent.tokens == (USED + USED if status == 200 else USED)
+    lost = asked - (status == 200) if "reset" in fault or fault == "silence" else 0
+    assert spent.tokens == (USED + USED if status == 200 else USED) + Tokens(
+        lost * (len(upstream.got[1].body) // 3 + 1)
+    )
     assert (spent.waited > before.waited) == (asked > 1)
 
 
@@ -333,6 +399,75 @@ def test_a_pause_that_a_server_asks_for_holds_back_other_attempts_too(upstream: 
     assert other.admission.spent().waited > 0.3
 
 
+def test_waiting_is_credited_as_it_passes_and_once_for_calls_at_the_same_time(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(failing(429, "rate_limit_error", retry_after="1.5"), streamed("chat", HELLO))
+    client = admit()
+    began = time.monotonic()
+
+    def gone(_: int) -> None:
+        with pytest.raises(httpx2.ReadTimeout):
+            httpx2.post(client.url + PATHS["chat"], headers=auth, json=request("chat"), timeout=0.4)
+
+    auth = {"authorization": f"Bearer {client.admission.token}"}
+    with ThreadPoolExecutor(9) as pool:
+        first = pool.submit(gone, 0)
+        _until(lambda: client.admission.spent().waited > 0)
+        list(pool.map(gone, range(8)))
+        first.result()
+    _until(lambda: len(list(read_lines(client.folder / EXCHANGES))) == 9)
+    waited, passed = client.admission.spent().waited, time.monotonic() - began
+    assert 0 < waited < passed
+    lines = list(read_lines(client.folder / EXCHANGES))
+    assert sum(sum(line["waited"]) for line in lines) > 2 * waited  # each call's own
+    time.sleep(0.2)
+    assert client.admission.spent().waited == waited
+    assert client.ask("chat").status_code == 200
+
+
+def test_a_wait_moves_the_end_of_the_minutes_for_every_call_under_way(upstream: Upstream, admit: Admit) -> None:
+    slow = (head(), *[part for piece in events("chat", HELLO) for part in (piece, 0.2)])
+    upstream.play(slow, failing(429, "rate_limit_error", retry_after="1"), streamed("chat", HELLO))
+    client = admit(minutes=1.3 / 60)
+    with ThreadPoolExecutor(1) as pool:
+        first = pool.submit(client.ask, "chat")  # takes longer than the minutes
+        _until(lambda: len(upstream.got) == 1)
+        assert client.ask("chat").status_code == 200
+        assert first.result().status_code == 200
+    assert client.admission.spent().stopped == ""
+
+
+@pytest.mark.parametrize("api", APIS)
+def test_hosted_tools_do_not_reach_the_server(api: str, upstream: Upstream, admit: Admit) -> None:
+    upstream.play(streamed(api, HELLO))
+    client = admit()
+    mine = {"type": "custom", "name": "bash"}
+    assert client.ask(api, tools=[{"type": "web_search"}, mine]).status_code == 200
+    assert upstream.bodies() == [request(api, tools=[mine])]
+    client.admission.close()
+    line = next(read_lines(client.folder / EXCHANGES))
+    assert (line["removed"], line["request"]["tools"][0]) == (["web_search"], {"type": "web_search"})
+
+
+UNCOUNTED = {
+    "background": {"background": True}, "kept by its id": {"previous_response_id": "resp_1"},
+    "kept": {"conversation": "conv_1"},
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", UNCOUNTED)
+def test_what_could_not_be_counted_is_refused(what: str, upstream: Upstream, admit: Admit) -> None:
+    upstream.play(streamed("responses", HELLO))
+    client = admit()
+    reply = client.ask("responses", **UNCOUNTED[what])
+    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert next(iter(UNCOUNTED[what])) in reply.text
+    auth = {"authorization": f"Bearer {client.admission.token}"}
+    for body in (b"", b"[]", b"\x28\xb5\x2f\xfd", json.dumps(request("responses")).encode("utf-16")):
+        assert client.http.post(client.url + PATHS["responses"], headers=auth, content=body).status_code == 400
+    assert upstream.got == []
+    assert client.ask("responses", background=False, previous_response_id=None).status_code == 200
+
+
 def test_bodies_are_bounded(upstream: Upstream, admit: Admit) -> None:
     upstream.play()
     client = admit()
@@ -347,6 +482,39 @@ def test_bodies_are_bounded(upstream: Upstream, admit: Admit) -> None:
     except httpx2.HTTPError:
         status = 413  # it was refused before all of it was sent
     assert (status, upstream.got) == (413, [])
+
+
+def test_a_body_is_not_kept_for_whom_the_gateway_does_not_know(gateway: Gateway, admit: Admit) -> None:
+    client = admit()
+    status = Path("/proc") / str(gateway._process.pid) / "status"
+
+    def resident() -> int:  # KiB
+        return int(status.read_text().partition("VmRSS:")[2].split()[0])
+
+    before = resident()
+    where = ("127.0.0.1", int(client.url.rpartition(":")[2]))
+    with socket.create_connection(where) as one, socket.create_connection(where) as other:
+        for wrong in (one, other):
+            wrong.sendall(b"POST /v1/messages HTTP/1.1\r\nhost: x\r\nx-api-key: no\r\ncontent-length: 60000000\r\n\r\n")
+            wrong.sendall(bytes(59_999_999))
+        assert resident() - before < 40_000
+        one.sendall(b"\0")
+        assert one.recv(100).startswith(b"HTTP/1.1 401")
+
+
+def test_connections_through_one_door_are_bounded(upstream: Upstream, admit: Admit) -> None:
+    upstream.play(*(streamed("messages", HELLO),) * 2)
+    client, other = admit(), admit()
+    where = ("127.0.0.1", int(client.url.rpartition(":")[2]))
+    idle = [socket.create_connection(where) for _ in range(64)]
+    try:
+        assert client.ask("messages").status_code == 503
+        assert other.ask("messages").status_code == 200
+    finally:
+        for each in idle:
+            each.close()
+    _until(lambda: client.http.head(client.url + "/").status_code == 200)
+    assert client.ask("messages").status_code == 200
 
 
 def test_the_key_is_upstream_and_nowhere_else(
