@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from omniperf.agents.external.channel import Channel
     from omniperf.agents.external.stream import Reader, Report, Seen
     from omniperf.agents.protocol import Session
+    from omniperf.agents.providers.protocol import ToolCall, ToolResult
     from omniperf.gateway.process import Admission, Spent
 
 _LOOK_SECONDS = 0.25
@@ -93,7 +94,13 @@ class Run:
     def run(self, launch: Launch, about: dict[str, object]) -> Outcome:
         """Run the client. Raises InfraError where host or provider failed, BudgetExhaustedError at a limit."""
         session, channel = self._session, self._channel
-        channel.serve(Toolset(session).use)
+        tools = Toolset(session)
+
+        def use(call: ToolCall) -> ToolResult:
+            session.budget.check_time()  # it may have waited for its turn until the minutes were over
+            return tools.use(call)
+
+        channel.serve(use)
         logs = session.folder / "logs"
         with ExitStack() as stack:
             self._trajectory = Journal(session.folder / "trajectory.jsonl")
@@ -161,16 +168,18 @@ class Run:
         if self._channel.error is not None:
             raise self._channel.error
         spent = self._charged(self._admission.spent())
-        if spent.exchanges != self._exchanges or self._channel.busy:
+        busy, more = self._channel.busy, spent.exchanges != self._exchanges
+        if more or busy:
             self._exchanges, self._active = spent.exchanges, time.monotonic()
         self._check(spent)
         if spent.failure is None:
             self._failing = None
-        else:  # the gateway has tried often enough: a client that goes on trying only passes the time
+        elif not busy:  # the gateway has tried often enough: a client that goes on trying only passes the time
             self._failing = self._failing or time.monotonic()
-            if self._session.budget.seconds_left <= 0 or time.monotonic() - self._failing > _PATIENCE:
+            tries_on = more and time.monotonic() - self._failing > _PATIENCE
+            if self._session.budget.seconds_left <= 0 or tries_on:
                 raise spent.failure
-        if not self._channel.busy:  # a tool knows when it waits for others, and has its own limits
+        if not busy:  # a tool has its own limits; none begins once the time is over
             self._session.budget.check_time()
         longest = _SILENCE + self._session.task.limits.command_seconds
         if time.monotonic() - self._active > longest:

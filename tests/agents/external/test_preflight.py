@@ -108,7 +108,7 @@ def test_a_run_is_refused_before_a_worktree_is_made(
     client("claude-code-2.1.329")
     server.play(())
     server.probe = Fail(401, "authentication_error", "invalid x-api-key")
-    task, spec = make_task(), AttemptSpec("", "claude-code", 0, {"model": "m", "base_url": server.url})
+    task, spec = make_task(), AttemptSpec("", "claude-code", 0, options={"model": "m", "base_url": server.url})
     with pytest.raises(InfraError, match="refused the key"):
         run_task(task, spec, 1, settings, ignore)
     with pytest.raises(UsageError, match="runs in a sandbox alone"):
