@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from omniperf.agents.models import AnthropicAgent
 from omniperf.agents.preflight import agent_checks
 from omniperf.errors import InfraError, UsageError
 from omniperf.record import AttemptSpec
@@ -76,6 +77,21 @@ def test_a_missing_model_or_key_or_a_wrong_api_names_the_agent(monkeypatch: pyte
     monkeypatch.setenv("OPENAI_API_KEY", "")
     (check,) = agent_checks("codex", {"model": "m"})
     assert check.detail == "The agent 'codex' needs a key in OPENAI_API_KEY."
+
+
+@pytest.mark.parametrize("agent", ["anthropic", "claude-code"])
+def test_the_setting_says_where_a_model_is_asked_and_no_variable_of_an_sdk(
+    agent: str, client: Callable[[str], None], server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if agent == "claude-code":
+        client("claude-code-2.1.329")
+    server.play(())
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("OMNIPERF_ANTHROPIC_BASE_URL", server.url)
+    assert [check.status for check in agent_checks(agent, {"model": "m"})] == ["ok", "ok"]
+    assert len(server.probes) == 1
+    monkeypatch.delenv("OMNIPERF_ANTHROPIC_BASE_URL")
+    assert AnthropicAgent().base_url({}) == "https://api.anthropic.com"
 
 
 def test_doctor_asks_the_model_and_says_what_it_refuses(
