@@ -3,10 +3,12 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from omniperf.agents.external.find import native_program
 from omniperf.agents.models import AnthropicAgent
 from omniperf.agents.preflight import agent_checks
 from omniperf.errors import InfraError, UsageError
@@ -77,6 +79,17 @@ def test_a_missing_model_or_key_or_a_wrong_api_names_the_agent(monkeypatch: pyte
     monkeypatch.setenv("OPENAI_API_KEY", "")
     (check,) = agent_checks("codex", {"model": "m"})
     assert check.detail == "The agent 'codex' needs a key in OPENAI_API_KEY."
+
+
+def test_of_a_program_alone_in_a_folder_of_others_only_itself_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(shutil.which("bash") or "", tmp_path / "alone")
+    (tmp_path / "private").write_text("mine")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = native_program("alone", (1,), "", ())
+    assert [mount.source for mount in found.mounts] == [tmp_path / "alone"]
+    assert found.argv == (str(found.mounts[0].target),)
 
 
 @pytest.mark.parametrize("agent", ["anthropic", "claude-code"])
