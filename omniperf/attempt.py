@@ -96,6 +96,8 @@ def run_attempt(
                 with suppress(OmniPerfError, OSError):
                     patch = collect(workspace)
                     write_whole(folder / "model_patch.diff", patch.data, exact=True)
+                if work.best is not None and (patch is None or work.best.tree != patch.tree):
+                    write_whole(folder / "model_patch.best.diff", work.best.data, exact=True)
             journal.write("failed", phase=phase, outcome=outcome.kind, detail=outcome.detail)
         finally:
             if workspace is not None and not spec.keep_workspace:

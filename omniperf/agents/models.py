@@ -14,6 +14,7 @@ from omniperf.gateway.backoff import as_infra, patiently
 from omniperf.gateway.failures import CallError
 from omniperf.gateway.prices import load_prices
 from omniperf.results.events import Event
+from omniperf.settings import load_settings
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -39,6 +40,8 @@ class ModelAgent:
     options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices", "max_output", "context", "effort")
     apis: ClassVar[tuple[str, ...]] = ()
     key_variable: ClassVar[str] = ""
+    url_setting: ClassVar[str] = ""
+    public_url: ClassVar[str] = ""
     least_output: ClassVar[int] = 1
 
     def __init__(self, called: str = "") -> None:
@@ -99,9 +102,8 @@ class ModelAgent:
         if (api := options.get("api", "")) and api not in self.apis:
             known = " or ".join(self.apis)
             raise UsageError(f"The agent {name!r} speaks no API {api!r}.", f"It takes --api {known}." if known else "")
-        base_url = options.get("base_url") or None
-        if base_url is not None:
-            _check_url(base_url)
+        base_url = self.base_url(options)
+        _check_url(base_url)
         if (effort := options.get("effort", "")) not in ("", *EFFORTS):
             raise UsageError(f"--effort must be {', '.join(EFFORTS[:-1])} or {EFFORTS[-1]}, not {effort!r}.")
         if not (key := self.key()):
@@ -110,11 +112,15 @@ class ModelAgent:
             raise UsageError(f"{self.key_variable} holds characters that no key has.", "Set it again.")
         return self._open(api, model, key, base_url, effort)
 
+    def base_url(self, options: Mapping[str, str]) -> str:
+        """Where the model is asked: the option, else the setting, else the provider itself; no SDK's own variable."""
+        return options.get("base_url") or getattr(load_settings(), self.url_setting) or self.public_url
+
     def key(self) -> str:
         """The key, "" where there is none."""
         return os.environ.get(self.key_variable, "").strip()
 
-    def _open(self, api: str, model: str, key: str, base_url: str | None, effort: str) -> Provider:
+    def _open(self, api: str, model: str, key: str, base_url: str, effort: str) -> Provider:
         raise NotImplementedError
 
 
@@ -124,13 +130,14 @@ class AnthropicAgent(ModelAgent):
     summary = "a model behind Anthropic's Messages API (--model, --base-url)"
     options = (*ModelAgent.options, "native_tools")
     key_variable = "ANTHROPIC_API_KEY"
+    url_setting, public_url = "anthropic_base_url", "https://api.anthropic.com"
 
     def _open(  # it has one API
         self,
         api: str,  # noqa: ARG002
         model: str,
         key: str,
-        base_url: str | None,
+        base_url: str,
         effort: str,
     ) -> Provider:
         from omniperf.agents.providers.anthropic import AnthropicMessages
@@ -145,9 +152,10 @@ class OpenAIAgent(ModelAgent):
     options = (*ModelAgent.options, "api")
     apis = ("responses", "chat")
     key_variable = "OPENAI_API_KEY"
+    url_setting, public_url = "openai_base_url", "https://api.openai.com/v1"
     least_output = 16
 
-    def _open(self, api: str, model: str, key: str, base_url: str | None, effort: str) -> Provider:
+    def _open(self, api: str, model: str, key: str, base_url: str, effort: str) -> Provider:
         if api == "chat":
             from omniperf.agents.providers.openai_chat import OpenAIChat
 

@@ -58,7 +58,7 @@ class Work:
         self._bench, self._proved, self._journal, self._emit = bench, proved, journal, emit
         self._budget = Budget(bench.task.limits.model_copy(update=dict(limits)))
         self._tools: SessionTools | None = None
-        self._best: Patch | None = None
+        self.best: Patch | None = None  # that was screened, however the work ended
         self._models: list[str] = []
 
     def run(
@@ -85,15 +85,17 @@ class Work:
                 kind, detail = ended.kind, ended.detail
             except BudgetExhaustedError as error:
                 kind, detail = "budget", str(error)
-            except OmniPerfError:
+            except OmniPerfError:  # of the host's or a provider's doing: what was screened is kept all the same
+                with suppress(OmniPerfError, ToolError, BudgetExhaustedError):
+                    self.best = tools.best()
                 raise
             except (Exception, SystemExit) as error:  # the harness does not end because an agent asks Python to
                 journal.write("agent-traceback", text=traceback.format_exc())
                 kind, detail = "agent_error", f"{type(error).__name__}: {error}"[:_LONGEST]
             with suppress(OmniPerfError, ToolError, BudgetExhaustedError):  # what cannot be asked takes only this away
-                self._best = tools.best()
-                if self._best is not None:
-                    tools.screen_final(self._best)
+                self.best = tools.best()
+                if self.best is not None:
+                    tools.screen_final(self.best)
         finished = tools.finished is not None
         if ended is None:
             return schema.Outcome(kind=kind, detail=detail, finish_called=finished)
@@ -112,7 +114,7 @@ class Work:
 
         Raises NotCollectableError where there is neither, InfraError where the disk is full.
         """
-        best = self._best
+        best = self.best
         try:
             final = collect(workspace)
         except NotCollectableError as error:

@@ -107,9 +107,6 @@ def run(
             "tasks": tasks,
         }
     )
-    configured = {"anthropic": settings.anthropic_base_url, "openai": settings.openai_base_url}
-    if "base_url" not in options and (url := configured.get(agent)):
-        options["base_url"] = url
     spec = AttemptSpec(
         run_id="",
         agent=agent,

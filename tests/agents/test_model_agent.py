@@ -238,6 +238,14 @@ def test_a_provider_that_fails_is_no_failure_of_the_agent(server: Loopback, go: 
     assert_no_key(folder)
 
 
+def test_the_best_commit_is_kept_where_a_provider_ends_the_attempt(server: Loopback, go: Go) -> None:
+    calls = (EDIT, ("benchmark", {}), bash("git commit -qam 'a dict'"), SLOWER)
+    folder, result = go([Say("", calls), Fail(401, "invalid_api_key", "no")], extra="")
+    assert (result.outcome.kind, result.verdict.class_) == ("infra_error", "unverified")
+    assert "items.index" in (folder / "model_patch.diff").read_text()
+    assert "items.index" not in (folder / "model_patch.best.diff").read_text()
+
+
 LIMITS = [
     ("steps", "limits: {steps: 3}", {}, "limit of 3 steps is reached"),
     ("tokens", "limits: {tokens: 30000}", {}, "limit of 30,000 tokens could be passed by the next call"),

@@ -21,7 +21,6 @@ if TYPE_CHECKING:
     from omniperf.sandbox.spec import Spec
 
 HOME = "/home/agent"
-_URLS = {"anthropic": "https://api.anthropic.com", "openai": "https://api.openai.com/v1"}
 
 TOLD = """
 ## The harness's commands
@@ -120,7 +119,8 @@ class ExternalAgent:
         self.version = f"{type(self).version} ({self.program} {client.version})"
         options, api = session.options, self.api(session.options)
         side: Literal["anthropic", "openai"] = "anthropic" if api == "anthropic" else "openai"
-        upstream = Upstream(options.get("base_url") or _URLS[side], self._behind(options).key())
+        behind = self._behind(options)
+        upstream = Upstream(behind.base_url(options), behind.key())
         with ExitStack() as stack:
             gateway = stack.enter_context(Gateway({side: upstream}, options.get("prices", "")))
             listener, port = channel.open(sandbox)

@@ -7,13 +7,16 @@ Through the other the client's commands ask for `benchmark`, `test` and `profile
 from __future__ import annotations
 
 import json
+import os
+import select
 import shutil
 import socket
 import tempfile
+import time
 from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
-from threading import Lock, Thread
+from threading import Lock, Semaphore, Thread
 from typing import TYPE_CHECKING, Any, Self
 
 from omniperf.agents.providers.protocol import ToolCall
@@ -36,7 +39,9 @@ _LAUNCH = "/omniperf/launch.py"
 _COMMANDS = ("omniperf-bench", "omniperf-test", "omniperf-profile")
 _START_SECONDS = 30.0
 _LONGEST = 86_400.0  # seconds of the client's command; its real limit is the runner's
+_AT_ONCE = 8  # requests for tools that are held; the next wait to be let in
 _REQUEST = 1 << 16  # bytes of a request for a tool
+_PAUSE = 0.1
 _MORE_MEMORY = 3 * 2**30  # for the client itself, beside what the task's commands may take
 
 
@@ -45,19 +50,28 @@ class Channel:
 
     def __init__(self, client: Client) -> None:
         self._client = client
-        self._folder = Path(tempfile.mkdtemp(prefix="omniperf-"))
-        self._folder.chmod(0o755)
+        self._private = Path(tempfile.mkdtemp(prefix="omniperf-"))  # no other user of the host comes to the sockets
+        self._folder = self._private / "channel"
+        self._folder.mkdir()
+        self._folder.chmod(0o755)  # the sandbox's user is another
         (self._folder / "empty").mkdir()
         self._control, self._tools = (self._listening(name) for name in ("control", "tools"))
         self._connection: socket.socket | None = None
         self._thread: Thread | None = None
-        self._busy = Lock()
+        self._turn = Lock()  # of the one tool at work
+        self._room = Semaphore(_AT_ONCE)
+        self._ending = self._closed = False
+        self.busy = False  # whether a tool is at work
         self.completed: Completed | None = None  # how the launcher ended, once it has
         self.error: BaseException | None = None  # what went wrong in a thread, and ends the attempt
 
     def _listening(self, name: str) -> socket.socket:
         server = socket.socket(socket.AF_UNIX)
-        server.bind(str(self._folder / name))
+        folder = os.open(self._folder, os.O_PATH | os.O_DIRECTORY)
+        try:  # a socket's path has 107 characters at most, which a deep TMPDIR passes
+            server.bind(f"/proc/self/fd/{folder}/{name}")
+        finally:
+            os.close(folder)
         (self._folder / name).chmod(0o777)  # the sandbox's user is another
         server.listen(64)
         return server
@@ -107,48 +121,55 @@ class Channel:
         self._connection.sendall(data)
 
     def serve(self, use: Callable[[ToolCall], ToolResult]) -> None:
-        """Answer the client's commands with that, one after the other, each in a thread of its own."""
+        """Answer the client's commands with that, one after the other, some waiting in threads of their own.
+
+        What `use` raises is `error` from then on. Nobody's request runs once the asker is gone or the attempt ends.
+        """
 
         def answer(connection: socket.socket) -> None:
-            with connection, suppress(OSError):
-                connection.settimeout(_START_SECONDS)
-                with connection.makefile("rb") as requests:
-                    line = requests.readline(_REQUEST)
-                try:
-                    asked = json.loads(line)
-                    name, arguments = str(asked["tool"]), json.dumps(asked["arguments"])
-                    if name not in ("benchmark", "test", "profile"):
-                        raise ValueError(f"there is no tool {name!r} here")
-                except (ValueError, TypeError, KeyError, RecursionError) as error:
-                    reply = {"text": f"not a request: {error}", "failed": True}
-                else:
-                    with self._busy:
-                        reply = self._used(use, ToolCall("", name, arguments))
-                connection.settimeout(None)
-                connection.sendall(json.dumps(reply).encode() + b"\n")
+            try:
+                with connection, suppress(OSError):
+                    connection.settimeout(_START_SECONDS)
+                    connection.sendall(json.dumps(self._answered(connection, use)).encode() + b"\n")
+            finally:
+                self._room.release()
 
         def accept() -> None:
-            with suppress(OSError):  # closed
-                while True:
+            while not self._closed:
+                self._room.acquire()
+                try:
                     connection, _ = self._tools.accept()
                     Thread(target=answer, args=(connection,), name="tool", daemon=True).start()
+                except (OSError, RuntimeError):  # closed; or too many descriptors or threads, for now
+                    self._room.release()
+                    time.sleep(_PAUSE)
 
         Thread(target=accept, name="tools", daemon=True).start()
 
-    def _used(self, use: Callable[[ToolCall], ToolResult], call: ToolCall) -> dict[str, object]:
-        if self.error is not None:
-            return {"text": "the attempt is ending", "failed": True}
+    def _answered(self, connection: socket.socket, use: Callable[[ToolCall], ToolResult]) -> dict[str, object]:
+        with connection.makefile("rb") as requests:
+            line = requests.readline(_REQUEST)
         try:
-            result = use(call)
-        except BaseException as error:
-            self.error = error
-            return {"text": f"the attempt ends: {error}", "failed": True}
+            asked = json.loads(line)
+            name, arguments = str(asked["tool"]), json.dumps(asked["arguments"])
+            if name not in ("benchmark", "test", "profile"):
+                raise ValueError(f"there is no tool {name!r} here")
+        except (ValueError, TypeError, KeyError, RecursionError) as error:
+            return {"text": f"not a request: {error}", "failed": True}
+        with self._turn:
+            if self._ending or self.error is not None:
+                return {"text": "the attempt has ended", "failed": True}
+            if _hung_up(connection):
+                return {}
+            self.busy = True
+            try:
+                result = use(ToolCall("", name, arguments))
+            except BaseException as error:
+                self.error = error
+                return {"text": f"the attempt ends: {error}", "failed": True}
+            finally:
+                self.busy = False
         return {"text": result.text, "failed": result.failed}
-
-    @property
-    def busy(self) -> bool:
-        """Whether a tool is at work."""
-        return self._busy.locked()
 
     @property
     def running(self) -> bool:
@@ -156,7 +177,8 @@ class Channel:
         return self._thread is not None and self._thread.is_alive()
 
     def stop(self) -> None:
-        """Ask the client to end; after a grace everything inside is killed."""
+        """Ask the client to end; after a grace everything inside is killed. No further tool begins."""
+        self._ending = True
         if self._connection is not None:
             with suppress(OSError):
                 self._connection.shutdown(socket.SHUT_WR)
@@ -177,8 +199,9 @@ class Channel:
 
     def settle(self) -> None:
         """Wait for the tool that is still at work: it uses what is about to be taken away."""
-        with self._busy:
-            self.error = self.error or ConnectionAbortedError("the client has ended")
+        self._ending = True
+        with self._turn:
+            pass
 
     def __enter__(self) -> Self:
         return self
@@ -186,9 +209,17 @@ class Channel:
     def __exit__(
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
+        self._closed = True
         for server in (self._control, self._tools, self._connection):
             if server is not None:
                 with suppress(OSError):
                     server.shutdown(socket.SHUT_RDWR)
                 server.close()
-        shutil.rmtree(self._folder, ignore_errors=True)
+        shutil.rmtree(self._private, ignore_errors=True)
+
+
+def _hung_up(connection: socket.socket) -> bool:
+    """Whether the asker is gone, who says nothing after his request."""
+    poll = select.poll()
+    poll.register(connection, select.POLLRDHUP)
+    return bool(poll.poll(0))

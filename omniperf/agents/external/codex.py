@@ -103,8 +103,7 @@ class CodexReader(JsonLines):
             case "turn.failed":
                 report.ended, report.ok = True, False
                 report.said = text(mapped(event, "error").get("message"))
-                found = re.search(r"status:? (\d{3})", report.said)
-                report.failure = failure_of(int(found[1]) if found else None, report.said)
+                report.failure = failure_of(None, report.said)
             case "error":  # also of a try that is made again: `turn.failed` is what counts
                 report.said = text(event.get("message"))
 

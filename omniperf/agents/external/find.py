@@ -33,7 +33,7 @@ def native_program(name: str, least: tuple[int, ...], install: str, inner: tuple
     """A program of machine code that is on PATH, or that a package of npm's with a wrapper on PATH brings.
 
     `inner` are patterns of paths below the folder that holds the package; {machine} is this host's. Of a program that
-    they find, the folder two above is shown inside, else the program's own. Raises InfraError (missing_dep).
+    they find, the folder two above is shown inside, else the program alone. Raises InfraError (missing_dep).
     """
     found = _on_path(name, install)
     program = found
@@ -45,10 +45,12 @@ def native_program(name: str, least: tuple[int, ...], install: str, inner: tuple
     with program.open("rb") as file:
         if file.read(4) != b"\x7fELF":
             raise InfraError("missing_dep", f"{found} is not the native program that {name} is now.", install)
-    top = program.parent if program == found else program.parent.parent
     version = _version((str(program), "--version"), name, least, install)
-    inside = f"{_PLACE}/{program.relative_to(top)}"
-    return Client((inside,), version, (Mount(top, _PLACE),))
+    if program == found:
+        inside = f"{_PLACE}/{program.name}"
+        return Client((inside,), version, (Mount(program, inside),))
+    top = program.parent.parent
+    return Client((f"{_PLACE}/{program.relative_to(top)}",), version, (Mount(top, _PLACE),))
 
 
 def python_program(name: str, package: str, least: tuple[int, ...], install: str) -> Client:

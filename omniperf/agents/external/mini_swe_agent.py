@@ -3,7 +3,6 @@
 from __future__ import annotations
 
 import json
-import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omniperf.agents.external.agent import HOME, ExternalAgent, Launch
@@ -78,8 +77,7 @@ class MiniReader(Growing):
         report.final = text(info.get("submission"))
         if status and not report.ok:
             report.said = f"{status}: {text(info.get('exception_str')) or report.said}".rstrip(": ")
-            found = re.search(r"\b([45]\d\d)\b", report.said)
-            report.failure = "turns" if status == "LimitsExceeded" else failure_of(found and int(found[1]), report.said)
+            report.failure = "turns" if status == "LimitsExceeded" else failure_of(None, report.said)
 
     def _message(self, message: dict[str, Any]) -> Iterator[Seen]:
         """A message as litellm has it, of Chat Completions; or an item of a Responses answer."""

@@ -28,34 +28,55 @@ if TYPE_CHECKING:
     from omniperf.agents.external.channel import Channel
     from omniperf.agents.external.stream import Reader, Report, Seen
     from omniperf.agents.protocol import Session
+    from omniperf.agents.providers.protocol import ToolCall, ToolResult
     from omniperf.gateway.process import Admission, Spent
 
 _LOOK_SECONDS = 0.25
-_LINE = 32 * 2**20  # bytes of one line of output; of a longer one nothing is read
+_LINE = 32 * 2**20  # bytes of one line of output; a longer one is passed over, up to its end
+_PIPE = 2**20  # bytes that a pipe can hold
 _LOG = 256 * 2**20  # bytes of each raw log
 _SILENCE = 300.0  # seconds beyond the longest command after which a silent client counts as stuck
 _PATIENCE = 120.0  # seconds in which a client may still mend a call that failed for good, by another kind of call
 _END_SECONDS = 15.0
-_KINDS = {"auth", "quota", "throttled", "network", "protocol"}
 _REMEDY = "See logs/agent.stdout and logs/agent.stderr of the attempt."
 
 
 class _Lines:
-    """Cuts what a pipe brings into lines."""
+    """Cuts what a pipe brings into lines. All of them are kept before the first is read, which may end the attempt."""
 
-    def __init__(self, take: Callable[[bytes], None]) -> None:
-        self._take, self._rest = take, b""
+    def __init__(self, keep: Callable[[bytes], None], read: Callable[[bytes], None]) -> None:
+        self._keep, self._read = keep, read
+        self._rest, self._passing = bytearray(), False
 
-    def add(self, data: bytes) -> None:
-        *lines, self._rest = (self._rest + data).split(b"\n") if b"\n" in data else (self._rest + data,)
+    def add(self, data: bytes, *, read: bool = True) -> None:
+        """Take in what came; without `read` it is only kept."""
+        *whole, rest = data.split(b"\n")
+        lines = [line for line in map(self._line, whole) if line is not None]
+        self._grow(rest)
         for line in lines:
-            self._take(line)
-        if len(self._rest) > _LINE:
-            self._rest = b""
+            self._keep(line)
+        for line in lines if read else ():
+            self._read(line)
 
-    def end(self) -> None:
+    def end(self, *, read: bool) -> None:
+        """Nothing more comes: what has no end of its line is a line too."""
         if self._rest:
-            self._take(self._rest)
+            self.add(b"\n", read=read)
+
+    def _line(self, end: bytes) -> bytes | None:
+        """The line that ends so; None for one that is passed over."""
+        self._grow(end)
+        line = None if self._passing else bytes(self._rest)
+        self._rest.clear()
+        self._passing = False
+        return line
+
+    def _grow(self, data: bytes) -> None:
+        self._passing = self._passing or len(self._rest) + len(data) > _LINE
+        if self._passing:
+            self._rest.clear()
+        else:
+            self._rest += data
 
 
 class _Log:
@@ -93,7 +114,13 @@ class Run:
     def run(self, launch: Launch, about: dict[str, object]) -> Outcome:
         """Run the client. Raises InfraError where host or provider failed, BudgetExhaustedError at a limit."""
         session, channel = self._session, self._channel
-        channel.serve(Toolset(session).use)
+        tools = Toolset(session)
+
+        def use(call: ToolCall) -> ToolResult:
+            session.budget.check_time()  # it may have waited for its turn until the minutes were over
+            return tools.use(call)
+
+        channel.serve(use)
         logs = session.folder / "logs"
         with ExitStack() as stack:
             self._trajectory = Journal(session.folder / "trajectory.jsonl")
@@ -103,17 +130,19 @@ class Run:
             stack.callback(out.close)
             stack.callback(self._errors.close)
             lines = {
-                "stdout": _Lines(lambda line: self._line(line, out)),
-                "stderr": _Lines(self._errors.write),
-                "watch": _Lines(self._document),
+                "stdout": _Lines(out.write, self._line),
+                "stderr": _Lines(self._errors.write, lambda _: None),
+                "watch": _Lines(self._watch, self._document),
             }
+            pipes = dict[int, _Lines]()
+            stack.callback(lambda: _close_all(list(pipes)))
             failure: BaseException | None = None
             try:
-                self._drive(launch, lines)
+                self._drive(launch, lines, pipes)
             except (BudgetExhaustedError, _SilentError, OmniPerfError) as error:
                 failure = error
             finally:
-                self._end(lines)
+                self._end(pipes, read=failure is None)
             self._save_watched(logs)
             code = channel.exit_code()
             spent = self._charged(self._admission.close())
@@ -128,30 +157,28 @@ class Run:
                 raise failure
             return self._outcome(code, spent, report, str(failure) if failure else "")
 
-    def _drive(self, launch: Launch, lines: dict[str, _Lines]) -> None:
-        """Start it, and take in what comes until nothing more can."""
+    def _drive(self, launch: Launch, lines: dict[str, _Lines], pipes: dict[int, _Lines]) -> None:
+        """Start it, and take in what comes until nothing more can. `pipes` are where it comes, for the caller."""
         with ExitStack() as stack:
-            readers: dict[int, _Lines] = {}
             given = [_input(launch.stdin)]
             stack.callback(_close_all, given)
             for name in ("stdout", "stderr", "watch"):
                 read, write = os.pipe()
-                stack.callback(os.close, read)
                 os.set_blocking(read, False)
-                readers[read] = lines[name]
+                pipes[read] = lines[name]
                 given.append(write)
             config = {"argv": launch.argv, "env": dict(launch.env), "files": dict(launch.files), "watch": launch.watch}
             self._channel.launch(config, given)
             _close_all(given)
             with selectors.DefaultSelector() as waiting:
-                for descriptor in readers:
+                for descriptor in pipes:
                     waiting.register(descriptor, selectors.EVENT_READ)
                 while waiting.get_map():
                     for key, _ in waiting.select(_LOOK_SECONDS):
                         data = os.read(key.fd, 1 << 16)
                         self._active = time.monotonic()
                         if data:
-                            readers[key.fd].add(data)
+                            pipes[key.fd].add(data)
                         else:
                             waiting.unregister(key.fd)
                     self._look()
@@ -161,16 +188,18 @@ class Run:
         if self._channel.error is not None:
             raise self._channel.error
         spent = self._charged(self._admission.spent())
-        if spent.exchanges != self._exchanges or self._channel.busy:
+        busy, more = self._channel.busy, spent.exchanges != self._exchanges
+        if more or busy:
             self._exchanges, self._active = spent.exchanges, time.monotonic()
         self._check(spent)
         if spent.failure is None:
             self._failing = None
-        else:  # the gateway has tried often enough: a client that goes on trying only passes the time
+        elif not busy:  # the gateway has tried often enough: a client that goes on trying only passes the time
             self._failing = self._failing or time.monotonic()
-            if self._session.budget.seconds_left <= 0 or time.monotonic() - self._failing > _PATIENCE:
+            tries_on = more and time.monotonic() - self._failing > _PATIENCE
+            if self._session.budget.seconds_left <= 0 or tries_on:
                 raise spent.failure
-        if not self._channel.busy:  # a tool knows when it waits for others, and has its own limits
+        if not busy:  # a tool has its own limits; none begins once the time is over
             self._session.budget.check_time()
         longest = _SILENCE + self._session.task.limits.command_seconds
         if time.monotonic() - self._active > longest:
@@ -193,13 +222,15 @@ class Run:
         models += [model for model in spent.models if model not in models]
         return spent
 
-    def _line(self, line: bytes, log: _Log) -> None:
-        log.write(line)
+    def _line(self, line: bytes) -> None:
         self._take(self._reader.line(line.decode("utf-8", "replace")))
 
-    def _document(self, line: bytes) -> None:
+    def _watch(self, line: bytes) -> None:
         with suppress(ValueError, RecursionError):
             self._watched = json.loads(line)
+
+    def _document(self, _: bytes) -> None:
+        with suppress(ValueError, RecursionError):
             self._take(self._reader.document(self._watched))
 
     def _take(self, found: Iterable[Seen]) -> None:
@@ -220,16 +251,19 @@ class Run:
                     session.journal.write("result", exit_code=code, failed=failed)
                     session.note_edit()
 
-    def _end(self, lines: dict[str, _Lines]) -> None:
-        """End what is left of the client, and of the tools it asked for."""
+    def _end(self, pipes: dict[int, _Lines], *, read: bool) -> None:
+        """End what is left of the client, and of the tools it asked for, and keep what it said last."""
         self._channel.stop()
         if not self._channel.join(_END_SECONDS) and self._session.sandbox is not None:
             self._session.sandbox.close()  # it holds its own launcher up: nothing inside is asked again
             self._channel.join(_END_SECONDS)
         self._channel.settle()
         with suppress(BudgetExhaustedError):
-            for one in lines.values():
-                one.end()
+            for descriptor, lines in pipes.items():
+                with suppress(BlockingIOError):  # somebody holds it open still
+                    for _ in range(_PIPE >> 16):
+                        lines.add(os.read(descriptor, 1 << 16), read=read)
+                lines.end(read=read)
 
     def _save_watched(self, logs: Path) -> None:
         if self._watched is not None:
@@ -248,8 +282,6 @@ class Run:
                 raise spent.failure
             return Outcome("agent_error", f"the conversation grew longer than the model takes: {said[:600]}", code)
         stopped = self._channel.completed.stopped_by if self._channel.completed else ""
-        if not silent and not stopped and report.failure in _KINDS:
-            raise InfraError(report.failure, f"The client failed: {said[:600]}", _REMEDY)
         if code in (126, 127) and not report.ended and spent.exchanges == 0:
             raise InfraError("missing_dep", f"The client did not start: {said[:600]}", _REMEDY)
         how = silent or (f"it was stopped at the sandbox's {stopped} limit" if stopped else _ending(code, report))

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
@@ -12,6 +13,8 @@ if TYPE_CHECKING:
     from omniperf.gateway.tokens import Tokens
 
 FailureKind: TypeAlias = Literal["", "agent", "auth", "quota", "throttled", "network", "protocol", "context", "turns"]
+
+_STATUS = re.compile(r"\b(?:http|status|status code|code|\w*error):? ([45]\d\d)\b", re.I)
 
 
 @dataclass(frozen=True)
@@ -162,10 +165,11 @@ def number(value: Any) -> int:
 
 
 def failure_of(status: Any, said: str) -> FailureKind:
-    """What kind of failure a client's own words mean, where the gateway saw none."""
+    """What kind of failure a client's own words mean, which decides nothing. Not every number there is a status."""
     from omniperf.gateway.failures import from_report
 
-    known = status if type(status) is int else None
+    found = _STATUS.search(said)
+    known = status if type(status) is int else int(found[1]) if found else None
     if known is None and not any(word in said.lower() for word in ("connect", "timed out", "timeout", "status")):
         return "agent"
     return from_report({"message": said}, status=known or 500).kind

@@ -49,7 +49,7 @@ class AnthropicMessages:
 
     name = "anthropic"
 
-    def __init__(self, model: str, key: str, base_url: str | None, effort: str = "") -> None:
+    def __init__(self, model: str, key: str, base_url: str, effort: str = "") -> None:
         from anthropic import Anthropic, APIError, Stream
 
         self.model, self.ids = model, set[str]()

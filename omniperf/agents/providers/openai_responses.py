@@ -21,7 +21,7 @@ class OpenAIResponses:
 
     name = "openai"
 
-    def __init__(self, model: str, key: str, base_url: str | None, effort: str = "") -> None:
+    def __init__(self, model: str, key: str, base_url: str, effort: str = "") -> None:
         from openai import APIError, OpenAI, Stream
 
         self.model, self.ids = model, set[str]()

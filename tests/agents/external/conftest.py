@@ -59,7 +59,7 @@ def attempt(
         api = options.get("api", "responses" if agent == "codex" else "anthropic")
         base = url or server.url
         options["base_url"] = base if api == "anthropic" else f"{base}/v1"
-        folder, results = run_task(task, AttemptSpec("", agent, 0, options), 1, settings, ignore)
+        folder, results = run_task(task, AttemptSpec("", agent, 0, options=options), 1, settings, ignore)
         return folder / task.id / f"{agent}.1", results[0]
 
     return run

@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import json
+import shutil
 from typing import TYPE_CHECKING
 
 import pytest
 
+from omniperf.agents.external.find import native_program
+from omniperf.agents.models import AnthropicAgent
 from omniperf.agents.preflight import agent_checks
 from omniperf.errors import InfraError, UsageError
 from omniperf.record import AttemptSpec
@@ -78,6 +81,32 @@ def test_a_missing_model_or_key_or_a_wrong_api_names_the_agent(monkeypatch: pyte
     assert check.detail == "The agent 'codex' needs a key in OPENAI_API_KEY."
 
 
+def test_of_a_program_alone_in_a_folder_of_others_only_itself_is_shown(
+    tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    shutil.copy(shutil.which("bash") or "", tmp_path / "alone")
+    (tmp_path / "private").write_text("mine")
+    monkeypatch.setenv("PATH", str(tmp_path))
+    found = native_program("alone", (1,), "", ())
+    assert [mount.source for mount in found.mounts] == [tmp_path / "alone"]
+    assert found.argv == (str(found.mounts[0].target),)
+
+
+@pytest.mark.parametrize("agent", ["anthropic", "claude-code"])
+def test_the_setting_says_where_a_model_is_asked_and_no_variable_of_an_sdk(
+    agent: str, client: Callable[[str], None], server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    if agent == "claude-code":
+        client("claude-code-2.1.329")
+    server.play(())
+    monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
+    monkeypatch.setenv("OMNIPERF_ANTHROPIC_BASE_URL", server.url)
+    assert [check.status for check in agent_checks(agent, {"model": "m"})] == ["ok", "ok"]
+    assert len(server.probes) == 1
+    monkeypatch.delenv("OMNIPERF_ANTHROPIC_BASE_URL")
+    assert AnthropicAgent().base_url({}) == "https://api.anthropic.com"
+
+
 def test_doctor_asks_the_model_and_says_what_it_refuses(
     client: Callable[[str], None], server: Loopback, monkeypatch: pytest.MonkeyPatch
 ) -> None:
@@ -108,7 +137,7 @@ def test_a_run_is_refused_before_a_worktree_is_made(
     client("claude-code-2.1.329")
     server.play(())
     server.probe = Fail(401, "authentication_error", "invalid x-api-key")
-    task, spec = make_task(), AttemptSpec("", "claude-code", 0, {"model": "m", "base_url": server.url})
+    task, spec = make_task(), AttemptSpec("", "claude-code", 0, options={"model": "m", "base_url": server.url})
     with pytest.raises(InfraError, match="refused the key"):
         run_task(task, spec, 1, settings, ignore)
     with pytest.raises(UsageError, match="runs in a sandbox alone"):

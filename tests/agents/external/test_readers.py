@@ -145,6 +145,21 @@ def test_exit_status_0_of_mini_is_not_success() -> None:
     assert (reader.report.ok, reader.report.failure, reader.report.usd) == (False, "turns", 0.5)
 
 
+@pytest.mark.parametrize(
+    ("said", "failure"),
+    [
+        ('File "loop.py", line 401, in step: KeyError', "agent"),
+        ("ValueError: 500 items are too many for one status", "network"),
+        ("Timeout in a connect of port 4290", "network"),
+        ("RateLimitError: status code 429", "throttled"),
+    ],
+)
+def test_a_number_in_a_clients_last_words_is_no_status(said: str, failure: str) -> None:
+    reader = MiniReader()
+    list(reader.document({"messages": [], "info": {"exit_status": "Crash", "exception_str": said}}))
+    assert reader.report.failure == failure
+
+
 def test_an_error_after_openhands_finish_counts() -> None:
     reader = OpenHandsReader()
     call = {"tool_name": "terminal", "tool_call_id": "c1"}
