@@ -75,10 +75,11 @@ def test_a_sweep_that_is_killed_over_and_over_loses_nothing(
     process, killed = sweeps.start("sweep", str(file), "--jobs", "4", "--json"), 0
     run = None
     while process.poll() is None:
-        time.sleep(draw.uniform(0.2, 1.0) if killed < KILLS else 300)
-        if process.poll() is None:
-            process.send_signal(signal.SIGKILL)
-            killed += 1
+        if killed < KILLS:
+            time.sleep(draw.uniform(0.2, 1.0))
+            if process.poll() is None:
+                process.send_signal(signal.SIGKILL)
+                killed += 1
         process.communicate()
         later = [one for one in sweeps.settings.results.iterdir() if one.name != Path(whole["folder"]).name]
         if not later:  # it was killed before it had a plan
