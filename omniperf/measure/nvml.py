@@ -1,10 +1,12 @@
 """The GPUs of this host, as the management library (NVML) of NVIDIA's driver describes them.
 
-The library stays open for the life of the process: to open it takes longer than all that it is asked.
+The library stays open for the life of the process: to open it takes longer than all that it is asked. In a fork of a
+process that has it open it finds no GPU, so it is closed before.
 """
 
 from __future__ import annotations
 
+import os
 from contextlib import suppress
 from dataclasses import dataclass
 from functools import lru_cache
@@ -78,6 +80,15 @@ def _opened() -> Any:
         pynvml.nvmlInit()
         return pynvml
     return None
+
+
+def _close() -> None:
+    if _opened.cache_info().currsize and (nvml := _opened()) is not None:
+        _told(nvml, "nvmlShutdown")
+    _opened.cache_clear()
+
+
+os.register_at_fork(before=_close)
 
 
 def _handles(nvml: Any) -> Iterator[tuple[int, Any]]:

@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -37,6 +38,7 @@ if TYPE_CHECKING:
 
 _PR_SET_PDEATHSIG = 1
 _SHOWN = 1000  # characters of a message
+_CORES_OF_A_PROOF = 4.0  # roughly: those that the build, tests and workload of one task keep busy
 _WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one pipe and none is torn
 
 
@@ -74,25 +76,47 @@ class Launcher:
             return
         try:
             for item in message["prepare"]:
-                self._prepare(item)
+                check_agent(_spec(item))
+            self._prove_beside(message["prepare"])
+            for item in message["prepare"]:
+                check_agent_on(self._open(item).bench, _spec(item), self._emit)
         except OmniPerfError as error:
             about = {"message": error.message, "remedy": error.remedy, "output": error.output[-_SHOWN:]}
             self._say({"refused": {**about, "exit_code": error.exit_code}})
         else:
             self._say({"prepared": True})
 
-    def _prepare(self, item: dict[str, Any]) -> None:
-        """Open the task of an item, and see that its agent can work. Raises OmniPerfError."""
+    def _prove_beside(self, items: list[dict[str, Any]]) -> None:
+        """Prove tasks in forks, several at once where there are cores for it: what they find is kept in the cache.
 
-        def emit(event: Event) -> None:
-            self._say(_plain(event))
+        A fork's error is not heard: the launcher will meet it too, and say it.
+        """
+        tasks = {_key(item, _spec(item)): item for item in items}
+        at_once = min(len(tasks), int(len(os.sched_getaffinity(0)) / _CORES_OF_A_PROOF))
+        launcher, proving = os.getpid(), list[int]()
+        for item in tasks.values() if at_once > 1 else ():
+            if len(proving) == at_once:
+                os.waitpid(proving.pop(0), 0)
+            if (pid := os.fork()) == 0:
+                with suppress(BaseException):
+                    _die_with(launcher)
+                    self._open(item)
+                os._exit(0)
+            proving.append(pid)
+        for pid in proving:
+            os.waitpid(pid, 0)
 
+    def _open(self, item: dict[str, Any]) -> Ready:
+        """The task of an item, opened and proved once. Raises what `make_ready` raises."""
         spec = _spec(item)
         key = _key(item, spec)
-        check_agent(spec)
         if key not in self._tasks:
-            self._tasks[key] = make_ready(load_task(item["task_file"], self._settings), spec, self._settings, emit)
-        check_agent_on(self._tasks[key].bench, spec, emit)
+            task = load_task(item["task_file"], self._settings)
+            self._tasks[key] = make_ready(task, spec, self._settings, self._emit)
+        return self._tasks[key]
+
+    def _emit(self, event: Event) -> None:
+        self._say(_plain(event))
 
     def _fork(self, item: dict[str, Any]) -> None:
         launcher = os.getpid()

@@ -92,7 +92,7 @@ def preflight(bench: Bench, emit: Emit) -> Preflight:
     kept = bench.settings.cache / "preflight" / f"{key}.json"
     with suppress(OSError, ValueError):  # absent or damaged: prove it again
         return Preflight.model_validate_json(kept.read_bytes())
-    emit(Event("preflight", "proving on base: targets match, the workload reaches them, tests pass (once)", {}))
+    emit(Event("preflight", f"{bench.task.id}: proving base: targets match, the workload reaches them, tests pass", {}))
     with bench.tree("preflight") as base, tempfile.TemporaryDirectory(prefix="omniperf-") as caches:
         check_targets(bench, base)
         found = _prove(bench, base, Path(caches))

@@ -4,18 +4,25 @@ from __future__ import annotations
 
 import json
 import os
+import shutil
+from dataclasses import asdict
 from typing import TYPE_CHECKING
 
 from omniperf.results.events import ignore
 from omniperf.settings import from_plain, load_settings, to_plain
+from omniperf.sweep import launcher
 from omniperf.sweep.engine import Ended, Item
 from omniperf.sweep.launcher import Launcher
 from omniperf.sweep.local import LocalEngine
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
 
+    import pytest
+
     from omniperf.settings import Settings
+    from omniperf.tasks.schema import Task
 
 MANY, LINES = 300, 40
 
@@ -55,3 +62,30 @@ def test_long_messages_do_not_tear_each_other(settings: Settings) -> None:
         os.waitpid(pid, 0)
     assert len(found) == 4 * LINES
     assert all(set(one["message"]) == {"\N{SNAKE}"} for one in found)
+
+
+def test_tasks_are_proved_beside_each_other_where_there_are_cores(
+    make_task: Callable[..., Task], settings: Settings, bubblewrap: None, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Each is proved in a fork, once: the launcher itself finds the proof in the cache."""
+    monkeypatch.setattr(launcher, "_CORES_OF_A_PROOF", 0.5)
+    toy = make_task().folder
+    other = toy.parent / "other"
+    shutil.copytree(toy, other)
+    (other / "task.yaml").write_text((other / "task.yaml").read_text().replace("id: toy", "id: other"))
+    items = [
+        asdict(
+            Item(f"{folder.name}/null.1", str(folder / "task.yaml"), "", "", {"run_id": "x", "agent": "null", "n": 1})
+        )
+        for folder in (toy, other)
+    ]
+    reader, writer = os.pipe()
+    Launcher(settings, writer)._do({"prepare": items})
+    os.close(writer)
+    with os.fdopen(reader) as pipe:
+        said = [json.loads(line) for line in pipe]
+    opened = [line["message"].split(":")[0] for line in said if "repository" in line.get("message", "")]
+    proved = [line["message"].split(":")[0] for line in said if "proving base" in line.get("message", "")]
+    assert sorted(opened) == ["other", "other", "toy", "toy"]  # once in a fork, once in the launcher
+    assert sorted(proved) == ["other", "toy"]
+    assert said[-1] == {"prepared": True}
