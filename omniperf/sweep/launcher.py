@@ -17,7 +17,6 @@ import signal
 import sys
 import tempfile
 import traceback
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -25,6 +24,7 @@ from typing import TYPE_CHECKING, Any
 from omniperf.attempt import run_attempt
 from omniperf.errors import OmniPerfError
 from omniperf.record import AttemptSpec
+from omniperf.results.events import Event
 from omniperf.results.redact import clean
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
@@ -32,7 +32,6 @@ from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 from omniperf.tasks.load import load_task
 
 if TYPE_CHECKING:
-    from omniperf.results.events import Event
     from omniperf.settings import Settings
     from omniperf.sweep.ready import Ready
 
@@ -89,7 +88,7 @@ class Launcher:
     def _prove_beside(self, items: list[dict[str, Any]]) -> None:
         """Prove tasks in forks, several at once where there are cores for it: what they find is kept in the cache.
 
-        A fork's error is not heard: the launcher will meet it too, and say it.
+        What one of them meets does not count: the launcher will meet it too, or it was passing.
         """
         tasks = {_key(item, _spec(item)): item for item in items}
         at_once = min(len(tasks), int(len(os.sched_getaffinity(0)) / _CORES_OF_A_PROOF))
@@ -98,10 +97,13 @@ class Launcher:
             if len(proving) == at_once:
                 os.waitpid(proving.pop(0), 0)
             if (pid := os.fork()) == 0:
-                with suppress(BaseException):
+                try:
                     _die_with(launcher)
                     self._open(item)
-                os._exit(0)
+                except OmniPerfError as error:
+                    self._emit(Event("preflight", f"{error.message} It will be tried once more.", {}))
+                finally:
+                    os._exit(0)
             proving.append(pid)
         for pid in proving:
             os.waitpid(pid, 0)

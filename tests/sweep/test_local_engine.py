@@ -87,5 +87,5 @@ def test_tasks_are_proved_beside_each_other_where_there_are_cores(
     opened = [line["message"].split(":")[0] for line in said if "repository" in line.get("message", "")]
     proved = [line["message"].split(":")[0] for line in said if "proving base" in line.get("message", "")]
     assert sorted(opened) == ["other", "other", "toy", "toy"]  # once in a fork, once in the launcher
-    assert sorted(proved) == ["other", "toy"]
+    assert sorted(proved) == ["other", "toy"], said
     assert said[-1] == {"prepared": True}
