@@ -75,7 +75,7 @@ def example_result(**changes: Any) -> Result:
         ),
         correctness=schema.Correctness(
             tests_passed=True, outputs_equal=True, outputs_compared=24, seeds=6, fresh_states=3, shapes_compared=1,
-            inputs_kept=True,
+            inputs_kept=True, probes_held=("identity-cache", "second-process"),
         ),
         findings=(
             schema.Finding(

@@ -239,6 +239,7 @@ def _correctness(found: Correctness) -> str:
         outputs += f" ({found.outputs_compared} compared, {count(found.seeds, 'seed')})"
     before = count(found.fresh_states, "fresh state") if found.fresh_states else ""
     before += f", {count(found.shapes_compared, 'other shape')}" if found.shapes_compared else ""
+    before += f", {count(len(found.probes_held), 'probe')}" if found.probes_held else ""
     others = [
         f"{name} {good if held else bad}"
         for name, held, good, bad in (

@@ -90,6 +90,8 @@ class Correctness(Model):
     `shapes_compared` how many of the task's other shapes. `memory_written`: the outputs were base's even though all
     memory was spoilt that is handed out unwritten. `inputs_kept`: `run` leaves its state as it was where base's does.
     `precision_kept`: no floating array is further from the workload's own `reference` than twice base's is.
+    `probes_held` names the probes, by the findings that they would have made, to which the outputs were base's too:
+    `identity-cache`, `second-process` (which stands for `environment-probe`). A probe that base fails is not among them.
     """
 
     tests_passed: bool | None = None
@@ -98,6 +100,7 @@ class Correctness(Model):
     memory_written: bool | None = None
     inputs_kept: bool | None = None
     precision_kept: bool | None = None
+    probes_held: tuple[str, ...] = ()
     fresh_states: int = 0
     shapes_compared: int = 0
     outputs_compared: int = 0

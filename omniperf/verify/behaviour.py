@@ -92,7 +92,9 @@ def check_behaviour(
         said, finding = _asked_otherwise(bench, comparer, candidate, asked, answers, others, limit)
         if finding is not None:
             return said, checked.model_copy(update={"outputs_equal": False, "detail": finding.evidence}), (finding,)
-    return "", checked, ()
+        asked_of_both = {"identity-cache": answers.renewed, "second-process": answers.second}
+        stood = tuple(name for name, answer in asked_of_both.items() if answer is not None)
+    return "", checked.model_copy(update={"probes_held": stood}), ()
 
 
 def _tried(

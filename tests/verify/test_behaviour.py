@@ -54,6 +54,7 @@ def test_an_honest_patch_is_said_to_be_checked(behave: Behave) -> None:
     wrong, found = behave(FAST)
     assert (wrong, found.fresh_states, found.shapes_compared) == ("", 3, 0)
     assert (found.memory_written, found.inputs_kept, found.precision_kept) == (True, True, None)
+    assert found.probes_held == ("identity-cache", "second-process")
 
 
 CLEARS = FAST.replace(
