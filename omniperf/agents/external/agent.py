@@ -144,3 +144,18 @@ class ExternalAgent:
 
     def _behind(self, options: Mapping[str, str]) -> AnthropicAgent | OpenAIAgent:
         return (AnthropicAgent if self.api(options) == "anthropic" else OpenAIAgent)(self.name)
+
+
+class PythonAgent(ExternalAgent):
+    """A client that is a Python package in an environment of its own, and that speaks more than one API."""
+
+    package: ClassVar[str] = ""
+    least: ClassVar[tuple[int, ...]] = ()
+    install: ClassVar[str] = ""
+    options = (*ExternalAgent.options, "api")
+
+    def find(self) -> Client:
+        """In its own environment."""
+        from omniperf.agents.external.find import python_program
+
+        return python_program(self.program, self.package, self.least, self.install)
