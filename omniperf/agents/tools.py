@@ -302,7 +302,7 @@ class SessionTools:
 
     def _seconds_left(self) -> float:
         if self._budget.seconds_left <= 0:
-            raise BudgetExhaustedError("minutes", self._bench.task.limits.minutes)
+            raise BudgetExhaustedError("minutes", self._budget.limits.minutes)
         return self._budget.seconds_left
 
     def _collected(self) -> Patch:

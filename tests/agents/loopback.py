@@ -352,7 +352,10 @@ def responses(step: Say, model: str, turn: int) -> list[Event]:
         fresh, read, written, out = step.usage
         details = {"cached_tokens": read, "cache_write_tokens": written}
         whole["usage"] = {"input_tokens": fresh + read + written, "input_tokens_details": details, "output_tokens": out}
-        whole["usage"]["total_tokens"] = fresh + read + written + out
+        whole["usage"] |= {
+            "total_tokens": fresh + read + written + out,
+            "output_tokens_details": {"reasoning_tokens": 0},
+        }
     if step.stop == "length":
         whole["incomplete_details"] = {"reason": "max_output_tokens"}
     status = "incomplete" if step.stop == "length" else "completed"

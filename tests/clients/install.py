@@ -2,8 +2,9 @@
 
 usage: python -m tests.clients.install [NAME ...]
 
-They go below OMNIPERF_CLIENTS, else ~/.cache/omniperf-clients; nothing of them is part of this repository. Tests of a
-client that is not there are skipped with the reason.
+Without names, those that install within a minute; the others are large and need Python 3.12. They go below
+OMNIPERF_CLIENTS, else ~/.cache/omniperf-clients; nothing of them is part of this repository. Tests of a client that is
+not there are skipped with the reason.
 """
 
 from __future__ import annotations
@@ -23,6 +24,7 @@ class Pinned:
     tool: str
     packages: tuple[str, ...]
     program: str
+    python: str = sys.executable
 
 
 CLIENTS = {
@@ -30,10 +32,18 @@ CLIENTS = {
     "codex-0.169.0": Pinned("npm", ("@openai/codex@0.169.0",), "node_modules/.bin/codex"),
     "codex-0.60.1": Pinned("npm", ("@openai/codex@0.60.1",), "node_modules/.bin/codex"),
     "mini-swe-agent-2.4.6": Pinned("pip", ("mini-swe-agent==2.4.6", "mcp"), "bin/mini"),
-    "openhands-1.16.0": Pinned("pip", ("openhands==1.16.0",), "bin/openhands"),
+    "openhands-1.16.0": Pinned("pip", ("openhands==1.16.0",), "bin/openhands", "python3.12"),
+    "trae-0.1.0": Pinned(
+        "pip",
+        (
+            "trae-agent @ git+https://github.com/bytedance/trae-agent@e839e559ac61bdd0e057c375dd1dee391fee797d",
+            *("docker", "pexpect", "pydantic==2.11.7", "openai==1.95.1"),
+        ),
+        "bin/trae-cli",
+        "python3.12",
+    ),
 }
-_DEFAULT = tuple(name for name in CLIENTS if not name.startswith("openhands"))  # which needs Python 3.12 and minutes
-_PYTHONS = {"openhands-1.16.0": "python3.12"}
+_DEFAULT = tuple(name for name, client in CLIENTS.items() if client.python == sys.executable)
 
 
 def home() -> Path:
@@ -59,7 +69,7 @@ def install(name: str) -> None:
             flags = ("--no-fund", "--no-audit", "--prefix", str(folder))
             subprocess.run(("npm", "install", *flags, *client.packages), check=True)
         else:
-            subprocess.run((_PYTHONS.get(name, sys.executable), "-m", "venv", str(folder)), check=True)
+            subprocess.run((client.python, "-m", "venv", str(folder)), check=True)
             pip = (str(folder / "bin" / "python"), "-m", "pip", "install", "--quiet")
             subprocess.run((*pip, "--upgrade", "pip>=26"), check=True)
             subprocess.run((*pip, *client.packages), check=True)

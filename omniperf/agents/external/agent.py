@@ -125,11 +125,11 @@ class ExternalAgent:
             gateway = stack.enter_context(Gateway({side: upstream}, options.get("prices", "")))
             listener, port = channel.open(sandbox)
             with listener:
-                admission = gateway.admit(listener, session.task.limits, session.folder)
+                admission = gateway.admit(listener, session.budget.limits, session.folder)
             stack.callback(admission.close)
             prompt = f"{session.prompt.rstrip()}\n{TOLD}"
             url = f"http://127.0.0.1:{port}"
-            limit = session.task.limits.command_seconds
+            limit = session.budget.limits.command_seconds
             launch = self.launch(client, Ask(url, admission.token, options["model"], api, prompt, limit))
             profile = f'export PATH="{sandbox.env["PATH"]}"\n'  # a login shell would put the system's there
             launch = replace(launch, files={f"{HOME}/.profile": profile, **launch.files})
@@ -144,3 +144,18 @@ class ExternalAgent:
 
     def _behind(self, options: Mapping[str, str]) -> AnthropicAgent | OpenAIAgent:
         return (AnthropicAgent if self.api(options) == "anthropic" else OpenAIAgent)(self.name)
+
+
+class PythonAgent(ExternalAgent):
+    """A client that is a Python package in an environment of its own, and that speaks more than one API."""
+
+    package: ClassVar[str] = ""
+    least: ClassVar[tuple[int, ...]] = ()
+    install: ClassVar[str] = ""
+    options = (*ExternalAgent.options, "api")
+
+    def find(self) -> Client:
+        """In its own environment."""
+        from omniperf.agents.external.find import python_program
+
+        return python_program(self.program, self.package, self.least, self.install)

@@ -7,8 +7,18 @@ from typing import TYPE_CHECKING, Any, ClassVar
 
 from omniperf.agents.external.agent import ExternalAgent, Launch
 from omniperf.agents.external.find import native_program
-from omniperf.agents.external.stream import Answered, Called, JsonLines, Said, failure_of, listed, mapped, number, text
-from omniperf.gateway.tokens import Tokens
+from omniperf.agents.external.stream import (
+    Answered,
+    Called,
+    JsonLines,
+    Said,
+    failure_of,
+    listed,
+    mapped,
+    number,
+    text,
+    tokens,
+)
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -90,9 +100,7 @@ class ClaudeCodeReader(JsonLines):
         report.session = report.session or text(event.get("session_id"))
         report.turns += number(event.get("num_turns"))
         report.final = text(event.get("result"))
-        used = mapped(event, "usage")
-        names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
-        report.tokens = Tokens(*(number(used.get(name)) for name in names))
+        report.tokens = tokens(mapped(event, "usage"))
         usd = event.get("total_cost_usd")
         report.usd = float(usd) if isinstance(usd, int | float) else None
         for model in mapped(event, "modelUsage"):

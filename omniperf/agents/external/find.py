@@ -56,7 +56,8 @@ def native_program(name: str, least: tuple[int, ...], install: str, inner: tuple
 def python_program(name: str, package: str, least: tuple[int, ...], install: str) -> Client:
     """A program of a Python package that is on PATH, in a virtual environment of its own, which is shown at its place.
 
-    It starts isolated: the task's PYTHONPATH is for the commands it runs. Raises InfraError (missing_dep).
+    It starts isolated, for the task's PYTHONPATH is for the commands it runs, and with no output held back. Raises
+    InfraError (missing_dep).
     """
     script = _on_path(name, install)
     root = script.parent.parent
@@ -68,7 +69,7 @@ def python_program(name: str, package: str, least: tuple[int, ...], install: str
     ask = f"import importlib.metadata as m; print(m.version({package!r}))"
     version = _version((python, "-I", "-c", ask), name, least, install)
     prefix = Path(python).resolve().parent.parent
-    return Client((python, "-I", str(script)), version, (Mount(root, str(root)),), prefix)
+    return Client((python, "-Iu", str(script)), version, (Mount(root, str(root)),), prefix)
 
 
 def _on_path(name: str, install: str) -> Path:

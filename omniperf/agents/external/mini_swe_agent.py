@@ -5,8 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import HOME, ExternalAgent, Launch
-from omniperf.agents.external.find import python_program
+from omniperf.agents.external.agent import HOME, Launch, PythonAgent
 from omniperf.agents.external.stream import Answered, Called, Growing, Said, failure_of, listed, mapped, text
 
 if TYPE_CHECKING:
@@ -19,20 +18,15 @@ if TYPE_CHECKING:
 _OUT, _CONFIG = f"{HOME}/trajectory.json", f"{HOME}/omniperf.yaml"
 
 
-class MiniSweAgent(ExternalAgent):
+class MiniSweAgent(PythonAgent):
     """mini-swe-agent without questions. The task goes in by a file: YAML takes JSON."""
 
     summary = "mini-swe-agent, from PATH (--model, --base-url, --api)"
     name = "mini-swe-agent"
-    program, least = "mini", (2, 4)
+    program, package, least = "mini", "mini-swe-agent", (2, 4)
     install: ClassVar[str] = "Install it into an environment of its own: `pipx install mini-swe-agent`."
     apis: ClassVar[tuple[str, ...]] = ("anthropic", "chat", "responses")
-    options = (*ExternalAgent.options, "api")
     reader = staticmethod(lambda: MiniReader())
-
-    def find(self) -> Client:
-        """In its own environment."""
-        return python_program(self.program, "mini-swe-agent", self.least, self.install)
 
     def launch(self, client: Client, ask: Ask) -> Launch:
         """As one command, with one try a call."""
@@ -63,10 +57,8 @@ class MiniSweAgent(ExternalAgent):
 class MiniReader(Growing):
     """Reads its trajectory. Exit status 0 says nothing: `info.exit_status` does."""
 
-    def document(self, value: Any) -> Iterator[Seen]:
+    def grown(self, value: dict[str, Any]) -> Iterator[Seen]:
         """Take in what was added."""
-        if not isinstance(value, dict):
-            return
         for message in map(mapped, self.added(value, "messages")):
             yield from self._message(message)
         info = mapped(value, "info")

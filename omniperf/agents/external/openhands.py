@@ -4,8 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import HOME, ExternalAgent, Launch
-from omniperf.agents.external.find import python_program
+from omniperf.agents.external.agent import HOME, Launch, PythonAgent
 from omniperf.agents.external.stream import Answered, Called, JsonLines, Said, failure_of, listed, mapped, text
 
 if TYPE_CHECKING:
@@ -18,20 +17,15 @@ if TYPE_CHECKING:
 _TASK = f"{HOME}/task.md"
 
 
-class OpenHandsAgent(ExternalAgent):
+class OpenHandsAgent(PythonAgent):
     """OpenHands without a screen."""
 
     summary = "the OpenHands command line, from PATH (--model, --base-url, --api)"
     name = "openhands"
-    program, least = "openhands", (1, 16)
+    program, package, least = "openhands", "openhands", (1, 16)
     install: ClassVar[str] = "Install it into an environment of its own: `uv tool install openhands --python 3.12`."
     apis: ClassVar[tuple[str, ...]] = ("anthropic", "chat")
-    options = (*ExternalAgent.options, "api")
     reader = staticmethod(lambda: OpenHandsReader())
-
-    def find(self) -> Client:
-        """In its own environment."""
-        return python_program(self.program, "openhands", self.least, self.install)
 
     def launch(self, client: Client, ask: Ask) -> Launch:
         """As one command."""
@@ -43,7 +37,6 @@ class OpenHandsAgent(ExternalAgent):
             "LLM_NUM_RETRIES": "1",
             "LITELLM_LOCAL_MODEL_COST_MAP": "True",
             "OPENHANDS_SUPPRESS_BANNER": "1",
-            "PYTHONUNBUFFERED": "1",
             "TMUX_TMPDIR": HOME,
         }
         argv = (*client.argv, "--headless", "--json", "--override-with-envs", "-f", _TASK)

@@ -201,7 +201,7 @@ class Run:
                 raise spent.failure
         if not busy:  # a tool has its own limits; none begins once the time is over
             self._session.budget.check_time()
-        longest = _SILENCE + self._session.task.limits.command_seconds
+        longest = _SILENCE + self._session.budget.limits.command_seconds
         if time.monotonic() - self._active > longest:
             raise _SilentError(f"it neither said nor asked anything for {longest:.0f} s")
 
@@ -209,7 +209,7 @@ class Run:
         if spent.stopped == "minutes" and spent.failure is not None:
             raise spent.failure  # for which the minutes went by
         if spent.stopped:
-            limits = self._session.task.limits
+            limits = self._session.budget.limits
             value = {"tokens": limits.tokens, "USD": limits.usd, "steps": limits.steps, "minutes": limits.minutes}
             raise BudgetExhaustedError(spent.stopped, value[spent.stopped])
 

@@ -128,6 +128,15 @@ class Growing:
         """Standard output is for people."""
         return iter(())
 
+    def document(self, value: Any) -> Iterator[Seen]:
+        """Take in the file."""
+        if isinstance(value, dict):
+            yield from self.grown(value)
+
+    def grown(self, value: dict[str, Any]) -> Iterator[Seen]:
+        """Take in what was added."""
+        raise NotImplementedError
+
     def added(self, value: dict[str, Any], name: str) -> list[Any]:
         """What a list of the file holds that it did not hold before."""
         found = listed(value, name)
@@ -162,6 +171,14 @@ def text(value: Any) -> str:
 def number(value: Any) -> int:
     """A count; 0 for what is none."""
     return value if type(value) is int and value >= 0 else 0
+
+
+def tokens(used: dict[str, Any]) -> Tokens:
+    """Tokens as Anthropic's API names them."""
+    from omniperf.gateway.tokens import Tokens
+
+    names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
+    return Tokens(*(number(used.get(name)) for name in names))
 
 
 def failure_of(status: Any, said: str) -> FailureKind:

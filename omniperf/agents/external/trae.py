@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import HOME, ExternalAgent, Launch
-from omniperf.agents.external.find import python_program
-from omniperf.agents.external.stream import Answered, Called, Growing, Said, failure_of, listed, mapped, number, text
+from omniperf.agents.external.agent import HOME, Launch, PythonAgent
+from omniperf.agents.external.stream import Answered, Called, Growing, Said, failure_of, listed, mapped, text, tokens
 from omniperf.gateway.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -17,24 +16,19 @@ if TYPE_CHECKING:
     from omniperf.agents.external.find import Client
     from omniperf.agents.external.stream import Seen
 
-_OUT, _CONFIG, _TASK = f"{HOME}/trajectory.json", f"{HOME}/trae.json", f"{HOME}/task.md"
+_OUT, _CONFIG, _TASK = f"{HOME}/trajectory.json", f"{HOME}/trae.yaml", f"{HOME}/task.md"
 _PROVIDERS = {"anthropic": "anthropic", "chat": "openrouter", "responses": "openai"}
 
 
-class TraeAgent(ExternalAgent):
-    """TRAE agent as one command. Its configuration is YAML, which takes JSON."""
+class TraeAgent(PythonAgent):
+    """TRAE agent as one command. Its configuration is YAML, which takes JSON; .json it reads otherwise."""
 
     summary = "TRAE agent, from PATH (--model, --base-url, --api)"
     name = "trae"
-    program, least = "trae-cli", (0, 1)
+    program, package, least = "trae-cli", "trae-agent", (0, 1)
     install: ClassVar[str] = "Install it from its sources into an environment of its own, with docker and pexpect."
     apis: ClassVar[tuple[str, ...]] = ("anthropic", "responses", "chat")
-    options = (*ExternalAgent.options, "api")
     reader = staticmethod(lambda: TraeReader())
-
-    def find(self) -> Client:
-        """In its own environment."""
-        return python_program(self.program, "trae-agent", self.least, self.install)
 
     def launch(self, client: Client, ask: Ask) -> Launch:
         """As one command, with one try a call; the gateway and the runner count its steps."""
@@ -56,18 +50,14 @@ class TraeAgent(ExternalAgent):
 class TraeReader(Growing):
     """Reads its trajectory. Exit status 0 says nothing: `success` does."""
 
-    def document(self, value: Any) -> Iterator[Seen]:
+    def grown(self, value: dict[str, Any]) -> Iterator[Seen]:
         """Take in what was added."""
-        if not isinstance(value, dict):
-            return
         report = self.report
         for call in map(mapped, self.added(value, "llm_interactions")):
             response = mapped(call, "response")
             report.turns += 1
             report.add_model(response.get("model"))
-            used = mapped(response, "usage")
-            names = ("input_tokens", "cache_read_input_tokens", "cache_creation_input_tokens", "output_tokens")
-            report.tokens = (report.tokens or Tokens()) + Tokens(*(number(used.get(name)) for name in names))
+            report.tokens = (report.tokens or Tokens()) + tokens(mapped(response, "usage"))
         for step in map(mapped, self.added(value, "agent_steps")):
             if said := text(mapped(step, "llm_response").get("content")):
                 yield Said(said)

@@ -4,7 +4,9 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from pathlib import Path
+from threading import Event, Thread
 from typing import TYPE_CHECKING
 
 import pytest
@@ -21,7 +23,13 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
 
 KEY = "sk-real-0123456789abcdef"
-VERSIONS = {"claude-code": "claude-code-2.1.329", "codex": "codex-0.169.0", "mini-swe-agent": "mini-swe-agent-2.4.6"}
+VERSIONS = {
+    "claude-code": "claude-code-2.1.329",
+    "codex": "codex-0.169.0",
+    "mini-swe-agent": "mini-swe-agent-2.4.6",
+    "openhands": "openhands-1.16.0",
+    "trae": "trae-0.1.0",
+}
 Attempt = Callable[..., tuple[Path, Result]]
 
 
@@ -42,6 +50,35 @@ def client(tmp_path_factory: pytest.TempPathFactory, monkeypatch: pytest.MonkeyP
         monkeypatch.setenv("PATH", f"{found.parent}:{os.environ['PATH']}")
 
     return use
+
+
+@pytest.fixture
+def seen_outside() -> Iterator[set[bytes]]:
+    """Environments and command lines of all processes below this one, while the test runs."""
+    found: set[bytes] = set()
+    over = Event()
+
+    def look() -> None:
+        while not over.wait(0.5):
+            parents = {}
+            for folder in Path("/proc").glob("[0-9]*"):
+                with suppress(OSError):
+                    parents[int(folder.name)] = int((folder / "stat").read_text().rpartition(")")[2].split()[1])
+            for pid in parents:
+                above = pid
+                while above not in (0, os.getpid()):
+                    above = parents.get(above, 0)
+                if above and pid != os.getpid():
+                    with suppress(OSError):
+                        found.update(
+                            (Path(f"/proc/{pid}/environ").read_bytes(), Path(f"/proc/{pid}/cmdline").read_bytes())
+                        )
+
+    thread = Thread(target=look, daemon=True)
+    thread.start()
+    yield found
+    over.set()
+    thread.join()
 
 
 @pytest.fixture

@@ -5,29 +5,34 @@ The rows of a client run at once: most of their time is waiting.
 
 from __future__ import annotations
 
-import json
 import os
-import subprocess
-import sys
-from concurrent.futures import ThreadPoolExecutor
+from concurrent.futures import ProcessPoolExecutor
+from functools import partial
+from multiprocessing import get_context
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omniperf.gateway import process
+from omniperf.record import AttemptSpec
+from omniperf.results.events import ignore
+from omniperf.sweep.run import run_task
 from tests.agents.external.conftest import KEY, VERSIONS
 from tests.agents.external.test_clients import EDIT, shell, turns
 from tests.agents.loopback import Fail, Gone, Loopback, Raw, Say, Step
 
 if TYPE_CHECKING:
-    from collections.abc import Callable
-    from pathlib import Path
+    from collections.abc import Callable, Iterator
+    from concurrent.futures import Future
 
+    from omniperf.results.schema import Result
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
 LONG = "prompt is too long: 300000 tokens > 200000 maximum"
-ONCE = [Fail(429, "rate_limit_error", "slow down", {"retry-after": "1"})]
 FAULTS: dict[str, Step] = {
+    "402": Fail(402, "insufficient_quota", "no quota left"),
+    "stall": Say("half", stall=60),
     "401": Fail(401, "authentication_error", "invalid x-api-key"),
     "403": Fail(403, "permission_error", "not allowed"),
     "404": Fail(404, "not_found_error", "model: no such model"),
@@ -35,11 +40,9 @@ FAULTS: dict[str, Step] = {
     "429 for an hour": Fail(429, "rate_limit_error", "slow down", {"retry-after": "3600"}),
     "500": Fail(500, "api_error", "internal"),
     "529": Fail(529, "overloaded_error", "overloaded"),
-    "402": Fail(402, "insufficient_quota", "no quota left"),
     "refused": Gone(down=True),
     "reset": Gone(),
     "truncated": Say("half", cut=True),
-    "stall": Say("half", stall=60),
     "invalid JSON": Raw((("message_start", "{not json"), ("response.created", "{not json"))),
     "too long": Fail(400, "context_length_exceeded", LONG),
 }
@@ -64,107 +67,92 @@ OTHERWISE: dict[str, dict[str, Any]] = {"claude-code": {}, "codex": {"invalid JS
 MOST_CALLS = 12  # the gateway's six tries, for each of the client's two
 
 
-def limited(task: Task, name: str, limits: str) -> str:
-    """A copy of the task with limits of its own; all share what was proved of it."""
-    import shutil
+Rows = dict[str, tuple[dict[str, int | float], list[Step]]]  # limits and script of each
+Ended = dict[str, tuple["Result", Loopback]]
 
-    folder = task.folder.parent / name.replace(" ", "-")
-    shutil.copytree(task.folder, folder)
-    file = folder / "task.yaml"
-    file.write_text(f"{file.read_text()}\nlimits: {{{limits}}}\n")
-    return str(folder)
+
+def hasten() -> None:
+    """Short pauses of the gateway, which doubles them from try to try."""
+    process.Gateway = partial(process.Gateway, first_wait=0.0005)  # type: ignore[misc,assignment]
+
+
+def attempted(task: Task, spec: AttemptSpec, settings: Settings, environment: dict[str, str]) -> Result:
+    """One attempt, in a process of its own."""
+    os.environ.update(environment)
+    return run_task(task, spec, 1, settings, ignore)[1][0]
+
+
+@pytest.fixture(scope="module")
+def pool() -> Iterator[ProcessPoolExecutor]:
+    with ProcessPoolExecutor(5, get_context("spawn"), hasten) as processes:
+        yield processes
 
 
 @pytest.fixture
-def run(
-    settings: Settings, bubblewrap: None, client: Callable[[str], None], tmp_path: Path
-) -> Callable[[str, str, str, Loopback], dict[str, Any]]:
-    """`omniperf run` in a process of its own; the result. The gateway's pauses are short."""
-    hasty = tmp_path / "hasty"
-    hasty.mkdir()
-    (hasty / "sitecustomize.py").write_text("import omniperf.gateway.backoff as b\nb.FIRST_WAIT = 0.02\n")
-    path = os.pathsep.join([str(hasty), *filter(None, sys.path)])
-
-    def omniperf(agent: str, task: str, name: str, server: Loopback) -> dict[str, Any]:
-        url = server.url if agent == "claude-code" else f"{server.url}/v1"
-        model = "claude-opus-5-5" if agent == "claude-code" else "gpt-5.5"
-        folders = (("--results", settings.results), ("--worktrees", settings.worktrees), ("--cache", settings.cache))
-        flags = [str(word) for pair in folders for word in pair]
-        flags += ["--model", model, "--base-url", url, "--json", "--agent", agent]
-        done = subprocess.run(
-            [sys.executable, "-m", "omniperf", "run", task, *flags],
-            env={**os.environ, "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY, "PYTHONPATH": path},
-            capture_output=True, text=True, timeout=150, check=False,
-        )  # fmt: skip
-        try:
-            result: dict[str, Any] = json.loads(done.stdout)["attempts"][0]
-        except ValueError:
-            raise AssertionError(f"{name}: {done.stderr[-2000:]}") from None
-        return result
-
-    return omniperf
-
-
 def all_at_once(
-    agent: str, rows: dict[str, tuple[str, list[Step]]], task: Task, run: Callable[..., dict[str, Any]]
-) -> dict[str, tuple[dict[str, Any], Loopback]]:
-    """Run the rows (limits, script) side by side."""
-    servers = {name: Loopback() for name in rows}
-    try:
-        for name, (_, script) in rows.items():
+    settings: Settings, bubblewrap: None, client: Callable[[str], None], pool: ProcessPoolExecutor
+) -> Iterator[Callable[[str, Rows, Task], Ended]]:
+    """Run the rows of an agent side by side, each with a server of its own, the first one alone: it proves the task."""
+    servers: dict[str, Loopback] = {}
+
+    def run(agent: str, rows: Rows, task: Task) -> Ended:
+        client(VERSIONS[agent])
+        environment = {"PATH": os.environ["PATH"], "ANTHROPIC_API_KEY": KEY, "OPENAI_API_KEY": KEY}
+        waiting: dict[str, Future[Result]] = {}
+        for name, (limits, script) in rows.items():
+            servers[name] = Loopback()
             servers[name].play_by_turns(script)
-        tasks = {name: limited(task, name, limits) for name, (limits, _) in rows.items()}
-        first, *others = rows
-        found = {first: run(agent, tasks[first], first, servers[first])}  # it also proves the task
-        with ThreadPoolExecutor(5) as pool:
-            waiting = {name: pool.submit(run, agent, tasks[name], name, servers[name]) for name in others}
-            found |= {name: future.result() for name, future in waiting.items()}
-        return {name: (result, servers[name]) for name, result in found.items()}
-    finally:
-        for name in set(rows) - {"refused"}:
-            servers[name].close()
+            url = servers[name].url if agent == "claude-code" else f"{servers[name].url}/v1"
+            options = {"model": "claude-opus-5-5" if agent == "claude-code" else "gpt-5.5", "base_url": url}
+            spec = AttemptSpec("", agent, 0, options, limits=limits)
+            waiting[name] = pool.submit(attempted, task, spec, settings, environment)
+            if len(waiting) == 1:
+                waiting[name].result()
+        return {name: (future.result(), servers[name]) for name, future in waiting.items()}
+
+    yield run
+    for name in set(servers) - {"refused"}:
+        servers[name].close()
 
 
 @pytest.mark.parametrize("agent", ["claude-code", "codex"])
 def test_every_fault_has_its_outcome(
-    agent: str, make_task: Callable[..., Task], client: Callable[[str], None], run: Callable[..., dict[str, Any]]
+    agent: str, make_task: Callable[..., Task], all_at_once: Callable[[str, Rows, Task], Ended]
 ) -> None:
-    client(VERSIONS[agent])
-    rows = {name: ("minutes: 0.2" if name == "stall" else "minutes: 0.5", [step]) for name, step in FAULTS.items()}
-    ended = all_at_once(agent, rows, make_task(), run)
-    outcomes = {name: result["outcome"] for name, (result, _) in ended.items()}
-    assert {name: (one["kind"], one["infra_kind"]) for name, one in outcomes.items()} == EXPECTED | OTHERWISE[agent]
+    rows: Rows = {name: ({"minutes": 0.2 if name == "stall" else 0.5}, [step]) for name, step in FAULTS.items()}
+    ended = all_at_once(agent, rows, make_task())
+    outcomes = {name: (result.outcome.kind, result.outcome.infra_kind) for name, (result, _) in ended.items()}
+    assert outcomes == EXPECTED | OTHERWISE[agent]
     assert {name: len(server.calls) for name, (_, server) in ended.items() if len(server.calls) > MOST_CALLS} == {}
-    assert {result["verdict"]["class"] for result, _ in ended.values()} <= {"unverified", "no_patch"}
-    wrong = {name: result["usage"] for name, (result, _) in ended.items() if result["usage"]["wall_seconds"] > 100}
-    assert wrong == {}
+    assert {result.verdict.class_ for result, _ in ended.values()} <= {"unverified", "no_patch"}
+    assert {name: result.usage for name, (result, _) in ended.items() if result.usage.wall_seconds > 100} == {}
 
 
 @pytest.mark.parametrize("agent", ["claude-code", "codex"])
 def test_every_limit_stops_a_client(
-    agent: str, make_task: Callable[..., Task], client: Callable[[str], None], run: Callable[..., dict[str, Any]]
+    agent: str, make_task: Callable[..., Task], all_at_once: Callable[[str, Rows, Task], Ended]
 ) -> None:
-    client(VERSIONS[agent])
     busy = turns(agent, *(["true"] * 30))
     kept = turns(agent, EDIT, "omniperf-bench", "git commit -qam faster", "echo worse >> toy/order.py", "true")
     slow = [Say("Wait.", (shell(agent, "python3 -c 'import time; time.sleep(90)'"),))]
-    rows: dict[str, tuple[str, list[Step]]] = {
-        "steps": ("steps: 3", [*kept]),
-        "USD": ("usd: 0.01", [*busy]),
-        "tokens": ("tokens: 1000", [*busy]),
-        "tokens, some used": ("tokens: 200000", [Say("Next.", say.calls, usage=(60_000, 0, 0, 900)) for say in busy]),
-        "minutes": ("minutes: 0.33", [*slow]),
+    used = [Say("Next.", say.calls, usage=(60_000, 0, 0, 900)) for say in busy]
+    rows: Rows = {
+        "USD": ({"usd": 0.01}, [*busy]),
+        "minutes": ({"minutes": 0.33}, [*slow]),
+        "steps": ({"steps": 3}, [*kept]),
+        "tokens": ({"tokens": 1000}, [*busy]),
+        "tokens, some used": ({"tokens": 200_000}, [*used]),
     }
-    ended = all_at_once(agent, rows, make_task("measure: {max_minutes: 0.5}"), run)
+    ended = all_at_once(agent, rows, make_task("measure: {max_minutes: 0.5}"))
     for name, (result, _) in ended.items():
-        assert result["outcome"]["kind"] == "budget", name
-        assert name.split(",")[0] in result["outcome"]["detail"]
-    steps, _ = ended["steps"]
-    assert steps["usage"]["steps"] == 3
-    assert steps["verdict"]["class"] == "improved"
+        assert result.outcome.kind == "budget", name
+        assert name.split(",")[0] in result.outcome.detail
+    steps = ended["steps"][0]
+    assert steps.usage.steps == 3
+    assert steps.verdict.class_ == "improved"
     assert all(len(ended[name][1].calls) <= 1 for name in ("USD", "tokens"))
-    used, server = ended["tokens, some used"]
-    assert 0 < used["usage"]["input_tokens"] + used["usage"]["output_tokens"] <= 200_000
-    assert used["usage"]["steps"] == len(server.calls)
-    assert ended["USD"][0]["usage"]["usd"] <= 0.01
-    assert ended["minutes"][0]["usage"]["wall_seconds"] < 60
+    result, server = ended["tokens, some used"]
+    assert 0 < result.usage.input_tokens + result.usage.output_tokens <= 200_000
+    assert result.usage.steps == len(server.calls)
+    assert ended["USD"][0].usage.usd == 0
+    assert ended["minutes"][0].usage.wall_seconds < 60
