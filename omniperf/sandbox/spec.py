@@ -6,6 +6,9 @@ import marshal
 import os
 import subprocess
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -125,8 +128,18 @@ def sandbox_uid() -> int | None:
 
 def with_script(spec: Spec, script: Path) -> Spec:
     """The spec with a script of ours, and the one that confines it, under /omniperf."""
-    ours = tuple(Mount(path, f"/omniperf/{path.name}") for path in (_CONFINED, script))
-    return replace(spec, mounts=spec.mounts + ours)
+    ours = [Mount(path, f"/omniperf/{path.name}") for path in (_CONFINED, script)]
+    if (compiled := _compiled(script)) is not None:
+        ours.append(Mount(compiled, f"/omniperf/__pycache__/{compiled.name}"))
+    return replace(spec, mounts=(*spec.mounts, *ours))
+
+
+@lru_cache
+def _compiled(script: Path) -> Path | None:
+    """The script as this Python compiles it, where it may be kept beside it; compiling anew delays every start."""
+    SourceFileLoader(script.stem, str(script)).get_code(script.stem)
+    kept = Path(cache_from_source(str(script)))
+    return kept if kept.is_file() else None
 
 
 def confined(backend: Backend, spec: Spec, script: Path, *arguments: str) -> list[str]:

@@ -11,11 +11,11 @@ those on disk that can be written. A reply is a line with the exit code, what st
 line says `ready`.
 """
 
+import _signal as signal  # without the names of its numbers, which take longer to make than Python takes to start
 import ctypes
 import marshal
 import os
 import select
-import signal
 import stat
 import sys
 import time
