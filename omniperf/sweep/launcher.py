@@ -25,17 +25,21 @@ from omniperf.attempt import run_attempt
 from omniperf.errors import OmniPerfError
 from omniperf.record import AttemptSpec
 from omniperf.results.redact import clean
+from omniperf.sandbox.standing import StandingSandbox
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
 from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 from omniperf.tasks.load import load_task
+from omniperf.workspace.patch import collect
 
 if TYPE_CHECKING:
+    from omniperf.measure.bench import Bench
     from omniperf.results.events import Event
     from omniperf.settings import Settings
     from omniperf.sweep.ready import Ready
 
 _PR_SET_PDEATHSIG = 1
+_READY_SECONDS = 30.0
 _SHOWN = 1000  # characters of a message
 _WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one pipe and none is torn
 
@@ -91,7 +95,9 @@ class Launcher:
         key = _key(item, spec)
         check_agent(spec)
         if key not in self._tasks:
-            self._tasks[key] = make_ready(load_task(item["task_file"], self._settings), spec, self._settings, emit)
+            ready = make_ready(load_task(item["task_file"], self._settings), spec, self._settings, emit)
+            _rehearse(replace(ready.bench, settings=replace(self._settings, worktrees=Path(item["scratch"]))))
+            self._tasks[key] = ready
         check_agent_on(self._tasks[key].bench, spec, emit)
 
     def _fork(self, item: dict[str, Any]) -> None:
@@ -152,6 +158,17 @@ class Launcher:
             message = {**message, "message": message.get("message", "")[: _WHOLE // 16], "data": {}}
             line = json.dumps(message, default=str).encode() + b"\n"
         os.write(self._out, line)
+
+
+def _rehearse(bench: Bench) -> None:
+    """Make a workspace, start a sandbox, collect: what is found out and kept under way, no attempt finds out again."""
+    workspace = bench.workspace("rehearsal")
+    try:
+        with StandingSandbox(bench.backend, bench.spec(workspace, agent=True)) as sandbox:
+            sandbox.run("true", _READY_SECONDS)
+        collect(workspace)
+    finally:
+        workspace.remove()
 
 
 def _plain(event: Event) -> dict[str, Any]:

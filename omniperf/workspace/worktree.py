@@ -21,6 +21,7 @@ from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
+    from omniperf.workspace.patch import Patch
     from omniperf.workspace.seal import Seal
 
 # Never part of a patch: the agents' scratch folder, a diff an agent wrote by itself, and what tools generate.
@@ -64,6 +65,8 @@ class Workspace:
     root: Path
     seal: Seal
     installed: tuple[str, ...] = field(default=())
+    collected: dict[bytes, Patch] = field(default_factory=dict, compare=False)
+    """The last patch that was collected, by what the tree was then."""
 
     @property
     def tree(self) -> Path:

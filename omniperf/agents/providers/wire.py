@@ -51,6 +51,10 @@ class Wire:
     def __post_init__(self) -> None:
         learn(self.client.api_key)
 
+    def __del__(self) -> None:
+        """As the clients that the SDKs make by themselves do."""
+        self.client.close()
+
     @contextmanager
     def call(
         self, path: str, body: bytes, deadline: float, spent: Callable[[], Tokens | None]
