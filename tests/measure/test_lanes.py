@@ -2,9 +2,11 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
@@ -162,3 +164,105 @@ def test_lanes_that_share_a_core_exclude_each_other(tmp_path: Path, monkeypatch:
         assert os.waitpid(child, 0)[1] == 0
     with claimed((narrow,), waiting=lambda: waited.append(1)):
         assert not waited
+
+
+def _child(work: Callable[[], None]) -> int:
+    """A process that does that; it ends with the test."""
+    if not (pid := os.fork()):
+        code = 1
+        try:
+            os.closerange(3, 256)  # the locks that the test holds would be this one's too
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _in_line(folder: Path, count: int) -> None:
+    """Return when so many wait, as their tickets and the kernel's list of locks say."""
+    deadline = time.monotonic() + 30
+    while len(list((folder / "waiting").iterdir())) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def lanes_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(lanes_module, "_LOCKS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one lane", "any of two"])
+def test_who_waits_first_has_the_first_turn(lanes_at: Path, several: bool) -> None:
+    """Also where one that waits is killed: those behind it take its place."""
+    one, other, log = Lane((5,)), Lane((6,)), lanes_at / "order"
+
+    def wait(name: str) -> Callable[[], None]:
+        def work() -> None:
+            with claimed((one, other) if several else (one,)), log.open("a") as file:
+                file.write(name)
+
+        return work
+
+    children = {}
+    with claimed((other,)):
+        with claimed((one,)):
+            for at, name in enumerate("abcdef"):
+                children[name] = _child(wait(name))
+                _in_line(lanes_at, at + 1)
+            for killed in "ad":
+                os.kill(children[killed], signal.SIGKILL)
+                assert os.waitpid(children.pop(killed), 0)[1] == signal.SIGKILL
+        for name, pid in children.items():
+            assert os.waitpid(pid, 0)[1] == 0, name
+    assert log.read_text() == "bcef"
+    with claimed((one,)):
+        assert list((lanes_at / "waiting").iterdir()) == [], "tickets of the dead are deleted by who finds them"
+
+
+def test_who_comes_back_again_and_again_does_not_overtake(lanes_at: Path) -> None:
+    """An agent that takes the lane time after time lets a verification in at its first turn."""
+    lane, log = Lane((5,)), lanes_at / "order"
+
+    def verify() -> None:
+        with claimed((lane,)), log.open("a") as file:
+            file.write("V")
+
+    with claimed((lane,)):
+        child = _child(verify)
+        _in_line(lanes_at, 1)
+    for _ in range(3):
+        with claimed((lane,)), log.open("a") as file:
+            file.write("a")
+    assert os.waitpid(child, 0)[1] == 0
+    assert log.read_text() == "Vaaa"
+
+
+def test_a_ticket_keeps_nobody_waiting_who_wants_something_else(lanes_at: Path) -> None:
+    busy, free = Lane((5,)), Lane((6,))
+    with claimed((busy,)):
+        child = _child(lambda: claimed((busy,)).__enter__() and None)
+        _in_line(lanes_at, 1)
+        with claimed((free,), waiting=lambda: pytest.fail("it is free")):
+            pass
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_those_who_want_several_gpus_at_once_never_wait_for_each_other(lanes_at: Path) -> None:
+    """Four processes, each of which wants two of three GPUs time after time, in whatever order it names them."""
+    pairs = [("GPU-0", "GPU-1"), ("GPU-1", "GPU-2"), ("GPU-2", "GPU-0"), ("GPU-1", "GPU-0")]
+
+    def work(pair: tuple[str, str]) -> Callable[[], None]:
+        def many() -> None:
+            for _ in range(30):
+                with claimed((Lane((5,), pair),)):
+                    for uuid in pair:  # nobody else has it: a file that must not be there yet
+                        (lanes_at / uuid).touch(exist_ok=False)
+                    for uuid in pair:
+                        (lanes_at / uuid).unlink()
+
+        return many
+
+    children = [_child(work(pair)) for pair in pairs]
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4
