@@ -9,7 +9,8 @@ after another, then by all at once. Every timed region is a line of a log, with 
 the log alone says whether two overlap, and how wide the 90 % interval (Hodges-Lehmann) of each benchmark's ratio is.
 
 `--speed 10` takes a tenth of the steps; times stay as they are. With a benchmark after
-every step the lane alone would take 8 x 30 x 0.5 = 120 s, and no scheduler could be five times as fast as one after another.
+every step the lane alone would take 8 x 30 x 0.5 = 120 s, and no scheduler could be more than five times as fast as one
+agent after another.
 `--write` makes benchmarks/evidence/lanes.md.
 """
 
@@ -138,8 +139,9 @@ def main() -> None:
             f"| {overlaps(regions)} | {statistics.median(widths):.2f} % | {statistics.quantiles(widths)[2]:.2f} % |"
         )
     found = (
-        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(anywhere)} cores, load before {load:.1f}. {given.agents} agents, "
-        f"{steps} steps, model {model:g} s a step, a benchmark of {given.bench:g} s after every {given.every}. step, "
+        f"{datetime.now(UTC):%Y-%m-%d %H:%M} UTC, {len(anywhere)} cores, load before {load:.1f}. "
+        f"{given.agents} agents, {steps} steps, "
+        f"model {model:g} s a step, a benchmark of {given.bench:g} s after every {given.every}. step, "
         f"lane {lane.name}.\n\n"
         "| | wall s | timed regions | of the time the lane is timed on | s a region | regions that overlap "
         "| interval's width, median | upper quartile |\n|---|---:|---:|---:|---:|---:|---:|---:|\n"

@@ -38,7 +38,10 @@ from tests.clients import install
 HERE = Path(__file__).resolve().parent
 MINI = "mini-swe-agent-2.4.6"
 COMMANDS = ("echo hi", "echo '# noted' > logtally/notes.py", "echo hi")
-ENDS = {"omniperf": ("finish", {"summary": "done"}), "mini": ("bash", {"command": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"})}
+ENDS = {
+    "omniperf": ("finish", {"summary": "done"}),
+    "mini": ("bash", {"command": "echo COMPLETE_TASK_AND_SUBMIT_FINAL_OUTPUT"}),
+}
 LIMITS = "limits: {steps: 1000, minutes: 60, usd: 100000, tokens: 100000000000}"
 TURN, MODEL = re.compile(rb'"role":\s*"assistant"'), re.compile(rb'"model":\s*"(omniperf|mini)"')
 LENGTH, STREAM = re.compile(rb"(?i)\r\ncontent-length: (\d+)"), re.compile(rb'"stream":\s*true')
@@ -106,13 +109,13 @@ class Batch:
 def memory(root: int) -> int:
     """Bytes that a process and all below it take, each page they share counted once."""
     children: dict[int, list[int]] = {}
-    for entry in os.listdir("/proc"):
-        if entry.isdigit():
+    for entry in Path("/proc").iterdir():
+        if entry.name.isdigit():
             try:
-                parent = int(Path(f"/proc/{entry}/stat").read_text().rpartition(")")[2].split()[1])
+                parent = int((entry / "stat").read_text().rpartition(")")[2].split()[1])
             except OSError:
                 continue
-            children.setdefault(parent, []).append(int(entry))
+            children.setdefault(parent, []).append(int(entry.name))
     total, pending = 0, [root]
     while pending:
         pid = pending.pop()
@@ -182,7 +185,19 @@ def theirs(home: Path, url: str, attempts: int, jobs: int) -> Batch:
     env |= {"MSWEA_CONFIGURED": "true", "MSWEA_COST_TRACKING": "ignore_errors", "LITELLM_LOCAL_MODEL_COST_MAP": "True"}
     where = f"environment.cwd={home / 'library'}"
     chosen = ["--subset", str(tasks), "--split", "train", "-m", "openai/mini", "--environment-class", "local"]
-    command = [str(program), "swebench", *chosen, "-c", "swebench.yaml", "-c", where, "-w", str(jobs), "-o", str(output)]
+    command = [
+        str(program),
+        "swebench",
+        *chosen,
+        "-c",
+        "swebench.yaml",
+        "-c",
+        where,
+        "-w",
+        str(jobs),
+        "-o",
+        str(output),
+    ]
     batch = ran(command, env, home, attempts)
     texts = [file.read_text() for file in output.glob("*/*.traj.json")]
     submitted = sum(json.loads(text)["info"]["exit_status"] == "Submitted" for text in texts)
@@ -197,10 +212,9 @@ def table(batches: dict[str, list[Batch]], jobs: int) -> str:
     rows.append("| | attempts | wall s | attempts/s | CPU s | peak memory MiB | load before |")
     rows.append("|---|---:|---:|---:|---:|---:|---:|")
     for name, all_of_them in batches.items():
-        rows += [
-            f"| {name} | {one.attempts} | {one.wall:.1f} | {one.rate:.1f} | {one.cpu:.1f} | {one.memory:.0f} | {one.load:.1f} |"
-            for one in all_of_them
-        ]
+        for one in all_of_them:
+            taken = f"{one.wall:.1f} | {one.rate:.1f} | {one.cpu:.1f} | {one.memory:.0f} | {one.load:.1f}"
+            rows.append(f"| {name} | {one.attempts} | {taken} |")
     said = []
     first, second = list(batches.values())
     for one, other in zip(first, second, strict=True):

@@ -102,6 +102,7 @@ def gpu_lanes(wanted: Resources, present: Sequence[Gpu], on_cores: tuple[Lane, .
         present = [gpu for gpu in present if {gpu.uuid, str(gpu.index)} & named]
     # By all of its memory: what is free this moment says whether another attempt is measuring there.
     fit = [gpu for gpu in present if (gpu.memory_mib or 0) >= wanted.gpu_memory_gib * 1024]
+    fit = [gpu for gpu in fit if wanted.gpus == 1 or not gpu.slice]
     if len(fit) < wanted.gpus:
         memory = f" with {wanted.gpu_memory_gib:g} GiB" if wanted.gpu_memory_gib else ""
         raise InfraError(

@@ -28,7 +28,7 @@ class Ticket:
     wanted: frozenset[str]
 
     def ahead(self) -> list[Ticket]:
-        """The tickets of those who asked before and still wait, for anything that is wanted here too; the last first."""
+        """The tickets of those who asked before and wait for anything that is wanted here too, the last first."""
         before = sorted((one for one in self.path.parent.iterdir() if one.name < self.path.name), reverse=True)
         read = (ticket for one in before if (ticket := _waiting(one)) is not None)
         return [ticket for ticket in read if ticket.wanted & self.wanted]
@@ -63,7 +63,7 @@ def in_line(folder: Path, wanted: frozenset[str]) -> Iterator[Ticket]:
 
 
 def _waiting(path: Path) -> Ticket | None:
-    """The ticket at that path if its holder lives. One that is just being written counts as of somebody who comes later."""
+    """The ticket at that path if its holder lives. One that is just being written is of somebody who comes later."""
     try:
         descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC)
     except OSError:

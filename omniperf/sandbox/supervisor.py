@@ -11,7 +11,8 @@ those on disk that can be written. A reply is a line with the exit code, what st
 line says `ready`.
 """
 
-import _signal as signal  # without the names of its numbers, which take longer to make than Python takes to start
+# Not `signal`: to make the names of its numbers takes nearly as long as to start Python.
+import _signal as signal  # type: ignore[import-not-found]
 import ctypes
 import marshal
 import os

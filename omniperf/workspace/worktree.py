@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError, OmniPerfError
@@ -20,6 +19,7 @@ from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.seal import Seal

@@ -10,11 +10,15 @@ from collections.abc import Callable
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
+import pynvml
 import pytest
 
 from omniperf.errors import InfraError
 from omniperf.measure import lanes as lanes_module
+from omniperf.measure import nvml
 from omniperf.measure.lanes import Lane, claimed, cpu_lanes, gpu_lanes
 from omniperf.measure.nvml import Gpu
 from omniperf.tasks.schema import Resources
@@ -124,6 +128,50 @@ def test_a_gpu_lane_has_gpus_of_its_own_and_cores() -> None:
 def test_several_gpus_make_one_lane() -> None:
     lanes = gpu_lanes(Resources(gpus=2), [gpu(n, 80) for n in range(5)], cpu_lanes(1))
     assert [lane.gpus for lane in lanes] == [("GPU-0", "GPU-1"), ("GPU-2", "GPU-3")]
+
+
+class _Divided:
+    """NVML on a host whose second of two GPUs is divided into two slices; no such host can be had for a test."""
+
+    NVMLError, NVML_DEVICE_MIG_ENABLE, nvmlMemory_v2 = pynvml.NVMLError, 1, 2  # noqa: N815
+    NVML_CLOCK_SM = NVML_CLOCK_MEM = NVML_TEMPERATURE_GPU = 0
+    NAMES: ClassVar = {"a": "GPU-a", "b": "GPU-b", "b0": "MIG-b0", "b2": "MIG-b2"}
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        answers: dict[str, Callable[..., object]] = {
+            "nvmlDeviceGetCount": lambda: 2,
+            "nvmlDeviceGetHandleByIndex": lambda index: "ab"[index],
+            "nvmlDeviceGetMigMode": lambda handle: {"b": [1, 1]}[handle],
+            "nvmlDeviceGetMaxMigDeviceCount": lambda handle: {"b": 7}[handle],
+            "nvmlDeviceGetMigDeviceHandleByIndex": lambda handle, number: {0: "b0", 2: "b2"}[number],
+            "nvmlDeviceGetUUID": self.NAMES.__getitem__,
+            "nvmlDeviceGetMemoryInfo": lambda handle, _: SimpleNamespace(
+                total=(80 if handle == "a" else 20) << 30, used=0
+            ),
+        }
+
+        def answer(*asked: object) -> object:
+            try:
+                return answers[name](*asked)
+            except KeyError:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED) from None
+
+        return answer
+
+
+def test_each_slice_of_a_divided_gpu_is_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_opened", _Divided)
+    lanes = gpu_lanes(Resources(gpus=1), nvml.gpus(), cpu_lanes(1))
+    assert [lane.gpus for lane in lanes] == [("GPU-a",), ("MIG-b0",), ("MIG-b2",)]
+    assert [lane.gpus for lane in gpu_lanes(Resources(gpus=1, gpu_memory_gib=40), nvml.gpus(), cpu_lanes(1))] == [
+        ("GPU-a",)
+    ]
+
+
+def test_a_process_cannot_have_two_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_opened", _Divided)
+    with pytest.raises(InfraError, match=r"needs 2 NVIDIA GPU\(s\); this host has 1 of 3"):
+        gpu_lanes(Resources(gpus=2), nvml.gpus(), cpu_lanes(1))
 
 
 def test_only_visible_gpus_count(monkeypatch: pytest.MonkeyPatch) -> None:
