@@ -58,8 +58,8 @@ def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
     """Disjoint lanes of that many cores each, from the highest core down.
 
     Of a core that runs several threads, a lane has the first alone and the others stay idle, unless there are too few
-    cores for that. Core 0 stays free where there is another: it serves most interrupts, and the harness needs a place
-    of its own. Raises InfraError (device) on a host with fewer cores.
+    cores for that. The lower half has no lanes, as far as one lane leaves so much: what is not timed runs there, and
+    core 0 serves most interrupts. Raises InfraError (device) on a host with fewer cores.
     """
     threads = os.sched_getaffinity(0)
     cores = sorted(first_threads(threads), reverse=True)
@@ -69,8 +69,14 @@ def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
         raise InfraError(
             "device", f"The task needs {cpus} cores, this process may use {len(cores)}.", "Lower `resources.cpus`."
         )
-    usable = cores[:-1] if len(cores) > cpus else cores
+    usable = cores[: len(cores) - min(len(cores) // 2, len(cores) - cpus)]
     return tuple(Lane(tuple(usable[start : start + cpus])) for start in range(0, len(usable) - cpus + 1, cpus))
+
+
+def beside_lanes(cpus: int) -> tuple[int, ...]:
+    """Where what is not timed may run: the threads of cores that no lane of that many has; none where all have one."""
+    taken = {_physical(core) for lane in cpu_lanes(cpus) for core in lane.cores}
+    return tuple(sorted(thread for thread in os.sched_getaffinity(0) if _physical(thread) not in taken))
 
 
 def first_threads(threads: Iterable[int]) -> list[int]:

@@ -74,7 +74,8 @@ class Spec:
     network: bool = False
     joins: tuple[int, ...] = ()  # descriptors of the namespaces of a network shared with other sandboxes
     gpu: bool = False
-    cores: tuple[int, ...] = ()
+    cores: tuple[int, ...] = ()  # on which it is timed
+    beside: tuple[int, ...] = ()  # on which it runs where it is not timed; none: on any
     host_packages: tuple[Path, ...] = ()  # folders of the host's own packages that stay visible, at their places
     mounts_more: bool = False  # its first process is ours and may make mounts; what it starts must give that up
 
@@ -156,7 +157,7 @@ def confinement(spec: Spec, *, isolated: bool, own_user: bool = True) -> dict[st
     if not own_user:  # a limit on processes would count the whole host's
         limits.pop("RLIMIT_NPROC")
     uid = sandbox_uid() if isolated else None
-    return {"uid": uid, "rlimits": limits, "cores": list(spec.cores), "keep_out": isolated}
+    return {"uid": uid, "rlimits": limits, "cores": list(spec.cores or spec.beside), "keep_out": isolated}
 
 
 def environment(backend: Backend, spec: Spec) -> dict[str, str]:

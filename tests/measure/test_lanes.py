@@ -19,8 +19,10 @@ import pytest
 from omniperf.errors import InfraError
 from omniperf.measure import lanes as lanes_module
 from omniperf.measure import nvml
-from omniperf.measure.lanes import Lane, claimed, cpu_lanes, gpu_lanes
+from omniperf.measure.bench import Bench
+from omniperf.measure.lanes import Lane, beside_lanes, claimed, cpu_lanes, gpu_lanes
 from omniperf.measure.nvml import Gpu
+from omniperf.sandbox.standing import StandingSandbox
 from omniperf.tasks.schema import Resources
 
 
@@ -40,9 +42,22 @@ def two_threads_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_lane_has_its_physical_cores_alone(two_threads_a_core: None) -> None:
-    assert [lane.cores for lane in cpu_lanes(1)] == [(3,), (2,), (1,)]
+    assert [lane.cores for lane in cpu_lanes(1)] == [(3,), (2,)]
     assert [lane.cores for lane in cpu_lanes(2)] == [(3, 2)]
     assert Lane((7, 3)).locks == ("cpu-3",), "who measures on the other thread must wait"
+
+
+def test_what_is_not_timed_has_cores_of_its_own(two_threads_a_core: None) -> None:
+    assert beside_lanes(1) == beside_lanes(2) == (0, 1, 4, 5)
+    assert beside_lanes(3) == (0, 4)
+    assert beside_lanes(4) == (), "the one lane needs them all"
+
+
+def test_an_agents_commands_keep_off_the_lanes(bench: Bench) -> None:
+    with StandingSandbox(bench.backend, bench.spec(bench.workspace("x"), agent=True)) as sandbox:
+        done = sandbox.run("python -c 'import os; print(*sorted(os.sched_getaffinity(0)))'", 30)
+    cores = tuple(map(int, done.output.split()))
+    assert cores == (beside_lanes(1) or tuple(sorted(os.sched_getaffinity(0))))
 
 
 def test_threads_serve_where_cores_are_too_few(two_threads_a_core: None) -> None:
