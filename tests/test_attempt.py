@@ -123,7 +123,7 @@ class _Scripted:
 def install(monkeypatch: pytest.MonkeyPatch, body: Callable[[Session], object]) -> None:
     """Make an agent named `scripted` known, as an installed package would."""
     point = SimpleNamespace(name="scripted", value="a test", load=lambda: lambda: _Scripted(body))
-    monkeypatch.setattr(discover, "entry_points", lambda group: [point])
+    monkeypatch.setattr(discover, "_found", lambda: {point.name: point})
 
 
 @pytest.fixture

@@ -2,20 +2,29 @@
 
 from __future__ import annotations
 
+from functools import lru_cache
 from importlib.metadata import entry_points
 from typing import TYPE_CHECKING
 
 from omniperf.errors import UsageError
 
 if TYPE_CHECKING:
+    from importlib.metadata import EntryPoint
+
     from omniperf.agents.protocol import Agent
 
 GROUP = "omniperf.agents"
 
 
+@lru_cache
+def _found() -> dict[str, EntryPoint]:
+    """Every agent there is; to ask opens a file of each installed package."""
+    return {point.name: point for point in entry_points(group=GROUP)}
+
+
 def load_agent(name: str) -> Agent:
     """Make the agent of that name. Raises UsageError for an unknown or broken one."""
-    found = {point.name: point for point in entry_points(group=GROUP)}
+    found = _found()
     if name not in found:
         raise UsageError(f"There is no agent {name!r}.", f"Choose one of: {', '.join(sorted(found))}.")
     try:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 from omniperf.errors import UsageError
 from omniperf.measure.arms import python_path, tree_spec
 from omniperf.measure.host import host_facts
-from omniperf.measure.lanes import find_lanes
+from omniperf.measure.lanes import beside_lanes, find_lanes
 from omniperf.results.certificate import FOLDER
 from omniperf.results.events import Event
 from omniperf.sandbox.choose import choose_backend
@@ -75,7 +75,8 @@ class Bench:
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
         """The sandbox for commands in a tree that they may change.
 
-        With `agent` it has the agent's own git, and an environment that the agent may change and nobody else sees.
+        They keep off the cores of lanes. With `agent` it has the agent's own git, and an environment that the agent may
+        change and nobody else sees.
         """
         extra = (
             Mount(workspace.git_dir, "/git", True),
@@ -92,7 +93,7 @@ class Bench:
             # Compiled Python outside the tree: nothing stale is left in it for a later step to load.
             "PYTHONPYCACHEPREFIX": "/tmp/pycache",  # noqa: S108 - the sandbox's own
         }
-        return replace(spec, env=variables)
+        return replace(spec, env=variables, beside=beside_lanes(self.task.resources.cpus))
 
     def commands(self, workspace: Workspace, commands: tuple[str, ...]) -> Completed | None:
         """Run commands in a tree, in a sandbox of their own; the first that fails, or None."""

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError
 from omniperf.measure.nvml import gpus
+from omniperf.measure.turns import in_line
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -22,6 +23,7 @@ if TYPE_CHECKING:
 
 # Beside every user's processes, so under nobody's home or TMPDIR: a lane must exclude the whole host.
 _LOCKS = Path("/tmp/omniperf-lanes")  # noqa: S108 - every user of the host has to find it
+_LOOK = 0.01  # seconds between looks at several lanes
 
 
 @dataclass(frozen=True)
@@ -56,8 +58,8 @@ def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
     """Disjoint lanes of that many cores each, from the highest core down.
 
     Of a core that runs several threads, a lane has the first alone and the others stay idle, unless there are too few
-    cores for that. Core 0 stays free where there is another: it serves most interrupts, and the harness needs a place
-    of its own. Raises InfraError (device) on a host with fewer cores.
+    cores for that. The lower half has no lanes, as far as one lane leaves so much: what is not timed runs there, and
+    core 0 serves most interrupts. Raises InfraError (device) on a host with fewer cores.
     """
     threads = os.sched_getaffinity(0)
     cores = sorted(first_threads(threads), reverse=True)
@@ -67,8 +69,14 @@ def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
         raise InfraError(
             "device", f"The task needs {cpus} cores, this process may use {len(cores)}.", "Lower `resources.cpus`."
         )
-    usable = cores[:-1] if len(cores) > cpus else cores
+    usable = cores[: len(cores) - min(len(cores) // 2, len(cores) - cpus)]
     return tuple(Lane(tuple(usable[start : start + cpus])) for start in range(0, len(usable) - cpus + 1, cpus))
+
+
+def beside_lanes(cpus: int) -> tuple[int, ...]:
+    """Where what is not timed may run: the threads of cores that no lane of that many has; none where all have one."""
+    taken = {_physical(core) for lane in cpu_lanes(cpus) for core in lane.cores}
+    return tuple(sorted(thread for thread in os.sched_getaffinity(0) if _physical(thread) not in taken))
 
 
 def first_threads(threads: Iterable[int]) -> list[int]:
@@ -100,6 +108,7 @@ def gpu_lanes(wanted: Resources, present: Sequence[Gpu], on_cores: tuple[Lane, .
         present = [gpu for gpu in present if {gpu.uuid, str(gpu.index)} & named]
     # By all of its memory: what is free this moment says whether another attempt is measuring there.
     fit = [gpu for gpu in present if (gpu.memory_mib or 0) >= wanted.gpu_memory_gib * 1024]
+    fit = [gpu for gpu in fit if wanted.gpus == 1 or not gpu.slice]
     if len(fit) < wanted.gpus:
         memory = f" with {wanted.gpu_memory_gib:g} GiB" if wanted.gpu_memory_gib else ""
         raise InfraError(
@@ -114,16 +123,39 @@ def gpu_lanes(wanted: Resources, present: Sequence[Gpu], on_cores: tuple[Lane, .
 
 @contextmanager
 def claimed(lanes: tuple[Lane, ...], waiting: Callable[[], None] = lambda: None) -> Iterator[Lane]:
-    """Hold one of the lanes, the first that is free; else call `waiting` once and wait for the first."""
-    for lane in lanes:
-        if (held := at_once(lane)) is not None:
-            with held:
-                yield lane
-            return
-    waiting()
+    """Hold one of the lanes, the first that is free; where none is, call `waiting` once and wait for a turn.
+
+    Who asked first has the first turn, whatever it is for: agents that look again and again do not keep a verification
+    waiting longer than each once. Whoever waits holds nothing of another lane, and takes the locks of one in the one
+    order that all keep to, so that those who want several devices cannot wait for each other.
+    """
     with ExitStack() as held:
-        _take(lanes[0], held, 0)
-        yield lanes[0]
+        yield _turn(lanes, held, waiting)
+
+
+def _turn(lanes: tuple[Lane, ...], held: ExitStack, waiting: Callable[[], None]) -> Lane:
+    """Wait in line, and hold a lane."""
+    _shared_folder(_LOCKS)
+    _shared_folder(_LOCKS / "waiting")
+    with in_line(_LOCKS / "waiting", frozenset(name for lane in lanes for name in lane.locks)) as ticket:
+        said = False
+        while True:
+            ahead = ticket.ahead()
+            open_to_us = [lane for lane in lanes if not any(one.wanted & {*lane.locks} for one in ahead)]
+            for lane in open_to_us:
+                if (taken := at_once(lane)) is not None:
+                    held.enter_context(taken)
+                    return lane
+            if not said:
+                waiting()
+                said = True
+            if not open_to_us:
+                ahead[0].wait()
+            elif len(lanes) == 1:
+                _take(lanes[0], held, 0)
+                return lanes[0]
+            else:  # the kernel waits for one lock at a time; at most one of the line is here for each lane
+                time.sleep(_LOOK)
 
 
 def at_once(lane: Lane) -> ExitStack | None:
@@ -148,18 +180,23 @@ def _take(lane: Lane, held: ExitStack, how: int) -> None:
 def _open(name: str) -> int:
     """Open a lock file, which any user may have made."""
     path = _LOCKS / f"{name}.lock"
-    if not _LOCKS.is_dir():
-        before = os.umask(0)
-        try:
-            _LOCKS.mkdir(mode=0o1777, exist_ok=True)
-        finally:
-            os.umask(before)
+    _shared_folder(_LOCKS)
     try:  # without O_CREAT first: in a sticky folder the kernel refuses O_CREAT on another user's file
         return os.open(path, os.O_RDWR | os.O_CLOEXEC)
     except FileNotFoundError:
         before = os.umask(0)
         try:
             return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+        finally:
+            os.umask(before)
+
+
+def _shared_folder(path: Path) -> None:
+    """Make a folder in which every user may make files."""
+    if not path.is_dir():
+        before = os.umask(0)
+        try:
+            path.mkdir(mode=0o1777, exist_ok=True)
         finally:
             os.umask(before)
 

@@ -18,8 +18,9 @@ if TYPE_CHECKING:
 
 @dataclass(frozen=True)
 class Gpu:
-    """One NVIDIA GPU at one moment: memory in MiB, clocks in MHz, degrees Celsius; None where the driver does not say.
+    """One NVIDIA GPU, or one slice of a divided one, at one moment: memory in MiB, clocks in MHz, degrees Celsius.
 
+    None where the driver does not say.
     `throttle` is the bit mask of the reasons for its clocks (NVML's nvmlClocksEventReason constants).
     """
 
@@ -35,6 +36,11 @@ class Gpu:
     persistence: bool | None = None
     temperature_c: int | None = None
     throttle: int | None = None
+
+    @property
+    def slice(self) -> bool:
+        """Whether it is a slice; a process can use but one."""
+        return self.uuid.startswith("MIG-")
 
 
 @dataclass(frozen=True)
@@ -95,7 +101,17 @@ def _handles(nvml: Any) -> Iterator[tuple[int, Any]]:
     for index in range((nvml and _told(nvml, "nvmlDeviceGetCount")) or 0):
         handle = _told(nvml, "nvmlDeviceGetHandleByIndex", index)
         if handle is not None:
-            yield index, handle
+            slices = list(_slices(nvml, handle))
+            yield from ((index, one) for one in slices or (handle,))
+
+
+def _slices(nvml: Any, handle: Any) -> Iterator[Any]:
+    """The slices of a GPU that is divided (MIG), each of which CUDA takes for a device of its own."""
+    if (_told(nvml, "nvmlDeviceGetMigMode", handle) or (0,))[0] != nvml.NVML_DEVICE_MIG_ENABLE:
+        return
+    for number in range(_told(nvml, "nvmlDeviceGetMaxMigDeviceCount", handle) or 0):
+        if (found := _told(nvml, "nvmlDeviceGetMigDeviceHandleByIndex", handle, number)) is not None:
+            yield found
 
 
 def _described(nvml: Any, index: int, handle: Any) -> Gpu:

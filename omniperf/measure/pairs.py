@@ -252,6 +252,7 @@ class _Measuring:
         """Measure a pair that nothing disturbed, and keep it."""
         plan, found, number, reason = self.plan, self.found, len(self.found.base), ""
         for _ in range(_MOST_DISCARDED):
+            began = time.time()
             label = f"{plan.label}:redone-{found.discarded}" if found.discarded else plan.label
             drawn = seeds(plan.secret, label, number, _WARM_UPS + found.states)
             hosts, devices, taken = [host_state(lane.cores)], [settled(lane.gpus)], {}
@@ -276,7 +277,7 @@ class _Measuring:
             kept.append(replace(taken[letter], output=b"", warm_output=b""))  # outputs are large, and needed only below
         gpus = {"gpus": [one.record() for one in devices[-1]]} if lane.gpus else {}
         load = {"load": round(os.getloadavg()[0], 2)}
-        self.record({**_pair_record(plan, number, half, drawn, taken, lane.name), **load, **gpus})
+        self.record({**_pair_record(plan, number, half, drawn, taken, lane.name, began), **load, **gpus})
         self.compare(taken["B"], taken["A"], found.states)
         counted = {"pairs": number + 1, "max_pairs": self.last, "transient": True}
         self.emit(Event(plan.phase, "measuring base and candidate in turn", counted))
@@ -401,7 +402,7 @@ def _states_for(warm: Sample, one: float, warm_states: int) -> int:
 
 
 def _pair_record(
-    plan: Plan, number: int, half: str, drawn: list[int], taken: dict[str, Sample], lane: str
+    plan: Plan, number: int, half: str, drawn: list[int], taken: dict[str, Sample], lane: str, began: float
 ) -> dict[str, object]:
     def shown(one: Sample) -> dict[str, object]:
         return {
@@ -425,6 +426,7 @@ def _pair_record(
         "base": shown(taken["A"]),
         "candidate": shown(taken["B"]),
         "lane": lane,
+        "began": began,
         "ended": time.time(),
     }
 

@@ -14,6 +14,7 @@ import os
 import resource
 import struct
 import sys
+from _frozen_importlib_external import SourceFileLoader
 
 PR_SET_NO_NEW_PRIVS = 38
 CAPABILITY_VERSION = 0x20080522
@@ -98,8 +99,8 @@ def main():
     script = sys.argv[2]
     sys.argv = sys.argv[2:]
     sys.path[:] = [path for path in sys.path if path != os.path.dirname(os.path.abspath(__file__))]
-    with open(script, "rb") as source:
-        code = compile(source.read(), script, "exec")
+    # The loader takes what the harness has compiled, where that was for a Python like this one, and else compiles.
+    code = SourceFileLoader("__main__", script).get_code("__main__")
     exec(code, {"__name__": "__main__", "__file__": script, "__builtins__": __builtins__})
 
 

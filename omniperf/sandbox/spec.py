@@ -6,6 +6,9 @@ import marshal
 import os
 import subprocess
 from dataclasses import dataclass, field, replace
+from functools import lru_cache
+from importlib.machinery import SourceFileLoader
+from importlib.util import cache_from_source
 from pathlib import Path
 from typing import TYPE_CHECKING, Protocol
 
@@ -71,7 +74,8 @@ class Spec:
     network: bool = False
     joins: tuple[int, ...] = ()  # descriptors of the namespaces of a network shared with other sandboxes
     gpu: bool = False
-    cores: tuple[int, ...] = ()
+    cores: tuple[int, ...] = ()  # on which it is timed
+    beside: tuple[int, ...] = ()  # on which it runs where it is not timed; none: on any
     host_packages: tuple[Path, ...] = ()  # folders of the host's own packages that stay visible, at their places
     mounts_more: bool = False  # its first process is ours and may make mounts; what it starts must give that up
 
@@ -125,8 +129,18 @@ def sandbox_uid() -> int | None:
 
 def with_script(spec: Spec, script: Path) -> Spec:
     """The spec with a script of ours, and the one that confines it, under /omniperf."""
-    ours = tuple(Mount(path, f"/omniperf/{path.name}") for path in (_CONFINED, script))
-    return replace(spec, mounts=spec.mounts + ours)
+    ours = [Mount(path, f"/omniperf/{path.name}") for path in (_CONFINED, script)]
+    if (compiled := _compiled(script)) is not None:
+        ours.append(Mount(compiled, f"/omniperf/__pycache__/{compiled.name}"))
+    return replace(spec, mounts=(*spec.mounts, *ours))
+
+
+@lru_cache
+def _compiled(script: Path) -> Path | None:
+    """The script as this Python compiles it, where it may be kept beside it; compiling anew delays every start."""
+    SourceFileLoader(script.stem, str(script)).get_code(script.stem)
+    kept = Path(cache_from_source(str(script)))
+    return kept if kept.is_file() else None
 
 
 def confined(backend: Backend, spec: Spec, script: Path, *arguments: str) -> list[str]:
@@ -143,7 +157,7 @@ def confinement(spec: Spec, *, isolated: bool, own_user: bool = True) -> dict[st
     if not own_user:  # a limit on processes would count the whole host's
         limits.pop("RLIMIT_NPROC")
     uid = sandbox_uid() if isolated else None
-    return {"uid": uid, "rlimits": limits, "cores": list(spec.cores), "keep_out": isolated}
+    return {"uid": uid, "rlimits": limits, "cores": list(spec.cores or spec.beside), "keep_out": isolated}
 
 
 def environment(backend: Backend, spec: Spec) -> dict[str, str]:

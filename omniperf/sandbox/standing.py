@@ -5,7 +5,6 @@ from __future__ import annotations
 import marshal
 import os
 import select
-import subprocess
 import time
 from dataclasses import dataclass
 from pathlib import Path
@@ -23,6 +22,7 @@ if TYPE_CHECKING:
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OUTPUT_BYTES, _KEPT_BYTES = 64 * 2**20, 32 * 2**10
 _READY_SECONDS = 30.0
+_END_SECONDS = 5.0
 _GRACE = 15.0  # seconds beyond a command's own limit after which the sandbox itself counts as dead
 
 
@@ -140,10 +140,12 @@ class StandingSandbox:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+        ended = os.pidfd_open(self._process.pid)  # `wait` with a timeout looks again and again
         try:
-            self._process.wait(timeout=5)
-        except subprocess.TimeoutExpired:
-            self._process.kill()
+            if not select.select([ended], [], [], _END_SECONDS)[0]:
+                self._process.kill()
+        finally:
+            os.close(ended)
             self._process.wait()
 
     def __enter__(self) -> StandingSandbox:

@@ -11,11 +11,12 @@ those on disk that can be written. A reply is a line with the exit code, what st
 line says `ready`.
 """
 
+# Not `signal`: to make the names of its numbers takes nearly as long as to start Python.
+import _signal as signal  # type: ignore[import-not-found]
 import ctypes
 import marshal
 import os
 import select
-import signal
 import stat
 import sys
 import time

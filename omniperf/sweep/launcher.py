@@ -26,16 +26,20 @@ from omniperf.errors import OmniPerfError
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.redact import clean
+from omniperf.sandbox.standing import StandingSandbox
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
 from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 from omniperf.tasks.load import load_task
+from omniperf.workspace.patch import collect
 
 if TYPE_CHECKING:
+    from omniperf.measure.bench import Bench
     from omniperf.settings import Settings
     from omniperf.sweep.ready import Ready
 
 _PR_SET_PDEATHSIG = 1
+_READY_SECONDS = 30.0
 _SHOWN = 1000  # characters of a message
 _CORES_OF_A_PROOF = 4.0  # roughly: those that the build, tests and workload of one task keep busy
 _WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one pipe and none is torn
@@ -99,7 +103,7 @@ class Launcher:
             if (pid := os.fork()) == 0:
                 try:
                     _die_with(launcher)
-                    self._open(item)
+                    self._made_ready(item)
                 except OmniPerfError as error:
                     self._emit(Event("preflight", f"{error.message} It will be tried once more.", {}))
                 finally:
@@ -109,13 +113,16 @@ class Launcher:
             os.waitpid(pid, 0)
 
     def _open(self, item: dict[str, Any]) -> Ready:
-        """The task of an item, opened and proved once. Raises what `make_ready` raises."""
-        spec = _spec(item)
-        key = _key(item, spec)
+        """The task of an item, opened, proved and rehearsed once. Raises what `make_ready` raises."""
+        key = _key(item, _spec(item))
         if key not in self._tasks:
-            task = load_task(item["task_file"], self._settings)
-            self._tasks[key] = make_ready(task, spec, self._settings, self._emit)
+            ready = self._made_ready(item)
+            _rehearse(replace(ready.bench, settings=replace(self._settings, worktrees=Path(item["scratch"]))))
+            self._tasks[key] = ready
         return self._tasks[key]
+
+    def _made_ready(self, item: dict[str, Any]) -> Ready:
+        return make_ready(load_task(item["task_file"], self._settings), _spec(item), self._settings, self._emit)
 
     def _emit(self, event: Event) -> None:
         self._say(_plain(event))
@@ -178,6 +185,17 @@ class Launcher:
             message = {**message, "message": message.get("message", "")[: _WHOLE // 16], "data": {}}
             line = json.dumps(message, default=str).encode() + b"\n"
         os.write(self._out, line)
+
+
+def _rehearse(bench: Bench) -> None:
+    """Make a workspace, start a sandbox, collect: what is found out and kept under way, no attempt finds out again."""
+    workspace = bench.workspace("rehearsal")
+    try:
+        with StandingSandbox(bench.backend, bench.spec(workspace, agent=True)) as sandbox:
+            sandbox.run("true", _READY_SECONDS)
+        collect(workspace)
+    finally:
+        workspace.remove()
 
 
 def _plain(event: Event) -> dict[str, Any]:

@@ -22,7 +22,7 @@ from omniperf.workspace.plumbing import EXACT_BYTES, IDENTITY, GitError, git, te
 if TYPE_CHECKING:
     from omniperf.workspace.source import Source
 
-_FORMAT = "1"  # part of the key: raise it when what a seal holds changes
+_FORMAT = "2"  # part of the key: raise it when what a seal holds changes
 
 
 @dataclass(frozen=True)
@@ -37,6 +37,11 @@ class Seal:
     def pack(self) -> Path:
         """The folder with the one pack."""
         return self.git_dir / "objects" / "pack"
+
+    @property
+    def index(self) -> Path:
+        """Base as an index of no worktree."""
+        return self.git_dir / "base-index"
 
 
 def seal(source: Source, omit: tuple[str, ...], cache: Path) -> Seal:
@@ -85,6 +90,7 @@ def _make(source: Source, omit: tuple[str, ...], folder: Path) -> None:
     (folder / "info").mkdir(exist_ok=True)
     (folder / "info" / "attributes").write_text(EXACT_BYTES)
     git("config", "gc.auto", "0", git_dir=folder)
+    git("read-tree", commit, git_dir=folder, index=folder / "base-index")
     tree = text(git("rev-parse", f"{commit}^{{tree}}", git_dir=folder))
     (folder / "base").write_text(f"{commit} {tree}\n")
 

@@ -11,7 +11,6 @@ import shutil
 import subprocess
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
-from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError, OmniPerfError
@@ -20,7 +19,9 @@ from omniperf.workspace.plumbing import EXACT_BYTES, GitError, git
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
+    from pathlib import Path
 
+    from omniperf.workspace.patch import Patch
     from omniperf.workspace.seal import Seal
 
 # Never part of a patch: the agents' scratch folder, a diff an agent wrote by itself, and what tools generate.
@@ -64,6 +65,8 @@ class Workspace:
     root: Path
     seal: Seal
     installed: tuple[str, ...] = field(default=())
+    collected: dict[bytes, Patch] = field(default_factory=dict, compare=False)
+    """The last patch that was collected, by what the tree was then."""
 
     @property
     def tree(self) -> Path:
@@ -120,12 +123,11 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
     `agent` also makes the agent's git folder. `installed` is a folder of files that set-up left in the tree (build
     products, egg-info); they are copied in. Raises InfraError (disk) or OmniPerfError where the tree is not base.
     """
-    tree, name = root / "tree", root.name
+    tree, view = root / "tree", seal.git_dir / "worktrees" / root.name
     _make_folder(root)
-    add = ("worktree", "add", "-q", "--detach", "--lock", str(tree), seal.commit)
     try:
-        git(*add, git_dir=seal.git_dir, umask=_umask())
-        view = _rename_view(seal, tree, name)
+        _link(seal, tree, view)
+        git("read-tree", "--reset", "-u", seal.commit, git_dir=view, work_tree=tree, umask=_umask())
         workspace = Workspace(root, seal, _install(installed, tree))
         shutil.copy2(view / "index", workspace.index)
         _prove(workspace)
@@ -134,7 +136,7 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
             _make_agent_git(workspace)
     except BaseException as error:
         remove_tree(root)
-        remove_tree(seal.git_dir / "worktrees" / name)
+        remove_tree(view)
         if not isinstance(error, OSError | GitError):
             raise
         raise InfraError("disk", f"No worktree could be made at {root}: {error}.", "Check the disk's space.") from error
@@ -168,13 +170,15 @@ def writable_inside() -> Iterator[None]:
         os.umask(before)
 
 
-def _rename_view(seal: Seal, tree: Path, name: str) -> Path:
-    """Give git's own record of the worktree (named after its last folder, `tree`) the attempt's name."""
-    current = Path((tree / ".git").read_text().removeprefix("gitdir:").strip())
-    wanted = seal.git_dir / "worktrees" / name
-    current.rename(wanted)
-    (tree / ".git").write_text(f"gitdir: {wanted}\n")
-    return wanted
+def _link(seal: Seal, tree: Path, view: Path) -> None:
+    """Make an empty worktree of the seal as `git worktree add --detach --lock` would, which takes three processes."""
+    with writable_inside():
+        tree.mkdir()
+        (tree / ".git").write_text(f"gitdir: {view}\n")
+    view.mkdir(parents=True)
+    about = {"HEAD": seal.commit, "commondir": "../..", "gitdir": str(tree / ".git"), "locked": "in use"}
+    for name, text in about.items():
+        (view / name).write_text(f"{text}\n")
 
 
 def _prove(workspace: Workspace) -> None:
@@ -223,6 +227,14 @@ def remove_tree(folder: Path) -> None:
     """Delete a folder, however deep it is and whatever modes were set inside it. Raises OSError where that fails."""
     if not folder.exists():
         return
+    try:
+        shutil.rmtree(folder)
+    except (OSError, RecursionError):
+        _remove_hard(folder)
+
+
+def _remove_hard(folder: Path) -> None:
+    """Delete what has closed folders in it, or too many in each other. Raises OSError where that fails."""
     if os.getuid() != 0:  # root needs no permission
         subprocess.run(("chmod", "-R", "u+rwX", "--", str(folder)), capture_output=True, check=False, env=keyless())
     done = subprocess.run(("rm", "-rf", "--", str(folder)), capture_output=True, text=True, check=False, env=keyless())

@@ -2,19 +2,27 @@
 
 import multiprocessing
 import os
+import signal
 import subprocess
 import sys
 import time
+from collections.abc import Callable
 from itertools import pairwise
 from multiprocessing.connection import Connection
 from pathlib import Path
+from types import SimpleNamespace
+from typing import ClassVar
 
+import pynvml
 import pytest
 
 from omniperf.errors import InfraError
 from omniperf.measure import lanes as lanes_module
-from omniperf.measure.lanes import Lane, claimed, cpu_lanes, gpu_lanes
+from omniperf.measure import nvml
+from omniperf.measure.bench import Bench
+from omniperf.measure.lanes import Lane, beside_lanes, claimed, cpu_lanes, gpu_lanes
 from omniperf.measure.nvml import Gpu
+from omniperf.sandbox.standing import StandingSandbox
 from omniperf.tasks.schema import Resources
 
 
@@ -34,9 +42,22 @@ def two_threads_a_core(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 def test_a_lane_has_its_physical_cores_alone(two_threads_a_core: None) -> None:
-    assert [lane.cores for lane in cpu_lanes(1)] == [(3,), (2,), (1,)]
+    assert [lane.cores for lane in cpu_lanes(1)] == [(3,), (2,)]
     assert [lane.cores for lane in cpu_lanes(2)] == [(3, 2)]
     assert Lane((7, 3)).locks == ("cpu-3",), "who measures on the other thread must wait"
+
+
+def test_what_is_not_timed_has_cores_of_its_own(two_threads_a_core: None) -> None:
+    assert beside_lanes(1) == beside_lanes(2) == (0, 1, 4, 5)
+    assert beside_lanes(3) == (0, 4)
+    assert beside_lanes(4) == (), "the one lane needs them all"
+
+
+def test_an_agents_commands_keep_off_the_lanes(bench: Bench) -> None:
+    with StandingSandbox(bench.backend, bench.spec(bench.workspace("x"), agent=True)) as sandbox:
+        done = sandbox.run("python -c 'import os; print(*sorted(os.sched_getaffinity(0)))'", 30)
+    cores = tuple(map(int, done.output.split()))
+    assert cores == (beside_lanes(1) or tuple(sorted(os.sched_getaffinity(0))))
 
 
 def test_threads_serve_where_cores_are_too_few(two_threads_a_core: None) -> None:
@@ -124,6 +145,50 @@ def test_several_gpus_make_one_lane() -> None:
     assert [lane.gpus for lane in lanes] == [("GPU-0", "GPU-1"), ("GPU-2", "GPU-3")]
 
 
+class _Divided:
+    """NVML on a host whose second of two GPUs is divided into two slices; no such host can be had for a test."""
+
+    NVMLError, NVML_DEVICE_MIG_ENABLE, nvmlMemory_v2 = pynvml.NVMLError, 1, 2  # noqa: N815
+    NVML_CLOCK_SM = NVML_CLOCK_MEM = NVML_TEMPERATURE_GPU = 0
+    NAMES: ClassVar = {"a": "GPU-a", "b": "GPU-b", "b0": "MIG-b0", "b2": "MIG-b2"}
+
+    def __getattr__(self, name: str) -> Callable[..., object]:
+        answers: dict[str, Callable[..., object]] = {
+            "nvmlDeviceGetCount": lambda: 2,
+            "nvmlDeviceGetHandleByIndex": lambda index: "ab"[index],
+            "nvmlDeviceGetMigMode": lambda handle: {"b": [1, 1]}[handle],
+            "nvmlDeviceGetMaxMigDeviceCount": lambda handle: {"b": 7}[handle],
+            "nvmlDeviceGetMigDeviceHandleByIndex": lambda handle, number: {0: "b0", 2: "b2"}[number],
+            "nvmlDeviceGetUUID": self.NAMES.__getitem__,
+            "nvmlDeviceGetMemoryInfo": lambda handle, _: SimpleNamespace(
+                total=(80 if handle == "a" else 20) << 30, used=0
+            ),
+        }
+
+        def answer(*asked: object) -> object:
+            try:
+                return answers[name](*asked)
+            except KeyError:
+                raise pynvml.NVMLError(pynvml.NVML_ERROR_NOT_SUPPORTED) from None
+
+        return answer
+
+
+def test_each_slice_of_a_divided_gpu_is_a_lane(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_opened", _Divided)
+    lanes = gpu_lanes(Resources(gpus=1), nvml.gpus(), cpu_lanes(1))
+    assert [lane.gpus for lane in lanes] == [("GPU-a",), ("MIG-b0",), ("MIG-b2",)]
+    assert [lane.gpus for lane in gpu_lanes(Resources(gpus=1, gpu_memory_gib=40), nvml.gpus(), cpu_lanes(1))] == [
+        ("GPU-a",)
+    ]
+
+
+def test_a_process_cannot_have_two_slices(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(nvml, "_opened", _Divided)
+    with pytest.raises(InfraError, match=r"needs 2 NVIDIA GPU\(s\); this host has 1 of 3"):
+        gpu_lanes(Resources(gpus=2), nvml.gpus(), cpu_lanes(1))
+
+
 def test_only_visible_gpus_count(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setenv("CUDA_VISIBLE_DEVICES", "1,GPU-2")
     lanes = gpu_lanes(Resources(gpus=1), [gpu(n, 80) for n in range(4)], cpu_lanes(1))
@@ -162,3 +227,105 @@ def test_lanes_that_share_a_core_exclude_each_other(tmp_path: Path, monkeypatch:
         assert os.waitpid(child, 0)[1] == 0
     with claimed((narrow,), waiting=lambda: waited.append(1)):
         assert not waited
+
+
+def _child(work: Callable[[], None]) -> int:
+    """A process that does that; it ends with the test."""
+    if not (pid := os.fork()):
+        code = 1
+        try:
+            os.closerange(3, 256)  # the locks that the test holds would be this one's too
+            work()
+            code = 0
+        finally:
+            os._exit(code)
+    return pid
+
+
+def _in_line(folder: Path, count: int) -> None:
+    """Return when so many wait, as their tickets and the kernel's list of locks say."""
+    deadline = time.monotonic() + 30
+    while len(list((folder / "waiting").iterdir())) < count:
+        assert time.monotonic() < deadline
+        time.sleep(0.005)
+
+
+@pytest.fixture
+def lanes_at(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> Path:
+    monkeypatch.setattr(lanes_module, "_LOCKS", tmp_path)
+    return tmp_path
+
+
+@pytest.mark.parametrize("several", [False, True], ids=["one lane", "any of two"])
+def test_who_waits_first_has_the_first_turn(lanes_at: Path, several: bool) -> None:
+    """Also where one that waits is killed: those behind it take its place."""
+    one, other, log = Lane((5,)), Lane((6,)), lanes_at / "order"
+
+    def wait(name: str) -> Callable[[], None]:
+        def work() -> None:
+            with claimed((one, other) if several else (one,)), log.open("a") as file:
+                file.write(name)
+
+        return work
+
+    children = {}
+    with claimed((other,)):
+        with claimed((one,)):
+            for at, name in enumerate("abcdef"):
+                children[name] = _child(wait(name))
+                _in_line(lanes_at, at + 1)
+            for killed in "ad":
+                os.kill(children[killed], signal.SIGKILL)
+                assert os.waitpid(children.pop(killed), 0)[1] == signal.SIGKILL
+        for name, pid in children.items():
+            assert os.waitpid(pid, 0)[1] == 0, name
+    assert log.read_text() == "bcef"
+    with claimed((one,)):
+        assert list((lanes_at / "waiting").iterdir()) == [], "tickets of the dead are deleted by who finds them"
+
+
+def test_who_comes_back_again_and_again_does_not_overtake(lanes_at: Path) -> None:
+    """An agent that takes the lane time after time lets a verification in at its first turn."""
+    lane, log = Lane((5,)), lanes_at / "order"
+
+    def verify() -> None:
+        with claimed((lane,)), log.open("a") as file:
+            file.write("V")
+
+    with claimed((lane,)):
+        child = _child(verify)
+        _in_line(lanes_at, 1)
+    for _ in range(3):
+        with claimed((lane,)), log.open("a") as file:
+            file.write("a")
+    assert os.waitpid(child, 0)[1] == 0
+    assert log.read_text() == "Vaaa"
+
+
+def test_a_ticket_keeps_nobody_waiting_who_wants_something_else(lanes_at: Path) -> None:
+    busy, free = Lane((5,)), Lane((6,))
+    with claimed((busy,)):
+        child = _child(lambda: claimed((busy,)).__enter__() and None)
+        _in_line(lanes_at, 1)
+        with claimed((free,), waiting=lambda: pytest.fail("it is free")):
+            pass
+    assert os.waitpid(child, 0)[1] == 0
+
+
+def test_those_who_want_several_gpus_at_once_never_wait_for_each_other(lanes_at: Path) -> None:
+    """Four processes, each of which wants two of three GPUs time after time, in whatever order it names them."""
+    pairs = [("GPU-0", "GPU-1"), ("GPU-1", "GPU-2"), ("GPU-2", "GPU-0"), ("GPU-1", "GPU-0")]
+
+    def work(pair: tuple[str, str]) -> Callable[[], None]:
+        def many() -> None:
+            for _ in range(30):
+                with claimed((Lane((5,), pair),)):
+                    for uuid in pair:  # nobody else has it: a file that must not be there yet
+                        (lanes_at / uuid).touch(exist_ok=False)
+                    for uuid in pair:
+                        (lanes_at / uuid).unlink()
+
+        return many
+
+    children = [_child(work(pair)) for pair in pairs]
+    assert [os.waitpid(pid, 0)[1] for pid in children] == [0] * 4

@@ -11,6 +11,7 @@ from pathlib import Path
 import pytest
 
 from omniperf.measure.bench import Bench
+from omniperf.workspace import patch as patch_module
 from omniperf.workspace.patch import NotCollectableError, Patch, PatchDoesNotApplyError, collect, parse
 from omniperf.workspace.worktree import Workspace
 from tests.conftest import git
@@ -52,6 +53,33 @@ def test_an_untouched_tree_is_an_empty_patch(workspace: Workspace) -> None:
     patch = collect(workspace)
     assert patch.data == b""
     assert patch.tree == workspace.seal.tree
+
+
+def test_what_has_not_changed_is_not_collected_anew(workspace: Workspace, monkeypatch: pytest.MonkeyPatch) -> None:
+    file = workspace.tree / "toy/order.py"
+    edit(workspace.tree)
+    time.sleep(0.1)  # what is as young as the look at it is never believed
+    first = collect(workspace)
+    with monkeypatch.context() as patched:
+        patched.setattr(patch_module, "git", lambda *_, **__: pytest.fail("git was asked"))
+        assert collect(workspace) == first
+    about = file.stat()
+
+    def rewrite() -> None:
+        file.write_text("# EDITED\n")
+        os.utime(file, ns=(about.st_atime_ns, about.st_mtime_ns))
+
+    changes: list[Callable[[], object]] = [
+        rewrite, lambda: file.chmod(0o755), lambda: file.rename(file.with_name("moved.py")),
+        lambda: (workspace.tree / "old.py").unlink(), lambda: (workspace.tree / "link").symlink_to("data.bin"),
+    ]  # fmt: skip
+    seen = {first.tree}
+    for change in changes:
+        change()
+        time.sleep(0.1)
+        collect(workspace)
+        seen.add(collect(workspace).tree)
+    assert len(seen) == 1 + len(changes)
 
 
 @pytest.mark.parametrize("stage", ["unstaged", "staged", "committed", "stashed-then-applied"])

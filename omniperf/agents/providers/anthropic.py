@@ -16,7 +16,7 @@ from omniperf.agents.providers.protocol import (
     as_object,
     unique,
 )
-from omniperf.agents.providers.wire import Wire, cut
+from omniperf.agents.providers.wire import Wire, certificates, cut
 from omniperf.gateway.failures import CallError
 from omniperf.gateway.tokens import Tokens, at_least
 
@@ -50,11 +50,12 @@ class AnthropicMessages:
     name = "anthropic"
 
     def __init__(self, model: str, key: str, base_url: str, effort: str = "") -> None:
-        from anthropic import Anthropic, APIError, Stream
+        from anthropic import Anthropic, APIError, DefaultHttpxClient, Stream
 
         self.model, self.ids = model, set[str]()
         self._effort, self._adaptive = effort, True
-        client = Anthropic(api_key=key, base_url=base_url, max_retries=0)
+        http = DefaultHttpxClient(verify=certificates())
+        client = Anthropic(api_key=key, base_url=base_url, max_retries=0, http_client=http)
         self.wire = Wire(client, Stream[object], APIError)
 
     def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:  # noqa: ARG002

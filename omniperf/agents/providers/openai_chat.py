@@ -16,7 +16,7 @@ from omniperf.agents.providers.protocol import (
     as_object,
     unique,
 )
-from omniperf.agents.providers.wire import Wire, cut
+from omniperf.agents.providers.wire import Wire, certificates, cut
 from omniperf.gateway.failures import CallError
 from omniperf.gateway.tokens import Tokens, at_least, openai_usage
 
@@ -36,11 +36,13 @@ class OpenAIChat:
     name = "openai"
 
     def __init__(self, model: str, key: str, base_url: str, effort: str = "") -> None:
-        from openai import APIError, OpenAI, Stream
+        from openai import APIError, DefaultHttpxClient, OpenAI, Stream
 
         self.model, self.ids = model, set[str]()
         self._extra: Item = {"reasoning_effort": effort} if effort else {}
-        self.wire = Wire(OpenAI(api_key=key, base_url=base_url, max_retries=0), Stream[object], APIError)
+        http = DefaultHttpxClient(verify=certificates())
+        client = OpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http)
+        self.wire = Wire(client, Stream[object], APIError)
         self._limit = "max_completion_tokens"
 
     def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:

@@ -11,6 +11,7 @@ import socket
 import time
 from contextlib import contextmanager, suppress
 from dataclasses import dataclass
+from functools import cache
 from threading import TIMEOUT_MAX, Timer
 from typing import TYPE_CHECKING, Any
 
@@ -21,9 +22,18 @@ from omniperf.results.redact import clean, learn
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
+    from ssl import SSLContext
 
     from omniperf.agents.providers.protocol import Item
     from omniperf.agents.providers.tape import Playback, Tape
+
+
+@cache
+def certificates() -> SSLContext:
+    """Whom to believe that they are a server, as either SDK has it. To read them takes 25 ms, so forks share them."""
+    import httpx2
+
+    return httpx2.create_ssl_context()
 
 
 @dataclass
@@ -40,6 +50,10 @@ class Wire:
 
     def __post_init__(self) -> None:
         learn(self.client.api_key)
+
+    def __del__(self) -> None:
+        """As the clients that the SDKs make by themselves do."""
+        self.client.close()
 
     @contextmanager
     def call(
