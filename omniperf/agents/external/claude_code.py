@@ -62,6 +62,7 @@ class ClaudeCodeReader(JsonLines):
         match event.get("type"):
             case "system":
                 self.report.session = self.report.session or text(event.get("session_id"))
+                self.report.version = self.report.version or text(event.get("claude_code_version"))
             case "assistant":
                 message = mapped(event, "message")
                 if message.get("model") != "<synthetic>":  # what the client itself says of an error

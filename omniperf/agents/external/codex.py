@@ -143,6 +143,8 @@ def read_log(log: str) -> tuple[Report, list[Seen]]:
     """
     report, seen = Report(), list[Any]()
     lines = log.splitlines()
+    if found := re.search(r"^OpenAI Codex v(\d[\d.]*)", log, re.M):
+        report.version = found[1]
     for line in lines[:20]:
         name, _, value = line.partition(": ")
         if name == "session id":
@@ -174,7 +176,7 @@ def read_log(log: str) -> tuple[Report, list[Seen]]:
             body.append(line)
     close()
     report.turns = sum(isinstance(one, Said) for one in seen)
-    report.ended = report.ok = bool(report.final)
+    report.ended = report.ok = bool(seen) and isinstance(seen[-1], Said)  # nothing else says so in the log
     return report, seen
 
 
