@@ -20,7 +20,7 @@ def import_(
     results: ResultsFlag = None,
     json: JsonFlag = False,
 ) -> None:
-    """Read what clients wrote in earlier runs, as attempts that nobody measured."""
+    """Read what clients wrote in runs that nobody measured."""
     from omniperf.agents.external.imported import FORMATS, import_output
     from omniperf.cli.output import print_json, print_view
     from omniperf.errors import OmniPerfError, UsageError

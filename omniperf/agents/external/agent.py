@@ -34,6 +34,11 @@ There is no `finish`: you are done when you end your turn. What is in the checko
 """
 
 
+TOLD_MCP = "The MCP server `omniperf` has them as its tools `benchmark`, `test` and `profile` too.\n"
+PATIENCE = 7200
+"""Seconds that a client may wait for a tool, others' turns included; as long as the commands wait."""
+
+
 @dataclass(frozen=True)
 class Ask:
     """What a client is given. `url` is the gateway's, without a path; `token` is good there and nowhere else."""
@@ -45,6 +50,7 @@ class Ask:
     prompt: str
     command_seconds: float
     folder: str = "/workspace"
+    server: tuple[str, ...] = ()  # what starts the harness's MCP server inside; empty where there is none
 
 
 @dataclass(frozen=True)
@@ -68,10 +74,12 @@ class ExternalAgent:
     program: ClassVar[str] = ""
     apis: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices")
+    speaks_mcp: ClassVar[bool] = False
     reader: Callable[[], Reader]
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
+        self._server: Client | None = None
 
     def find(self) -> Client:
         """The client on this host. Raises InfraError (missing_dep)."""
@@ -104,8 +112,10 @@ class ExternalAgent:
     def equipped(self, spec: Spec) -> Iterator[Spec]:
         """The sandbox with the client in it, and the way out of it, for one attempt."""
         from omniperf.agents.external.channel import Channel
+        from omniperf.agents.external.mcp import mcp_server
 
-        with Channel(self.find()) as self._channel:
+        self._server = mcp_server() if self.speaks_mcp else None
+        with Channel(self.find(), self._server) as self._channel:
             yield self._channel.equip(spec)
 
     def solve(self, session: Session) -> Outcome:
@@ -127,10 +137,12 @@ class ExternalAgent:
             with listener:
                 admission = gateway.admit(listener, session.task.limits, session.folder)
             stack.callback(admission.close)
-            prompt = f"{session.prompt.rstrip()}\n{TOLD}"
+            server = self._server.argv if self._server else ()
+            prompt = f"{session.prompt.rstrip()}\n{TOLD}{TOLD_MCP if server else ''}"
             url = f"http://127.0.0.1:{port}"
             limit = session.task.limits.command_seconds
-            launch = self.launch(client, Ask(url, admission.token, options["model"], api, prompt, limit))
+            ask = Ask(url, admission.token, options["model"], api, prompt, limit, server=server)
+            launch = self.launch(client, ask)
             profile = f'export PATH="{sandbox.env["PATH"]}"\n'  # a login shell would put the system's there
             launch = replace(launch, files={f"{HOME}/.profile": profile, **launch.files})
             about = {"client": self.program, "version": client.version, "model": options["model"], "argv": launch.argv}

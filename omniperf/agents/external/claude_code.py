@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import ExternalAgent, Launch
+from omniperf.agents.external.agent import PATIENCE, ExternalAgent, Launch
 from omniperf.agents.external.find import native_program
+from omniperf.agents.external.mcp import NAME
 from omniperf.agents.external.stream import Answered, Called, JsonLines, Said, failure_of, listed, mapped, number, text
 from omniperf.gateway.tokens import Tokens
 
@@ -26,6 +28,7 @@ class ClaudeCodeAgent(ExternalAgent):
     program, least = "claude", (2, 1)
     install: ClassVar[str] = "Install it: `npm install -g @anthropic-ai/claude-code`."
     apis: ClassVar[tuple[str, ...]] = ("anthropic",)
+    speaks_mcp = True
     reader = staticmethod(lambda: ClaudeCodeReader())
 
     def find(self) -> Client:
@@ -35,8 +38,12 @@ class ClaudeCodeAgent(ExternalAgent):
     def launch(self, client: Client, ask: Ask) -> Launch:
         """As one command; retries and limits of its own are off, the gateway has them."""
         wait = str(int(1000 * ask.command_seconds))
-        flags = ("-p", "--output-format", "stream-json", "--verbose", "--model", ask.model)
-        allowed = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Read,Write")
+        flags: tuple[str, ...] = ("-p", "--output-format", "stream-json", "--verbose", "--model", ask.model)
+        tools = "Bash,Edit,Read,Write"
+        if ask.server:
+            servers = {NAME: {"command": ask.server[0], "args": ask.server[1:]}}
+            flags = (*flags, "--mcp-config", json.dumps({"mcpServers": servers}), "--strict-mcp-config")
+            tools += f",mcp__{NAME}"
         env = {
             "ANTHROPIC_BASE_URL": ask.url,
             "ANTHROPIC_API_KEY": ask.token,
@@ -49,8 +56,10 @@ class ClaudeCodeAgent(ExternalAgent):
             "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
+            "MCP_TOOL_TIMEOUT": str(1000 * PATIENCE),
             "DISABLE_TELEMETRY": "1",
         }
+        allowed = ("--permission-mode", "acceptEdits", "--allowedTools", tools)
         return Launch((*client.argv, *flags, *allowed), env, {}, stdin=ask.prompt)
 
 
