@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omniperf.agents.models import AnthropicAgent, OpenAIAgent
 from omniperf.errors import UsageError
+from omniperf.gateway.process import Upstream
 from omniperf.results.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from omniperf.agents.external.channel import Channel
     from omniperf.agents.external.find import Client
     from omniperf.agents.external.stream import Reader
     from omniperf.agents.protocol import Outcome, Session
+    from omniperf.gateway.shapes import Provider
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Spec
 
@@ -120,22 +123,31 @@ class ExternalAgent:
 
     def solve(self, session: Session) -> Outcome:
         """Let the client work until it ends or a limit is reached."""
+        behind = self._behind(session.options)
+        side: Literal["anthropic", "openai"] = "anthropic" if self.api(session.options) == "anthropic" else "openai"
+        return self._work(session, session.options, {side: Upstream(behind.base_url(session.options), behind.key())})
+
+    def again(self, session: Session, options: Mapping[str, str], exchanges: Path) -> Outcome:
+        """Let the client work again as in an attempt that had these options, its model being that recording."""
+        return self._work(session, options, {}, exchanges)
+
+    def _work(
+        self, session: Session, options: Mapping[str, str], upstreams: Mapping[Provider, Upstream],
+        replay: Path | None = None,
+    ) -> Outcome:  # fmt: skip
         from omniperf.agents.external.runner import Run
-        from omniperf.gateway.process import Gateway, Upstream
+        from omniperf.gateway.process import Gateway
 
         channel, sandbox, client = self._channel, session.sandbox, self.find()
         assert channel is not None
         assert sandbox is not None
         self.version = f"{type(self).version} ({self.program} {client.version})"
-        options, api = session.options, self.api(session.options)
-        side: Literal["anthropic", "openai"] = "anthropic" if api == "anthropic" else "openai"
-        behind = self._behind(options)
-        upstream = Upstream(behind.base_url(options), behind.key())
+        api = self.api(options)
         with ExitStack() as stack:
-            gateway = stack.enter_context(Gateway({side: upstream}, options.get("prices", "")))
+            gateway = stack.enter_context(Gateway(upstreams, options.get("prices", "")))
             listener, port = channel.open(sandbox)
             with listener:
-                admission = gateway.admit(listener, session.task.limits, session.folder)
+                admission = gateway.admit(listener, session.task.limits, session.folder, replay=replay)
             stack.callback(admission.close)
             server = self._server.argv if self._server else ()
             prompt = f"{session.prompt.rstrip()}\n{TOLD}{TOLD_MCP if server else ''}"
