@@ -61,7 +61,7 @@ class RecordedClock:
         ]  # fmt: skip
         heard = [
             (_time(line), str(line["kind"]), None) for line in read_lines(folder / "journal.jsonl")
-            if line["kind"] in _HEARD and "of" not in line
+            if line["kind"] in _HEARD and "of" not in line and "outcome" not in line
         ]  # fmt: skip
         self._events: list[tuple[str, float]] = []
         at, then = 0.0, 0.0
