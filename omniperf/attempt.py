@@ -49,7 +49,7 @@ def run_attempt(
     Never raises for what the agent or its patch does.
     """
     started, clock = now(), time.monotonic()
-    task, agent = bench.task, load_agent(spec.agent)
+    task, agent = bench.task, load_agent(spec.agent, spec.options)
     workspace: Workspace | None = None
     patch: Patch | None = None
     source: Literal["final", "best"] = "final"

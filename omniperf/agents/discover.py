@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 from omniperf.errors import UsageError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
     from importlib.metadata import EntryPoint
 
     from omniperf.agents.protocol import Agent
@@ -22,8 +23,8 @@ def _found() -> dict[str, EntryPoint]:
     return {point.name: point for point in entry_points(group=GROUP)}
 
 
-def load_agent(name: str) -> Agent:
-    """Make the agent of that name. Raises UsageError for an unknown or broken one."""
+def load_agent(name: str, options: Mapping[str, str] | None = None) -> Agent:
+    """Make the agent of that name; with options, the one that it stands for, where it does. Raises UsageError."""
     found = _found()
     if name not in found:
         raise UsageError(f"There is no agent {name!r}.", f"Choose one of: {', '.join(sorted(found))}.")
@@ -31,4 +32,4 @@ def load_agent(name: str) -> Agent:
         agent: Agent = found[name].load()()
     except Exception as error:
         raise UsageError(f"The agent {name!r} cannot be loaded ({error}).", f"Repair {found[name].value}.") from error
-    return agent
+    return agent if options is None or (of := getattr(agent, "stands_for", None)) is None else of(options)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.protocol import Hotspot, Kernel, Profile
@@ -11,15 +12,20 @@ from omniperf.results.store import read_lines
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from omniperf.gateway.budget import Budget
+
 _KINDS = {"screening": "benchmark", "tests": "test", "profile": "profile"}
+_HEARD = (*_KINDS, "step", "result", "commit", "call-failed")
+_INSTANT = 0.001  # seconds
 _OURS = {"t", "kind", "of"}  # fields of a line that are not the tool's
 
 
 class Recorded:
-    """The results of benchmark, test and profile in the order of the calls, and how the attempt began."""
+    """The results of benchmark, test and profile in the order of the calls, and how the attempt began and ended."""
 
     def __init__(self, folder: Path) -> None:
         self.agent, self.options = "", {}
+        self.out_of_minutes = False
         self._said: dict[str, list[dict[str, Any] | None]] = {tool: [] for tool in (*_KINDS.values(), "final")}
         for line in read_lines(folder / "journal.jsonl"):
             kind, tool = line["kind"], line.get("tool")
@@ -27,6 +33,8 @@ class Recorded:
                 self.agent, self.options = str(line["agent"]), dict(line.get("options") or {})
             elif kind == "step" and tool in self._said and "refused" not in line:
                 self._said[tool].append(None)
+            elif kind == "collected" and line["outcome"]["kind"] == "budget":
+                self.out_of_minutes = " minutes " in str(line["outcome"]["detail"])
             elif kind in _KINDS:
                 fields = {name: value for name, value in line.items() if name not in _OURS}
                 if "of" in line:
@@ -37,6 +45,47 @@ class Recorded:
     def said(self, tool: str) -> dict[str, Any] | None:
         """What the next call of that tool said; None where it failed, or there is no more: then it is made."""
         return self._said[tool].pop(0) if self._said[tool] else None
+
+
+class RecordedClock:
+    """What an attempt's clock had read at each request and record of its journal, read again where a replay is now.
+
+    Where the attempt ended because its minutes were over, and nothing of it is left, they are over now too.
+    """
+
+    def __init__(self, folder: Path, budget: Budget, *, over: bool) -> None:
+        self._budget, self._over = budget, over
+        began = [
+            (_time(line), "request", float(line["seconds"])) for line in read_lines(folder / "trajectory.jsonl")
+            if line["kind"] == "request"
+        ]  # fmt: skip
+        heard = [
+            (_time(line), str(line["kind"]), None) for line in read_lines(folder / "journal.jsonl")
+            if line["kind"] in _HEARD and "of" not in line and "outcome" not in line
+        ]  # fmt: skip
+        self._events: list[tuple[str, float]] = []
+        at, then = 0.0, 0.0
+        for time, kind, seconds in sorted([*began, *heard], key=lambda event: event[0]):
+            at, then = (time, seconds) if seconds is not None else (at, then)
+            self._events.append((kind, then + time - at))
+        self._next, self._elapsed = 0, 0.0
+
+    def passed(self, kind: str) -> None:
+        """The replay has come to its next event of that kind."""
+        for at in range(self._next, len(self._events)):
+            if self._events[at][0] == kind:
+                self._next, self._elapsed = at + 1, self._events[at][1]
+                return
+
+    def __call__(self) -> float:
+        """The reading, as seconds of the budget's clock; what was waited for others has passed too."""
+        budget, limit = self._budget, self._budget.limits.minutes * 60
+        at_end = self._over and self._next == len(self._events)
+        return budget.started + budget.waited + (limit + _INSTANT if at_end else min(self._elapsed, limit - _INSTANT))
+
+
+def _time(line: dict[str, Any]) -> float:
+    return datetime.fromisoformat(line["t"]).timestamp()
 
 
 def recorded_profile(

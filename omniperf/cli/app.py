@@ -2,6 +2,7 @@
 
 import sys
 from importlib import import_module
+from keyword import iskeyword
 from typing import Annotated, Any
 
 import typer
@@ -17,6 +18,7 @@ COMMANDS = {
     "watch": "Watch a sweep that runs somewhere.",
     "verify": "Measure what a patch is worth, or attempts and predictions again.",
     "compare": "Say whether two measurements of the same patches agree.",
+    "import": "Read what clients wrote in runs that nobody measured.",
     "show": "Show results: an attempt, a run, or the latest run of a task.",
     "diff": "Show the patch of an attempt.",
     "tasks": "List, show, check and start tasks.",
@@ -27,7 +29,7 @@ COMMANDS = {
     "clean": "Delete what killed sweeps left behind.",
     "config": "Show the settings in force and where they come from.",
 }
-"""Each command's name and its line in the help. Its module, `omniperf.cli.NAME`, defines `app`."""
+"""Each command's name and its line in the help. Its module, `omniperf.cli.NAME` (`import_`), defines `app`."""
 
 
 class _Commands(TyperGroup):
@@ -39,7 +41,7 @@ class _Commands(TyperGroup):
     def get_command(self, ctx: typer.Context, cmd_name: str) -> Any:  # type: ignore[override]  # noqa: ARG002
         if cmd_name not in COMMANDS:
             return None
-        found = get_command(import_module(f"omniperf.cli.{cmd_name}").app)
+        found = get_command(import_module(f"omniperf.cli.{cmd_name}{'_' * iskeyword(cmd_name)}").app)
         found.name = cmd_name
         return found
 

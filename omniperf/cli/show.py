@@ -19,15 +19,23 @@ def show(
 ) -> None:
     """Show results: an attempt, a run, or the latest run of a task."""
     from omniperf.cli.output import print_json, print_view
+    from omniperf.report.imported_view import imported_view
     from omniperf.report.terminal import results_table, summary
-    from omniperf.results.store import find_attempts, load_result
+    from omniperf.results.schema import Imported
+    from omniperf.results.store import IMPORTED, RESULT, find_attempts, load_record, load_result
     from omniperf.settings import load_settings
 
-    folders = find_attempts(load_settings({"results": results}), what)
-    found = [load_result(folder) for folder in folders]
+    folders = find_attempts(load_settings({"results": results}), what, (RESULT, IMPORTED))
+    made = [folder for folder in folders if (folder / RESULT).is_file()]
+    imported = [(folder, load_record(folder / IMPORTED, Imported)) for folder in folders if folder not in made]
+    found = [load_result(folder) for folder in made]
     if json:
-        print_json({"attempts": [result.model_dump(mode="json", by_alias=True) for result in found]})
-    elif len(found) == 1:
-        print_view(summary(found[0], folders[0]))
-    else:
+        records = [*found, *(record for _, record in imported)]
+        print_json({"attempts": [record.model_dump(mode="json", by_alias=True) for record in records]})
+        return
+    if len(found) == 1:
+        print_view(summary(found[0], made[0]))
+    elif found:
         print_view(results_table(found))
+    if imported:
+        print_view(imported_view(imported))

@@ -10,7 +10,7 @@ from typing import TYPE_CHECKING
 from omniperf.gateway.tokens import Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
 
     from omniperf.gateway.prices import Price
     from omniperf.tasks.schema import Limits
@@ -50,30 +50,31 @@ class Budget:
     usd: float | None = 0.0
     held_tokens: int = 0  # reserved for calls under way
     held_usd: float = 0.0
+    clock: Callable[[], float] = time.monotonic  # a replay has the recorded one
     waits: int = 0  # under way now
     _since: float = 0.0  # when the first of them began
 
     @property
     def seconds_left(self) -> float:
         """Wall seconds until the attempt's limit of minutes; 0 when it has passed. It stands while a wait goes on."""
-        return max(0.0, self.limits.minutes * 60 + self.waited_by_now - (time.monotonic() - self.started))
+        return max(0.0, self.limits.minutes * 60 + self.waited_by_now - (self.clock() - self.started))
 
     @property
     def waited_by_now(self) -> float:
         """`waited`, and what has passed of waits that still go on."""
-        return self.waited + (time.monotonic() - self._since if self.waits else 0.0)
+        return self.waited + (self.clock() - self._since if self.waits else 0.0)
 
     @contextmanager
     def waiting(self) -> Iterator[None]:
         """Count what the block takes as waited; blocks at the same time count once, and for what really passed."""
         if not self.waits:
-            self._since = time.monotonic()
+            self._since = self.clock()
         self.waits += 1
         try:
             yield
         finally:
             self.waited, self.waits = self.waited_by_now, self.waits - 1
-            self._since = time.monotonic()
+            self._since = self.clock()
 
     def step(self) -> None:
         """Take one step, or raise BudgetExhaustedError."""

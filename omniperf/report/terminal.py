@@ -84,7 +84,7 @@ def summary(result: Result, folder: Path | None = None) -> RenderableType:
         "cost": _cost(verdict),
         "environment": _environment(result.environment, result.sandbox),
         "run": f"{identity.run_id} · attempt {identity.attempt_id}",
-        "files": _shown(folder) if folder else "",
+        "files": shown_path(folder) if folder else "",
     }
     return Group(headline, *_details(verdict, of_attempt), Text(), facts_view(last))
 
@@ -356,7 +356,7 @@ def _cost(verdict: Verdict) -> str:
     )
 
 
-def _shown(folder: Path) -> str:
+def shown_path(folder: Path) -> str:
     """A path as it can be pasted: relative where it is below the working folder."""
     return str(folder.relative_to(folder.cwd())) if folder.is_relative_to(folder.cwd()) else str(folder)
 

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING, Self
 from omniperf.results.store import append_record, disk_errors, open_lines
 
 if TYPE_CHECKING:
+    from collections.abc import Callable
     from pathlib import Path
     from types import TracebackType
 
@@ -20,6 +21,7 @@ class Journal:
         """Open or continue the journal at that path; makes the folders above it."""
         path.parent.mkdir(parents=True, exist_ok=True)
         self.path = path
+        self.heard: Callable[[str], None] | None = None  # is told the kind of each record, once it is written
         self._descriptor = open_lines(path)
 
     def write(self, kind: str, **fields: object) -> None:
@@ -29,6 +31,8 @@ class Journal:
         now = datetime.now(UTC).isoformat(timespec="milliseconds")
         with disk_errors(self.path):
             append_record(self._descriptor, {"t": now, "kind": kind, **fields})
+        if self.heard is not None:
+            self.heard(kind)
 
     def close(self) -> None:
         """Force what was written to disk, and close. Closing twice is fine."""

@@ -274,3 +274,35 @@ class Verification(Model):
     omniperf_version: str
     environment: dict[str, Any]
     sandbox: str
+
+
+class Imported(Model):
+    """`imported.json`: what the output of an earlier run of a client says of that run. Nothing of it was measured.
+
+    None is what the output does not say. Counts and USD are the client's own; `models` are those that it names.
+    """
+
+    schema_: Literal["omniperf/imported/v1"] = Field("omniperf/imported/v1", alias="schema")
+    run_id: str
+    agent: str
+    n: int
+    source: str = Field("", description="the name of the file, whose text is in logs/agent.stdout")
+    source_sha256: str = ""
+    client_version: str | None
+    session: str | None
+    models: tuple[str, ...]
+    says: Literal["done", "failed"] | None = Field(description="how the client says that it ended")
+    failure: str = Field("", description="its words for that")
+    final: str = Field(description="its last message")
+    turns: int | None
+    tool_calls: int | None
+    failed_calls: int | None = Field(description="of the calls, those with an error or an exit status but 0")
+    denied: tuple[str, ...] = Field(description="tools for which it got no permission")
+    input_tokens: int | None = Field(description="all that was sent, cached or not")
+    cached_tokens: int | None
+    cache_write_tokens: int | None
+    output_tokens: int | None
+    total_tokens: int | None
+    usd: float | None
+    verdict: Verdict = Verdict(reason="imported: nothing was measured")
+    omniperf_version: str

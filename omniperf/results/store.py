@@ -21,14 +21,15 @@ from omniperf.results.redact import clean, known
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from omniperf.results.schema import Result, Verification
+    from omniperf.results.schema import Imported, Result, Verification
     from omniperf.settings import Settings
 
-Record = TypeVar("Record", "Result", "Verification")
+Record = TypeVar("Record", "Result", "Verification", "Imported")
 
 LARGEST = 256 * 2**20
 """Bytes of a record, a patch or a line that is read whole."""
 
+RESULT, IMPORTED = "result.json", "imported.json"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
@@ -152,8 +153,8 @@ def new_run_id(now: datetime | None = None) -> str:
     return f"{(now or datetime.now(UTC)).astimezone(UTC):%Y%m%d-%H%M%S}-{secrets.token_hex(2)}"
 
 
-def find_run(settings: Settings, run: str) -> Path:
-    """Return the folder of a run: its id, a prefix of it that fits no other, or `latest` (that has a result)."""
+def find_run(settings: Settings, run: str, records: tuple[str, ...] = (RESULT,)) -> Path:
+    """Return the folder of a run: its id, a prefix of it that fits no other, or `latest` (that has such a record)."""
     runs = run_folders(settings)
     if run == "latest":
         if not runs:
@@ -161,7 +162,7 @@ def find_run(settings: Settings, run: str) -> Path:
                 f"There is no run under {settings.results} yet.",
                 "Start one with `omniperf run TASK`, or name --results.",
             )
-        return next((run for run in reversed(runs) if attempt_folders(run)), runs[-1])
+        return next((run for run in reversed(runs) if attempt_folders(run, records)), runs[-1])
     exact = [folder for folder in runs if folder.name == run]
     found = exact or [folder for folder in runs if run and folder.name.startswith(run)]
     if not found:
@@ -184,33 +185,33 @@ def run_folders(settings: Settings) -> list[Path]:
     return sorted(runs, key=lambda folder: (folder.name[:15], folder.stat().st_mtime_ns))
 
 
-def attempt_folders(run: Path) -> list[Path]:
-    """Return the folders of a run's finished attempts: those that hold a `result.json`."""
-    return sorted(path.parent for path in run.glob("*/*/result.json"))
+def attempt_folders(run: Path, records: tuple[str, ...] = (RESULT,)) -> list[Path]:
+    """Return the folders of a run's finished attempts: those that hold such a record."""
+    return sorted({path.parent for record in records for path in run.glob(f"*/*/{record}")})
 
 
-def find_attempts(settings: Settings, what: str) -> list[Path]:
-    """Return the attempt folders that `what` means, never none.
+def find_attempts(settings: Settings, what: str, records: tuple[str, ...] = (RESULT,)) -> list[Path]:
+    """Return the attempt folders that `what` means, never none: those that hold one of the records.
 
     It may be a path (of a result.json, an attempt, or a run), a run as `find_run` takes it, `RUN/TASK` or
     `RUN/TASK/LABEL.N`, or a task's id: then its attempts in the latest run that has any.
     """
     path = Path(what)
-    if path.name == "result.json" and path.is_file():
+    if path.name in records and path.is_file():
         return [path.parent]
-    if (path / "result.json").is_file():
+    if any((path / record).is_file() for record in records):
         return [path]
-    if path.is_dir() and (found := attempt_folders(path)):
+    if path.is_dir() and (found := attempt_folders(path, records)):
         return found
     run, _, rest = what.partition("/")
     if not rest:
         for folder in reversed(run_folders(settings)):
-            if found := [attempt for attempt in attempt_folders(folder) if attempt.parent.name == what]:
+            if found := [attempt for attempt in attempt_folders(folder, records) if attempt.parent.name == what]:
                 return found
-    folder = find_run(settings, run)
+    folder = find_run(settings, run, records)
     found = [
         attempt
-        for attempt in attempt_folders(folder)
+        for attempt in attempt_folders(folder, records)
         if not rest or rest.rstrip("/") in (attempt.parent.name, f"{attempt.parent.name}/{attempt.name}")
     ]
     if not found:

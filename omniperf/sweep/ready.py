@@ -59,7 +59,7 @@ def make_ready(task: Task, spec: AttemptSpec, settings: Settings, emit: Emit) ->
 
 def check_agent_on(bench: Bench, spec: AttemptSpec, emit: Emit) -> None:
     """Check that an agent can work here. It may spend a little, so it comes last. Raises UsageError and InfraError."""
-    agent = load_agent(spec.agent)
+    agent = load_agent(spec.agent, spec.options)
     if getattr(agent, "needs_reference", False) and bench.human_patch() is None:
         raise UsageError(
             f"Task {bench.task.id} has no human patch for the agent {spec.agent!r}.",

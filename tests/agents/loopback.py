@@ -334,6 +334,8 @@ def responses(step: Say, model: str, turn: int) -> list[Event]:
         output.append({**message, "content": [part]})
     for number, (name, arguments) in enumerate(step.calls):
         ids = {"id": f"fc_{turn}_{number}", "call_id": f"call_{turn}_{number}"}
+        *space, name = name.rsplit("/", 1)  # as Codex calls tools of an MCP server
+        ids |= {"namespace": space[0]} if space else {}
         call = {"type": "function_call", **ids, "name": name, "arguments": _written(arguments), "status": "completed"}
         output.append(call)
     whole: dict[str, Any] = {"id": f"resp_{turn}", "object": "response", "created_at": 1, "model": model}

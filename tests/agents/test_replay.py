@@ -145,6 +145,31 @@ def test_an_attempt_that_measured_comes_out_again_with_what_was_measured_then(
     assert [line["kind"] for line in measured[0]] == ["profile", "tests", "screening"]
 
 
+@pytest.mark.parametrize(
+    "last",
+    [
+        Say("", (bash("sleep 60"), bash("echo late >> toy/order.py"))),
+        Say("", (bash("echo early >> toy/order.py"),), stall=60),
+    ],
+    ids=["in a command", "in a reply"],
+)
+def test_an_attempt_that_ran_out_of_minutes_comes_out_again(
+    last: Say, make_task: Callable[..., Task], settings: Settings, bubblewrap: None
+) -> None:
+    task, server = make_task("limits: {minutes: 0.2}"), Loopback()
+    server.play((Say("", (EDIT,)), Say("", (bash("sleep 1"), COMMIT)), last, FINISH))
+    spec = AttemptSpec(run_id="", agent="openai", n=0, options=options(server, "chat"), verify=False)
+    run, (result,) = run_task(task, spec, 1, settings, ignore)
+    server.close()
+    folder = run / "toy" / "openai.1"
+    assert (result.outcome.kind, "0.2 minutes" in result.outcome.detail) == ("budget", True)
+    spec = replace(spec, agent="replay", options={"from": str(folder)})
+    run, (replayed,) = run_task(task, spec, 1, settings, ignore)
+    assert replayed.outcome == result.outcome
+    for file in ("model_patch.diff", "trajectory.jsonl"):
+        assert (run / "toy" / "replay.1" / file).read_bytes() == (folder / file).read_bytes()
+
+
 KINDS = ("screening", "tests", "profile")
 
 

@@ -6,6 +6,7 @@ import io
 import json
 import math
 import re
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -16,6 +17,7 @@ from omniperf.report import diff
 from omniperf.report.agreement_view import comparison_view
 from omniperf.report.certificate_view import TasksTable, badge, calibrations_view, certificate_line, self_test_view
 from omniperf.report.escape import safe_json
+from omniperf.report.imported_view import imported_view
 from omniperf.report.progress import progress
 from omniperf.report.prompt_view import check_view, prompt_view
 from omniperf.report.task_view import task_view
@@ -23,7 +25,7 @@ from omniperf.report.terminal import checks_view, results_table, summary, verdic
 from omniperf.results.agreement import compare
 from omniperf.results.certificate import Calibration, Certificate, Noise, Step
 from omniperf.results.events import Event
-from omniperf.results.schema import Interval, PromptCheck, PromptPart, Result, Verdict, Verification
+from omniperf.results.schema import Imported, Interval, PromptCheck, PromptPart, Result, Verdict, Verification
 from omniperf.tasks.schema import Task
 from tests.example_result import PATCH, example_result
 
@@ -36,7 +38,7 @@ OBEYED = re.compile(
 )
 # What names a kind has a closed set of values, and a file with another one is not read at all.
 CLOSED = {"class_", "severity", "kind", "infra_kind", "phase", "direction", "status", "source", "schema_", "before",
-          "versus_human", "stated_kind"}  # fmt: skip
+          "versus_human", "stated_kind", "says"}  # fmt: skip
 
 
 def hostile(value: Any, number: float | None = None) -> Any:
@@ -105,11 +107,24 @@ def task() -> Task:
     return hostile(made)
 
 
+def imported(number: float | None = None) -> Imported:
+    counts = dict.fromkeys(
+        ("turns", "tool_calls", "failed_calls", "input_tokens", "cached_tokens", "cache_write_tokens", "output_tokens",
+         "total_tokens"), 1,
+    )  # fmt: skip
+    made = Imported(
+        run_id="r", agent="a", n=1, client_version="v", session="s", models=("m",), says="failed", failure="f",
+        final="g", denied=("Bash",), usd=1.0, omniperf_version="1", **counts,
+    )  # fmt: skip
+    return hostile(made, number)
+
+
 VIEWS: dict[str, Callable[[float | None], Any]] = {
     "summary": lambda number: summary(result(number)),
     "results": lambda number: results_table([result(number), result(number)]),
     "verdict": lambda number: verdict_view(result(number).verdict),
     "verifications": lambda number: verifications_table([verification(number)]),
+    "imported": lambda number: imported_view([(Path(EVIL), imported(number))]),
     "comparison": lambda number: comparison_view(compare([verification(number)], [verification(None)])),
     "calibrations": lambda number: calibrations_view([certificate(number).calibration], {EVIL: EVIL}),
     "self-test": lambda number: self_test_view(certificate(number).steps, EVIL),

@@ -70,10 +70,6 @@ def test_tasks_are_proved_beside_each_other_where_there_are_cores(
     tmp_path: Path,
     bubblewrap: None,
     monkeypatch: pytest.MonkeyPatch,
-    settings: Settings,
-    tmp_path: Path,
-    bubblewrap: None,
-    monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     """Each is proved in a fork, once: the launcher itself finds the proof in the cache."""
     monkeypatch.setattr(launcher, "_CORES_OF_A_PROOF", 0.5)

@@ -8,15 +8,18 @@ from typing import TYPE_CHECKING, ClassVar, Literal
 
 from omniperf.agents.models import AnthropicAgent, OpenAIAgent
 from omniperf.errors import UsageError
+from omniperf.gateway.process import Upstream
 from omniperf.results.events import Event
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
+    from pathlib import Path
 
     from omniperf.agents.external.channel import Channel
     from omniperf.agents.external.find import Client
     from omniperf.agents.external.stream import Reader
     from omniperf.agents.protocol import Outcome, Session
+    from omniperf.gateway.shapes import Provider
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Spec
 
@@ -34,6 +37,11 @@ There is no `finish`: you are done when you end your turn. What is in the checko
 """
 
 
+TOLD_MCP = "The MCP server `omniperf` has them as its tools `benchmark`, `test` and `profile` too.\n"
+PATIENCE = 7200
+"""Seconds that a client may wait for a tool, others' turns included; as long as the commands wait."""
+
+
 @dataclass(frozen=True)
 class Ask:
     """What a client is given. `url` is the gateway's, without a path; `token` is good there and nowhere else."""
@@ -45,6 +53,7 @@ class Ask:
     prompt: str
     command_seconds: float
     folder: str = "/workspace"
+    server: tuple[str, ...] = ()  # what starts the harness's MCP server inside; empty where there is none
 
 
 @dataclass(frozen=True)
@@ -68,10 +77,12 @@ class ExternalAgent:
     program: ClassVar[str] = ""
     apis: ClassVar[tuple[str, ...]] = ()
     options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices")
+    speaks_mcp: ClassVar[bool] = False
     reader: Callable[[], Reader]
 
     def __init__(self) -> None:
         self._channel: Channel | None = None
+        self._server: Client | None = None
 
     def find(self) -> Client:
         """The client on this host. Raises InfraError (missing_dep)."""
@@ -104,33 +115,46 @@ class ExternalAgent:
     def equipped(self, spec: Spec) -> Iterator[Spec]:
         """The sandbox with the client in it, and the way out of it, for one attempt."""
         from omniperf.agents.external.channel import Channel
+        from omniperf.agents.external.mcp import mcp_server
 
-        with Channel(self.find()) as self._channel:
+        self._server = mcp_server() if self.speaks_mcp else None
+        with Channel(self.find(), self._server) as self._channel:
             yield self._channel.equip(spec)
 
     def solve(self, session: Session) -> Outcome:
         """Let the client work until it ends or a limit is reached."""
+        behind = self._behind(session.options)
+        side: Literal["anthropic", "openai"] = "anthropic" if self.api(session.options) == "anthropic" else "openai"
+        return self._work(session, session.options, {side: Upstream(behind.base_url(session.options), behind.key())})
+
+    def again(self, session: Session, options: Mapping[str, str], exchanges: Path) -> Outcome:
+        """Let the client work again as in an attempt that had these options, its model being that recording."""
+        return self._work(session, options, {}, exchanges)
+
+    def _work(
+        self, session: Session, options: Mapping[str, str], upstreams: Mapping[Provider, Upstream],
+        replay: Path | None = None,
+    ) -> Outcome:  # fmt: skip
         from omniperf.agents.external.runner import Run
-        from omniperf.gateway.process import Gateway, Upstream
+        from omniperf.gateway.process import Gateway
 
         channel, sandbox, client = self._channel, session.sandbox, self.find()
         assert channel is not None
         assert sandbox is not None
         self.version = f"{type(self).version} ({self.program} {client.version})"
-        options, api = session.options, self.api(session.options)
-        side: Literal["anthropic", "openai"] = "anthropic" if api == "anthropic" else "openai"
-        behind = self._behind(options)
-        upstream = Upstream(behind.base_url(options), behind.key())
+        api = self.api(options)
         with ExitStack() as stack:
-            gateway = stack.enter_context(Gateway({side: upstream}, options.get("prices", "")))
+            gateway = stack.enter_context(Gateway(upstreams, options.get("prices", "")))
             listener, port = channel.open(sandbox)
             with listener:
-                admission = gateway.admit(listener, session.budget.limits, session.folder)
+                admission = gateway.admit(listener, session.budget.limits, session.folder, replay=replay)
             stack.callback(admission.close)
-            prompt = f"{session.prompt.rstrip()}\n{TOLD}"
+            server = self._server.argv if self._server else ()
+            prompt = f"{session.prompt.rstrip()}\n{TOLD}{TOLD_MCP if server else ''}"
             url = f"http://127.0.0.1:{port}"
             limit = session.budget.limits.command_seconds
-            launch = self.launch(client, Ask(url, admission.token, options["model"], api, prompt, limit))
+            ask = Ask(url, admission.token, options["model"], api, prompt, limit, server=server)
+            launch = self.launch(client, ask)
             profile = f'export PATH="{sandbox.env["PATH"]}"\n'  # a login shell would put the system's there
             launch = replace(launch, files={f"{HOME}/.profile": profile, **launch.files})
             about = {"client": self.program, "version": client.version, "model": options["model"], "argv": launch.argv}

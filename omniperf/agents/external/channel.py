@@ -48,8 +48,9 @@ _MORE_MEMORY = 3 * 2**30  # for the client itself, beside what the task's comman
 class Channel:
     """The folder and its sockets. A context manager; leaving it closes everything."""
 
-    def __init__(self, client: Client) -> None:
-        self._client = client
+    def __init__(self, client: Client, server: Client | None = None) -> None:
+        """`server` is shown beside the client, which starts it itself."""
+        self._shown = [client] if server is None else [client, server]
         self._private = Path(tempfile.mkdtemp(prefix="omniperf-"))  # no other user of the host comes to the sockets
         self._folder = self._private / "channel"
         self._folder.mkdir()
@@ -78,10 +79,12 @@ class Channel:
 
     def equip(self, spec: Spec) -> Spec:
         """The sandbox with the client, the launcher, the channel, and the harness's commands."""
-        mounts = [Mount(self._folder, _PLACE), Mount(_INSIDE / "launch.py", _LAUNCH), *self._client.mounts]
+        mounts = [Mount(self._folder, _PLACE), Mount(_INSIDE / "launch.py", _LAUNCH)]
         mounts += [Mount(_INSIDE / "ask", f"/omniperf/bin/{name}") for name in _COMMANDS]
-        prefix = self._client.prefix
-        if prefix and prefix != spec.interpreter and not in_folders(prefix, system_folders(network=False)):
+        mounts += [mount for client in self._shown for mount in client.mounts]
+        for prefix in {client.prefix for client in self._shown if client.prefix} - {spec.interpreter}:
+            if in_folders(prefix, system_folders(network=False)):
+                continue
             hidden = [Mount(self._folder / "empty", packages) for packages in host_packages(prefix)]
             mounts += [Mount(prefix, str(prefix)), *hidden]
         memory = spec.allowance.memory + _MORE_MEMORY

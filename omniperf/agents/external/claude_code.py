@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import ExternalAgent, Launch
+from omniperf.agents.external.agent import PATIENCE, ExternalAgent, Launch
 from omniperf.agents.external.find import native_program
+from omniperf.agents.external.mcp import NAME
 from omniperf.agents.external.stream import (
     Answered,
     Called,
@@ -36,6 +38,7 @@ class ClaudeCodeAgent(ExternalAgent):
     program, least = "claude", (2, 1)
     install: ClassVar[str] = "Install it: `npm install -g @anthropic-ai/claude-code`."
     apis: ClassVar[tuple[str, ...]] = ("anthropic",)
+    speaks_mcp = True
     reader = staticmethod(lambda: ClaudeCodeReader())
 
     def find(self) -> Client:
@@ -45,8 +48,12 @@ class ClaudeCodeAgent(ExternalAgent):
     def launch(self, client: Client, ask: Ask) -> Launch:
         """As one command; retries and limits of its own are off, the gateway has them."""
         wait = str(int(1000 * ask.command_seconds))
-        flags = ("-p", "--output-format", "stream-json", "--verbose", "--model", ask.model)
-        allowed = ("--permission-mode", "acceptEdits", "--allowedTools", "Bash,Edit,Read,Write")
+        flags: tuple[str, ...] = ("-p", "--output-format", "stream-json", "--verbose", "--model", ask.model)
+        tools = "Bash,Edit,Read,Write"
+        if ask.server:
+            servers = {NAME: {"command": ask.server[0], "args": ask.server[1:]}}
+            flags = (*flags, "--mcp-config", json.dumps({"mcpServers": servers}), "--strict-mcp-config")
+            tools += f",mcp__{NAME}"
         env = {
             "ANTHROPIC_BASE_URL": ask.url,
             "ANTHROPIC_API_KEY": ask.token,
@@ -59,8 +66,10 @@ class ClaudeCodeAgent(ExternalAgent):
             "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
+            "MCP_TOOL_TIMEOUT": str(1000 * PATIENCE),
             "DISABLE_TELEMETRY": "1",
         }
+        allowed = ("--permission-mode", "acceptEdits", "--allowedTools", tools)
         return Launch((*client.argv, *flags, *allowed), env, {}, stdin=ask.prompt)
 
 
@@ -72,6 +81,7 @@ class ClaudeCodeReader(JsonLines):
         match event.get("type"):
             case "system":
                 self.report.session = self.report.session or text(event.get("session_id"))
+                self.report.version = self.report.version or text(event.get("claude_code_version"))
             case "assistant":
                 message = mapped(event, "message")
                 if message.get("model") != "<synthetic>":  # what the client itself says of an error

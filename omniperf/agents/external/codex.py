@@ -2,12 +2,14 @@
 
 from __future__ import annotations
 
+import json
 import re
 import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import HOME, ExternalAgent, Launch
+from omniperf.agents.external.agent import HOME, PATIENCE, ExternalAgent, Launch
 from omniperf.agents.external.find import native_program
+from omniperf.agents.external.mcp import NAME
 from omniperf.agents.external.stream import (
     Answered,
     Called,
@@ -40,6 +42,7 @@ plugins = false
 unbounded_connection_retries = false
 [shell_environment_policy]
 ignore_default_excludes = false
+set = {{ GIT_CONFIG_KEY_0 = "safe.directory" }}
 [model_providers.gateway]
 name = "gateway"
 base_url = "{url}/v1"
@@ -47,6 +50,16 @@ wire_api = "responses"
 env_key = "CODEX_GATEWAY_KEY"
 request_max_retries = 0
 stream_max_retries = 1
+"""
+
+
+_SERVER = """\
+[mcp_servers.{name}]
+command = {command}
+args = {args}
+required = true
+startup_timeout_sec = 60
+tool_timeout_sec = {patience}
 """
 
 
@@ -58,6 +71,7 @@ class CodexAgent(ExternalAgent):
     program, least = "codex", (0, 60)
     install: ClassVar[str] = "Install it: `npm install -g @openai/codex`."
     apis: ClassVar[tuple[str, ...]] = ("responses",)
+    speaks_mcp = True
     reader = staticmethod(lambda: CodexReader())
 
     def find(self) -> Client:
@@ -70,9 +84,10 @@ class CodexAgent(ExternalAgent):
 
     def launch(self, client: Client, ask: Ask) -> Launch:
         """As one command. It drops variables named like keys from the environment of its shell."""
-        import json
-
         config = _CONFIG.format(model=json.dumps(ask.model), url=ask.url)
+        if ask.server:
+            command, args = json.dumps(ask.server[0]), json.dumps(ask.server[1:])
+            config += _SERVER.format(name=NAME, command=command, args=args, patience=PATIENCE)
         flags = ("exec", "--json", "--dangerously-bypass-approvals-and-sandbox", "--skip-git-repo-check")
         argv = (*client.argv, *flags, "-C", "/workspace", "-")
         env = {"CODEX_GATEWAY_KEY": ask.token}
@@ -125,7 +140,8 @@ class CodexReader(JsonLines):
                 yield Answered(id_, "", failed=item.get("status") == "failed")
             case "mcp_tool_call":
                 if begins:
-                    yield Called(id_, text(item.get("tool")), input=item.get("arguments"))
+                    tool = f"{text(item.get('server'))}.{text(item.get('tool'))}"
+                    yield Called(id_, tool, input=item.get("arguments"))
                 else:
                     failed = item.get("status") == "failed"
                     yield Answered(id_, text(mapped(item, "result").get("content")), failed=failed)
@@ -143,6 +159,8 @@ def read_log(log: str) -> tuple[Report, list[Seen]]:
     """
     report, seen = Report(), list[Any]()
     lines = log.splitlines()
+    if found := re.search(r"^OpenAI Codex v(\d[\d.]*)", log, re.M):
+        report.version = found[1]
     for line in lines[:20]:
         name, _, value = line.partition(": ")
         if name == "session id":
@@ -174,7 +192,7 @@ def read_log(log: str) -> tuple[Report, list[Seen]]:
             body.append(line)
     close()
     report.turns = sum(isinstance(one, Said) for one in seen)
-    report.ended = report.ok = bool(report.final)
+    report.ended = report.ok = bool(seen) and isinstance(seen[-1], Said)  # nothing else says so in the log
     return report, seen
 
 

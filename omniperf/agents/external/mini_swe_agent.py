@@ -15,6 +15,7 @@ if TYPE_CHECKING:
     from omniperf.agents.external.find import Client
     from omniperf.agents.external.stream import Seen
 
+_FORMAT = "mini-swe-agent-1.1"  # earlier ones have no tool calls
 _OUT, _CONFIG = f"{HOME}/trajectory.json", f"{HOME}/omniperf.yaml"
 
 
@@ -59,10 +60,13 @@ class MiniReader(Growing):
 
     def grown(self, value: dict[str, Any]) -> Iterator[Seen]:
         """Take in what was added."""
+        if value.get("trajectory_format", _FORMAT) != _FORMAT:
+            return
         for message in map(mapped, self.added(value, "messages")):
             yield from self._message(message)
         info = mapped(value, "info")
         report, status = self.report, text(info.get("exit_status"))
+        report.version = text(info.get("mini_version"))
         cost = mapped(info, "model_stats").get("instance_cost")
         report.usd = float(cost) if isinstance(cost, int | float) else None
         report.ended, report.ok = bool(status), status == "Submitted"

@@ -10,7 +10,7 @@ import time
 from contextlib import ExitStack, suppress
 from typing import TYPE_CHECKING, Any
 
-from omniperf.agents.external.stream import Answered, Called, Said
+from omniperf.agents.external.stream import Answered, Called, as_record
 from omniperf.agents.protocol import Outcome
 from omniperf.agents.toolset import Toolset, bounded
 from omniperf.errors import InfraError, OmniPerfError
@@ -236,18 +236,15 @@ class Run:
     def _take(self, found: Iterable[Seen]) -> None:
         session = self._session
         for seen in found:
+            kind, line = as_record(seen)
+            self._trajectory.write(kind, **line)
             match seen:
-                case Said(said):
-                    self._trajectory.write("said", text=said)
-                case Called(id_, tool, command, given):
-                    self._trajectory.write("call", id=id_, tool=tool, command=command, input=given)
+                case Called(_, tool, command, given):
                     session.budget.step()
                     fields = {"command": command} if command else {"input": bounded(json.dumps(given))}
                     session.journal.write("step", step=session.budget.steps, tool=tool, **fields)
                     session.emit(Event("agent", tool, {"step": session.budget.steps, "transient": True}))
-                case Answered(id_, output, code, failed):
-                    told = {"exit_code": code, "failed": failed, "output": bounded(output)}
-                    self._trajectory.write("result", id=id_, **told)
+                case Answered(exit_code=code, failed=failed):
                     session.journal.write("result", exit_code=code, failed=failed)
                     session.note_edit()
 

@@ -7,6 +7,8 @@ import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
 
+from omniperf.agents.toolset import bounded
+
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
 
@@ -47,18 +49,30 @@ class Answered:
 Seen: TypeAlias = Said | Called | Answered
 
 
+def as_record(seen: Seen) -> tuple[str, dict[str, Any]]:
+    """The line of a trajectory that it is: its kind and its fields."""
+    match seen:
+        case Said(said):
+            return "said", {"text": said}
+        case Called(id_, tool, command, given):
+            return "call", {"id": id_, "tool": tool, "command": command, "input": given}
+        case Answered(id_, output, code, failed):
+            return "result", {"id": id_, "exit_code": code, "failed": failed, "output": bounded(output)}
+
+
 @dataclass
 class Report:
     """What a client says of its own work. It decides nothing that the gateway can count.
 
     `ended` is whether it said that it is done at all, `ok` that it ended well; otherwise `failure` and `said` tell why.
-    `tokens` and `usd` are None where it names none.
+    `tokens` and `usd` are None where it names none, `version` is "".
     """
 
     ended: bool = False
     ok: bool = False
     failure: FailureKind = ""
     said: str = ""
+    version: str = ""
     session: str = ""
     models: list[str] = field(default_factory=list)
     turns: int = 0

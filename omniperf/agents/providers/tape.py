@@ -12,7 +12,7 @@ from omniperf.gateway.tokens import Tokens
 from omniperf.results.store import read_lines
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Callable, Iterator
     from pathlib import Path
 
     from omniperf.agents.providers.protocol import Item
@@ -51,13 +51,21 @@ class Tape:
 class Playback:
     """Plays the exchanges of an attempt, each for the request that it answered."""
 
-    def __init__(self, folder: Path) -> None:
+    def __init__(self, folder: Path, passed: Callable[[str], None] = lambda _: None) -> None:
+        """`passed` is told of each request."""
         self.exchanges = load_exchanges(folder / EXCHANGES)
+        self.passed = passed
         self._n = 0
+
+    @property
+    def ended(self) -> bool:
+        """Whether more was asked than there is."""
+        return self._n > len(self.exchanges)
 
     def play(self, path: str, body: bytes) -> Iterator[Item] | None:  # noqa: ARG002 - an API has one
         """The events of the next reply. Raises DivergedError, and the CallError that the exchange came to."""
         self._n += 1
+        self.passed("request")
         if self._n > len(self.exchanges):
             raise DivergedError(f"exchange {self._n}: the recording has {len(self.exchanges)} alone")
         was = self.exchanges[self._n - 1]
