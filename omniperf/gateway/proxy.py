@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx2
 
 from omniperf.errors import InfraError
-from omniperf.gateway.backoff import CONNECTING, SharedPause, as_infra, gives_up
+from omniperf.gateway.backoff import CONNECTING, Pause, as_infra, gives_up
 from omniperf.gateway.budget import BudgetExhaustedError, Held
 from omniperf.gateway.failures import CallError, from_exception, from_report
 from omniperf.gateway.hosted import refused, without_hosted
@@ -24,13 +24,14 @@ from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_s
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from omniperf.gateway.attempt import Attempt
     from omniperf.gateway.http import Reply, Request
     from omniperf.gateway.process import Upstream
     from omniperf.gateway.recording import Exchange
     from omniperf.gateway.shapes import Provider
+    from omniperf.gateway.shared import Shared
 
 USUAL_OUTPUT = 16_384  # tokens that are reserved for a streamed reply, which is cut where it passes a limit
 _LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens")
@@ -99,11 +100,10 @@ class _Exchange:
 
 
 class Proxy:
-    """All upstreams of a gateway. Its attempts know nothing of each other but the pauses that a server asks for."""
+    """The way to all upstreams. Attempts have in common the pauses that a server asks for, and a sweep's USD."""
 
-    def __init__(self, upstreams: Mapping[Provider, Upstream], silence: float, first_wait: float) -> None:
-        self._upstreams = upstreams
-        self._pauses = {name: SharedPause(first_wait) for name in upstreams}
+    def __init__(self, shared: Shared, silence: float, first_wait: float) -> None:
+        self.shared, self._first_wait = shared, first_wait
         self._client = httpx2.AsyncClient(
             timeout=httpx2.Timeout(silence, connect=CONNECTING),
             limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
@@ -127,7 +127,7 @@ class Proxy:
 
     async def _free(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
         """What costs nothing is passed on, within the attempt's time, and is neither counted nor recorded."""
-        if attempt.replay is not None or provider not in self._upstreams:
+        if attempt.replay is not None or provider not in attempt.upstreams:
             await reply.whole(*refusal(provider, 404, f"nothing here serves {path}"))
             return
         exchange = _Exchange(0, path, provider, request, {}, request.body)
@@ -175,7 +175,7 @@ class Proxy:
         """Pass an exchange on. Raises BudgetExhaustedError and CallError."""
         budget = attempt.budget
         attempt.check()
-        if exchange.provider not in self._upstreams:
+        if exchange.provider not in attempt.upstreams:
             raise CallError("protocol", f"this gateway has no {exchange.provider} server")
         price = attempt.dearest(exchange.model, exchange.sent, exchange.output)
         with budget.holding(exchange.sent, exchange.output, price) as exchange.held:
@@ -189,7 +189,7 @@ class Proxy:
         """Pass the request on, and what comes back. Raises CallError where nothing came back."""
         response, chunks, first = await self._asked(attempt, exchange)
         try:
-            secret = self._upstreams[exchange.provider].key.encode()
+            secret = attempt.upstreams[exchange.provider].key.encode()
             failed = response.status_code >= 400
             headers = [
                 (name.lower(), value) for name, value in response.headers.raw
@@ -238,7 +238,8 @@ class Proxy:
 
         A response with an error is an answer where it is the last try's. Raises CallError where there is none.
         """
-        budget, pause = attempt.budget, self._pauses[exchange.provider]
+        budget, upstream = attempt.budget, attempt.upstreams[exchange.provider]
+        pause = Pause(self.shared, exchange.provider, upstream.base_url, self._first_wait)
         tried = 0
         while True:
             tried += 1
@@ -252,7 +253,7 @@ class Proxy:
             response: httpx2.Response | None = None
             exchange.under_way = False
             try:
-                response = await self._client.send(self._upstream_request(exchange), stream=True)
+                response = await self._client.send(self._upstream_request(upstream, exchange), stream=True)
                 if response.status_code >= 400:
                     exchange.under_way = False
                     data = await response.aread()
@@ -290,8 +291,8 @@ class Proxy:
             if limit := budget.passed():
                 self._stop(attempt, limit, "could be passed by one more try")
 
-    def _upstream_request(self, exchange: _Exchange) -> httpx2.Request:
-        upstream, request = self._upstreams[exchange.provider], exchange.request
+    def _upstream_request(self, upstream: Upstream, exchange: _Exchange) -> httpx2.Request:
+        request = exchange.request
         dropped = {name.strip().lower().encode() for name in request.header(b"connection").split(",")}
         headers = [
             (name, value) for name, value in request.headers if name not in _NOT_FORWARDED and name not in dropped
@@ -368,6 +369,8 @@ class Proxy:
         told = {"seconds": round(time.monotonic() - exchange.began, 3), "waited": exchange.waited}
         told |= {"removed": exchange.removed} if exchange.removed else {}
         told |= {"whole": exchange.whole, "error": exchange.error, "stopped": attempt.stopped}
+        if attempt.recorder is None:
+            return
         try:
             attempt.recorder.write(
                 exchange.n, exchange.path, exchange.request.body, exchange.status, exchange.headers,

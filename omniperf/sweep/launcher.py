@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from omniperf.attempt import run_attempt
 from omniperf.errors import OmniPerfError
+from omniperf.gateway.process import Entrance
 from omniperf.record import AttemptSpec
 from omniperf.results.redact import clean
 from omniperf.settings import from_plain
@@ -43,8 +44,8 @@ _WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one
 class Launcher:
     """What is ready, and which attempts run."""
 
-    def __init__(self, settings: Settings, out: int) -> None:
-        self._settings, self._out = settings, out
+    def __init__(self, settings: Settings, out: int, gateway: Entrance) -> None:
+        self._settings, self._out, self._gateway = settings, out, gateway
         self._tasks: dict[tuple[str, str, bool], Ready] = {}
         self._running: dict[int, str] = {}
 
@@ -92,7 +93,7 @@ class Launcher:
         check_agent(spec)
         if key not in self._tasks:
             self._tasks[key] = make_ready(load_task(item["task_file"], self._settings), spec, self._settings, emit)
-        check_agent_on(self._tasks[key].bench, spec, emit)
+        check_agent_on(self._tasks[key].bench, spec, emit, self._gateway)
 
     def _fork(self, item: dict[str, Any]) -> None:
         launcher = os.getpid()
@@ -131,7 +132,7 @@ class Launcher:
             measure_collected(bench, ready.proved, spec, ready.prompt, folder, emit)
         else:
             point = last_step(folder, spec.agent)
-            run_attempt(bench, ready.proved, spec, ready.prompt, folder, emit, point)
+            run_attempt(bench, ready.proved, spec, ready.prompt, folder, emit, point, self._gateway)
 
     def _reap(self) -> None:
         while True:
@@ -202,7 +203,7 @@ def main() -> None:
     os.dup2(2, 1)  # what anything prints is not an answer
     gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and so copy, every page of the launcher
-    Launcher(settings, out).serve()
+    Launcher(settings, out, Entrance.inherited(first["gateway"])).serve()
 
 
 if __name__ == "__main__":

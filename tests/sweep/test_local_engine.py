@@ -6,6 +6,7 @@ import json
 import os
 from typing import TYPE_CHECKING
 
+from omniperf.gateway.process import Gateway
 from omniperf.results.events import ignore
 from omniperf.settings import from_plain, load_settings, to_plain
 from omniperf.sweep.engine import Ended, Item
@@ -41,14 +42,16 @@ def test_long_messages_do_not_tear_each_other(settings: Settings) -> None:
     reader, writer = os.pipe()
     said = {"phase": "agent", "message": "\N{SNAKE}" * 1000, "data": {"x": "y" * 5000}}
     children = []
+    gateway = Gateway()
     for child in range(4):
         if not (pid := os.fork()):
-            launcher = Launcher(settings, writer)
+            launcher = Launcher(settings, writer, gateway)
             for _ in range(LINES):
                 launcher._say({"id": str(child), **said})
             os._exit(0)
         children.append(pid)
     os.close(writer)
+    gateway.close()
     with os.fdopen(reader, "rb") as out:
         found = [json.loads(line) for line in out]
     for pid in children:
