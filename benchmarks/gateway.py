@@ -135,10 +135,11 @@ def main() -> None:
     )
     print(columns, "|---|---|---|---|---|---|---|---|---|", sep="\n")
     try:
-        with Gateway({"anthropic": upstream}) as gateway, tempfile.TemporaryDirectory() as folder:
+        with Gateway() as gateway, tempfile.TemporaryDirectory() as folder:
             with socket.create_server(("127.0.0.1", 0), backlog=256) as door:
                 port = door.getsockname()[1]
-                admission = gateway.admit(door, limits, Path(folder))
+                admission = gateway.admit(door, limits, Path(folder), {"anthropic": upstream})
+            assert gateway._process is not None
             asyncio.run(together(port, admission.token, 1, 2, Seen(), 0.0))
             for streams in (1, 8, 64):
                 seen = {"direct": Seen(), "gateway": Seen()}

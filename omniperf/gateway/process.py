@@ -9,9 +9,12 @@ from __future__ import annotations
 import json
 import os
 import secrets
+import select
 import socket
 import subprocess
 import sys
+import time
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any, Self
 
@@ -30,6 +33,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Limits
 
 _ANSWER_SECONDS = 30.0  # within which the gateway has started and answers
+_LOOK_SECONDS = 0.02
 _STARTS = 5
 
 
@@ -153,6 +157,7 @@ class Gateway(Entrance):
             text = f"The gateway has ended {_STARTS} times."
             raise InfraError("spawn", text, "See what it wrote to standard error, then go on with `omniperf resume`.")
         self._starts += 1
+        self._end()
         passed = [self._served.fileno(), self.shared.fileno()]
         command = [sys.executable, "-P", "-m", "omniperf.gateway.server", *map(str, passed), *self._options]
         self._process = subprocess.Popen(
@@ -161,14 +166,25 @@ class Gateway(Entrance):
         )  # fmt: skip
 
     def _connected(self) -> socket.socket:
-        connection = super()._connected()
-        self.serve()
+        connection, deadline = super()._connected(), time.monotonic() + _ANSWER_SECONDS
+        try:  # one that has just died may look alive, so see that it is taken
+            while select.select([self], [], [], 0)[0] and time.monotonic() < deadline:
+                self.serve()
+                assert self._process is not None
+                with suppress(subprocess.TimeoutExpired):
+                    self._process.wait(_LOOK_SECONDS)
+        except BaseException:
+            connection.close()
+            raise
         return connection
 
     def close(self) -> None:
         """End the gateway, and with it every call under way. Closing twice is fine."""
         self._way.close()
         self._served.close()
+        self._end()
+
+    def _end(self) -> None:
         if self._process is not None and self._process.stdin is not None:
             self._process.stdin.close()
             try:

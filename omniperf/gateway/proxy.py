@@ -17,7 +17,7 @@ from omniperf.errors import InfraError
 from omniperf.gateway.backoff import CONNECTING, Pause, as_infra, gives_up
 from omniperf.gateway.budget import BudgetExhaustedError, Held
 from omniperf.gateway.failures import CallError, from_exception, from_report
-from omniperf.gateway.hosted import refused, without_hosted
+from omniperf.gateway.hosted import asked_of, asks_hosted, refused, without_hosted
 from omniperf.gateway.meter import Meter
 from omniperf.gateway.recording import difference, parsed
 from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_status
@@ -130,7 +130,11 @@ class Proxy:
         if attempt.replay is not None or provider not in attempt.upstreams:
             await reply.whole(*refusal(provider, 404, f"nothing here serves {path}"))
             return
-        exchange = _Exchange(0, path, provider, request, {}, request.body)
+        body, _, said = _checked(request.body)[1:] if request.method == "POST" else (b"", [], "")
+        if said:
+            await reply.whole(*refusal(provider, 400, said))
+            return
+        exchange = _Exchange(0, path, provider, request, {}, body)
         try:
             async with attempt.timed():
                 await self._forward(attempt, exchange, reply)
@@ -139,12 +143,7 @@ class Proxy:
                 await reply.whole(*refusal(provider, 502, str(error)))
 
     async def _exchange(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
-        asked = parsed(request.body)
-        said = refused(asked)
-        try:
-            body, removed = (b"", []) if said else without_hosted(request.body)
-        except ValueError:  # not in UTF-8
-            said = "the gateway takes a body in UTF-8"
+        asked, body, removed, said = _checked(request.body)
         if said:
             await reply.whole(*refusal(provider, 400, said))
             return
@@ -385,6 +384,19 @@ def holds_token(request: Request, token: str) -> bool:
     scheme, _, bearer = request.header(b"authorization").partition(" ")
     keys = [key for key in (request.header(b"x-api-key"), bearer if scheme.lower() == "bearer" else scheme) if key]
     return bool(keys) and all(hmac.compare_digest(key.strip().encode(), token.encode()) for key in keys)
+
+
+def _checked(body: bytes) -> tuple[dict[str, Any], bytes, list[str], str]:
+    """What a body asks, what of it is passed on, what was taken out, and why nothing is, "" where it is."""
+    try:
+        asked = asked_of(body)
+    except ValueError as error:
+        said = f"the gateway takes a body that is one JSON object in UTF-8, without a content-encoding ({error})"
+        return {}, b"", [], said
+    if said := refused(asked):
+        return asked, b"", [], said
+    left, removed = without_hosted(body) if asks_hosted(asked) else (body, [])
+    return asked, left, removed, ""
 
 
 def _reported(response: httpx2.Response, data: bytes) -> CallError:
