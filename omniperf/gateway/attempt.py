@@ -14,6 +14,8 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    import httpx2
+
     from omniperf.errors import InfraError
     from omniperf.gateway.budget import Budget
     from omniperf.gateway.prices import Price, PriceFile
@@ -31,8 +33,9 @@ class Attempt:
 
     def __init__(
         self, token: str, budget: Budget, upstreams: Mapping[Provider, Upstream], folder: Path | None,
-        prices: PriceFile, replay: list[Exchange] | None,
+        prices: PriceFile, replay: list[Exchange] | None, client: httpx2.AsyncClient,
     ) -> None:  # fmt: skip
+        self.client = client
         self.token, self.budget, self.upstreams, self.replay = token, budget, upstreams, replay
         self.recorder = Recorder(folder) if folder else None
         self.exchanges = 0

@@ -72,13 +72,14 @@ def refused(asked: dict[str, Any]) -> str:
 
 
 def _elsewhere(value: object) -> str:
-    """The name of what in a conversation is not in it: a URL, a file, an item that the provider keeps; "" if nothing."""
+    """The name of what in a conversation is not in it (a URL, a file, an item that the provider keeps), or ""."""
     if isinstance(value, list):
         return next(filter(None, map(_elsewhere, value)), "")
     if not isinstance(value, dict):
         return ""
     if value.get("type") == "item_reference" or (value.keys() <= {"id", "type"} and "id" in value):
         return "item_reference"
+    name: str
     for name, held in value.items():
         if held and name in _KEPT:
             return name

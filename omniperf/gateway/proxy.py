@@ -104,11 +104,13 @@ class Proxy:
 
     def __init__(self, shared: Shared, silence: float, first_wait: float) -> None:
         self.shared, self._first_wait = shared, first_wait
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(silence, connect=CONNECTING),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-            follow_redirects=False,
-        )
+        self._timeout = httpx2.Timeout(silence, connect=CONNECTING)
+        self._trusted = httpx2.create_ssl_context()
+
+    def client(self) -> httpx2.AsyncClient:
+        """The connections of one attempt: to look for a free one takes the longer the more there are."""
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=8)
+        return httpx2.AsyncClient(verify=self._trusted, timeout=self._timeout, limits=limits, follow_redirects=False)
 
     async def answer(self, attempt: Attempt, request: Request, reply: Reply) -> None:
         """Answer one request of an attempt's client."""
@@ -196,11 +198,15 @@ class Proxy:
             ]  # fmt: skip
             exchange.status = response.status_code
             exchange.headers = {name: response.headers[name] for name in _RECORDED if name in response.headers}
-            await reply.begin(response.status_code, headers)
             data = first
+            if data is None:
+                await reply.begin(response.status_code, headers)
             while data is not None:
                 shown = data.replace(secret, b"***") if failed else data
-                await reply.send(shown)
+                if reply.begun:
+                    await reply.send(shown)
+                else:  # in one go, which wakes the client once
+                    await reply.begin(response.status_code, headers, shown)
                 exchange.reply += shown
                 if exchange.meter and not failed:
                     exchange.meter.feed(data)
@@ -252,7 +258,7 @@ class Proxy:
             response: httpx2.Response | None = None
             exchange.under_way = False
             try:
-                response = await self._client.send(self._upstream_request(upstream, exchange), stream=True)
+                response = await attempt.client.send(_upstream_request(upstream, exchange, self._timeout), stream=True)
                 if response.status_code >= 400:
                     exchange.under_way = False
                     data = await response.aread()
@@ -289,25 +295,6 @@ class Proxy:
                 await response.aclose()
             if limit := budget.passed():
                 self._stop(attempt, limit, "could be passed by one more try")
-
-    def _upstream_request(self, upstream: Upstream, exchange: _Exchange) -> httpx2.Request:
-        request = exchange.request
-        dropped = {name.strip().lower().encode() for name in request.header(b"connection").split(",")}
-        headers = [
-            (name, value) for name, value in request.headers if name not in _NOT_FORWARDED and name not in dropped
-        ]
-        headers.append((b"accept-encoding", b"identity"))
-        key = upstream.key.encode()
-        if request.header(b"x-api-key"):
-            headers.append((b"x-api-key", key))
-        if request.header(b"authorization"):
-            headers.append((b"authorization", b"Bearer " + key))
-        base = upstream.base_url.rstrip("/")
-        target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
-        return self._client.build_request(
-            request.method, base + target, headers=headers, content=exchange.body,
-            extensions={"trace": exchange.sending},
-        )  # fmt: skip
 
     async def _again(self, attempt: Attempt, recorded: list[Exchange], exchange: _Exchange, reply: Reply) -> None:
         """Answer from the recording. Raises CallError where the request is not the recorded one."""
@@ -377,6 +364,24 @@ class Proxy:
             )  # fmt: skip
         except InfraError as error:  # the disk is full
             attempt.failure = error
+
+
+def _upstream_request(upstream: Upstream, exchange: _Exchange, timeout: httpx2.Timeout) -> httpx2.Request:
+    request = exchange.request
+    dropped = {name.strip().lower().encode() for name in request.header(b"connection").split(",")}
+    headers = [(name, value) for name, value in request.headers if name not in _NOT_FORWARDED and name not in dropped]
+    headers.append((b"accept-encoding", b"identity"))
+    key = upstream.key.encode()
+    if request.header(b"x-api-key"):
+        headers.append((b"x-api-key", key))
+    if request.header(b"authorization"):
+        headers.append((b"authorization", b"Bearer " + key))
+    base = upstream.base_url.rstrip("/")
+    target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
+    return httpx2.Request(
+        request.method, base + target, headers=headers, content=exchange.body,
+        extensions={"trace": exchange.sending, "timeout": timeout.as_dict()},
+    )  # fmt: skip
 
 
 def holds_token(request: Request, token: str) -> bool:

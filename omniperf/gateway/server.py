@@ -69,6 +69,7 @@ class _Door:
         for task in (tasks := list(self._open)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.attempt.client.aclose()
 
 
 class _Orders:
@@ -106,9 +107,9 @@ class _Orders:
             listener.setblocking(False)
             replay = load_exchanges(Path(order["replay"])) if order["replay"] else None
             limits, folder = Limits.model_validate(order["limits"]), order["folder"]
-            budget = Budget(limits, self._proxy.shared)
-            attempt = Attempt(token, budget, upstreams, folder and Path(folder), load_prices(order["prices"]), replay)
-            self._door = _Door(attempt, self._proxy)
+            prices, budget = load_prices(order["prices"]), Budget(limits, self._proxy.shared)
+            place, client = folder and Path(folder), self._proxy.client()
+            self._door = _Door(Attempt(token, budget, upstreams, place, prices, replay, client), self._proxy)
             await self._door.open(listener)
         assert self._door is not None
         if order.get("close"):

@@ -28,7 +28,8 @@ HOSTED: list[dict[str, Any]] = [
 OURS: list[dict[str, Any]] = [
     MINE, {"name": "edit", "input_schema": {}}, {"type": "custom", "name": "apply_patch"}, {"type": "bash_20250124"},
     {"type": "text_editor_20250728"}, {"type": "memory_20250818"}, {"type": "local_shell"}, {"type": "apply_patch"},
-    {"type": "shell", "environment": {"type": "local"}}, {"type": "tool_search"}, {"type": "namespace", "tools": [MINE]},
+    {"type": "shell", "environment": {"type": "local"}}, {"type": "tool_search"},
+    {"type": "namespace", "tools": [MINE]},
 ]  # fmt: skip
 
 
