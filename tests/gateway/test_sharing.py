@@ -100,7 +100,7 @@ from omniperf.gateway.process import Gateway, Upstream
 from omniperf.tasks.schema import Limits
 gateway = Gateway()
 listener = socket.create_server(("127.0.0.1", 0))
-admission = gateway.admit(listener, Limits(), None, {"openai": Upstream("http://127.0.0.1:9/v1", "sk-nobody-0123456789")})
+admission = gateway.admit(listener, Limits(), None, {"openai": Upstream("http://127.0.0.1:9/v1", "sk-nobody-012345")})
 print(gateway._process.pid, listener.getsockname()[1], flush=True)
 listener.close()
 signal.pause()
