@@ -113,12 +113,14 @@ def test_it_ends_with_its_parent_even_where_that_is_killed() -> None:
         env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
     )  # fmt: skip
     assert parent.stdout is not None
-    pid, port = map(int, parent.stdout.readline().split())
-    assert alive(pid)
-    assert listening(port)
-    parent.kill()
-    parent.wait()
-    parent.stdout.close()
+    try:
+        pid, port = map(int, parent.stdout.readline().split())
+        assert alive(pid)
+        assert listening(port)
+    finally:
+        parent.kill()
+        parent.wait()
+        parent.stdout.close()
     until(lambda: not alive(pid))
     assert not listening(port)
 
