@@ -3,9 +3,9 @@
     python -m benchmarks.gateway [--requests 4] [--events 40] [--gap 0.02]
 
 A fake model server in a process of its own writes events, each with the time of its writing (CLOCK_MONOTONIC, which all
-processes share); the client notes when it reads each. Rounds through the gateway and direct ones alternate. Prints a
-table: time to the first event and of an event under way, the CPU time that the gateway takes, and how many events were
-read together with the one after them (a proxy that buffers reads many at once).
+processes share); the client notes when it reads each. Each stream is an attempt of its own. Rounds through the gateway
+and direct ones alternate. Prints a table: time to the first event and of an event under way, the CPU time that the
+gateway takes, and how many events were read together with the one after them (a proxy that buffers reads many at once).
 """
 
 from __future__ import annotations
@@ -31,6 +31,7 @@ BODY = json.dumps(
 )
 AT = re.compile(rb'"at": (\d+)')
 ROUNDS = 3
+MOST = 64  # streams, each of an attempt of its own
 TICKS = os.sysconf("SC_CLK_TCK")
 
 
@@ -96,10 +97,10 @@ async def ask(port: int, token: str, requests: int, seen: Seen, after: float = 0
     writer.close()
 
 
-async def together(port: int, token: str, streams: int, requests: int, seen: Seen, seconds: float) -> None:
-    """So many clients, which begin one after another within so many seconds, as agents do."""
-    starts = [seconds * number / streams for number in range(streams)]
-    await asyncio.gather(*(ask(port, token, requests, seen, after) for after in starts))
+async def together(doors: list[tuple[int, str]], requests: int, seen: Seen, seconds: float) -> None:
+    """A client at each door (port, token), which begin one after another within so many seconds, as agents do."""
+    step = seconds / len(doors)
+    await asyncio.gather(*(ask(*door, requests, seen, step * number) for number, door in enumerate(doors)))
 
 
 def cpu(pid: int) -> float:
@@ -135,18 +136,23 @@ def main() -> None:
     )
     print(columns, "|---|---|---|---|---|---|---|---|---|", sep="\n")
     try:
-        with Gateway({"anthropic": upstream}) as gateway, tempfile.TemporaryDirectory() as folder:
-            with socket.create_server(("127.0.0.1", 0), backlog=256) as door:
-                port = door.getsockname()[1]
-                admission = gateway.admit(door, limits, Path(folder))
-            asyncio.run(together(port, admission.token, 1, 2, Seen(), 0.0))
-            for streams in (1, 8, 64):
+        with Gateway() as gateway, tempfile.TemporaryDirectory() as folder:
+            doors, admissions = [], []
+            for number in range(MOST):
+                with socket.create_server(("127.0.0.1", 0)) as door:
+                    place = Path(folder) / str(number)
+                    place.mkdir()
+                    admissions.append(gateway.admit(door, limits, place, {"anthropic": upstream}))
+                    doors.append((door.getsockname()[1], admissions[-1].token))
+            assert gateway._process is not None
+            asyncio.run(together(doors, 1, Seen(), 0.1))
+            for streams in (1, 8, MOST):
                 seen = {"direct": Seen(), "gateway": Seen()}
                 used = wall = 0.0
                 for _ in range(ROUNDS):
-                    asyncio.run(together(direct, "none", streams, given.requests, seen["direct"], seconds))
+                    asyncio.run(together([(direct, "none")] * streams, given.requests, seen["direct"], seconds))
                     before, began = cpu(gateway._process.pid), time.monotonic()
-                    asyncio.run(together(port, admission.token, streams, given.requests, seen["gateway"], seconds))
+                    asyncio.run(together(doors[:streams], given.requests, seen["gateway"], seconds))
                     used, wall = used + cpu(gateway._process.pid) - before, wall + time.monotonic() - began
                 for name, each in seen.items():
                     shown = [percent(each.first, 50), percent(each.first, 99)]
@@ -160,6 +166,9 @@ def main() -> None:
                 added = [percent(other.first, at) - percent(one.first, at) for at in (50, 99)]
                 added += [percent(other.under_way, at) - percent(one.under_way, at) for at in (50, 99)]
                 print(f"| {streams} | **added** | " + " | ".join(f"{value:.2f} ms" for value in added) + " | | | |")
+            for admission in admissions:
+                admission.close()
+        print(f"\nload of the machine: {os.getloadavg()[0]:.1f} on {os.cpu_count()} cores")
     finally:
         server.kill()
         server.wait()

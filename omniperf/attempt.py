@@ -30,6 +30,7 @@ if TYPE_CHECKING:
     from typing import Literal
 
     from omniperf.agents.resume import ResumePoint
+    from omniperf.gateway.process import Entrance
     from omniperf.measure.bench import Bench
     from omniperf.prompt.render import Prompt
     from omniperf.record import AttemptSpec
@@ -42,9 +43,9 @@ if TYPE_CHECKING:
 
 def run_attempt(
     bench: Bench, proved: Preflight, spec: AttemptSpec, prompt: Prompt, folder: Path, emit: Emit,
-    point: ResumePoint | None = None,
+    point: ResumePoint | None = None, gateway: Entrance | None = None,
 ) -> schema.Result:  # fmt: skip
-    """Run one attempt, from `point` on, and leave everything it was in `folder`.
+    """Run one attempt, from `point` on, with the run's gateway, and leave everything it was in `folder`.
 
     Never raises for what the agent or its patch does.
     """
@@ -59,7 +60,7 @@ def run_attempt(
     with Journal(folder / "journal.jsonl") as journal:
         about = {"agent": spec.agent, "label": spec.name, "n": spec.n, "options": dict(spec.options)}
         journal.write("attempt", run=spec.run_id, task=task.id, **about)
-        work = Work(bench, proved, spec.limits, journal, emit)
+        work = Work(bench, proved, spec.limits, journal, emit, gateway)
         try:
             write_whole(folder / "prompt.md", prompt.data, exact=True)
             write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())

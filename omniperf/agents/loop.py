@@ -28,6 +28,7 @@ if TYPE_CHECKING:
     from omniperf.agents.protocol import Session
     from omniperf.agents.providers.protocol import Item, Provider
     from omniperf.agents.resume import ResumePoint
+    from omniperf.gateway.backoff import Pause
     from omniperf.gateway.prices import Price, PriceFile
 
 SYSTEM = (
@@ -58,10 +59,11 @@ class Loop:
     """
 
     def __init__(
-        self, provider: Provider, session: Session, prices: PriceFile, manner: Manner, key_variable: str
-    ) -> None:
+        self, provider: Provider, session: Session, prices: PriceFile, manner: Manner, key_variable: str,
+        pause: Pause | None = None,
+    ) -> None:  # fmt: skip
         self._provider, self._session, self._prices = provider, session, prices
-        self._key_variable = key_variable
+        self._key_variable, self._pause = key_variable, pause
         tools = offered(manner.native)
         self._tools = [tool.name for tool in tools]
         self._toolset, self._nudges = Toolset(session, tools), Nudges(session)
@@ -170,7 +172,10 @@ class Loop:
             self._new, self._made_room = [], {}
             return self._provider.send(talk, self._max_output, budget.seconds_left)
 
-        reply = patiently(call, lambda error, wait: self._failed(error, wait, sent))
+        def failed(error: CallError, wait: float) -> None:
+            self._failed(error, wait, sent)
+
+        reply = patiently(call, failed, pause=self._pause, wait=self._wait)
         written = len(str(reply.items).encode("utf-8", "replace"))
         used = reply.tokens or Tokens(sent, output=written // BYTES_PER_TOKEN)
         malformed = {call.id: call.arguments for call in reply.calls if as_object(call.arguments) is None}
@@ -250,6 +255,7 @@ class Loop:
         Returns the reply that waits for its results, and whether the one before it called nothing.
         """
         budget, silent, reply = self._session.budget, False, None
+        shared, budget.shared = budget.shared, None  # what an earlier process spent has been counted
         for record in point.records:
             match record["kind"]:
                 case "request":
@@ -270,6 +276,7 @@ class Loop:
                     self._charge(used, self._dearest(used.sent, used.output), self._provider.model)
                 case "window":
                     self._learn(record["tokens"])
+        budget.shared = shared
         return (reply if point.waits else None), silent
 
     def _dearest(self, sent: int, output: int) -> Price | None:
@@ -309,8 +316,11 @@ class Loop:
             self._charge(used, self._dearest(used.sent, used.output), self._provider.model)
         self._session.budget.check_time()
         if wait:
-            self._session.budget.waited += wait
             self._session.emit(Event("agent", f"waiting {wait:.0f} s for {self._provider.name} ({error.kind})", {}))
+
+    def _wait(self, seconds: float) -> None:
+        with self._session.budget.waiting():
+            time.sleep(seconds)
 
     def __enter__(self) -> Self:
         return self

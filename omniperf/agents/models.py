@@ -10,7 +10,8 @@ from urllib.parse import urlsplit
 from omniperf.agents.loop import Loop, Manner
 from omniperf.agents.providers.tape import Tape
 from omniperf.errors import UsageError
-from omniperf.gateway.backoff import as_infra, patiently
+from omniperf.gateway import backoff
+from omniperf.gateway.backoff import Pause, as_infra, patiently
 from omniperf.gateway.failures import CallError
 from omniperf.gateway.prices import load_prices
 from omniperf.results.events import Event
@@ -20,13 +21,14 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omniperf.agents.protocol import Outcome, Session
-    from omniperf.agents.providers.protocol import Provider, Reply
+    from omniperf.agents.providers.protocol import Provider
     from omniperf.agents.providers.tape import Playback
+    from omniperf.gateway.process import Entrance
     from omniperf.results.events import Emit
 
 MAX_OUTPUT = 16_384  # tokens of one reply
 EFFORTS = ("low", "medium", "high")
-_PATIENCE = 30.0  # seconds that the first, smallest call may take, waits included
+PATIENCE = 30.0  # seconds that the first, smallest call may take, waits included
 # What Chat answers where the output of that call is too little for a model's thoughts.
 _NO_ROOM = "model output limit was reached"
 
@@ -53,7 +55,8 @@ class ModelAgent:
         options, prices = session.options, load_prices(session.options.get("prices", ""))
         provider = self._provider(options)
         provider.wire.tape = Tape(session.folder)
-        with Loop(provider, session, prices, _manner(options), self.key_variable) as loop:
+        pause = self._pause(provider, options, session.gateway)
+        with Loop(provider, session, prices, _manner(options), self.key_variable, pause) as loop:
             return loop.run()
 
     def again(self, session: Session, options: Mapping[str, str], playback: Playback) -> Outcome:
@@ -72,28 +75,45 @@ class ModelAgent:
         _manner(options)
         self._provider(options).close()
 
-    def ready(self, options: Mapping[str, str], emit: Emit) -> None:
+    def ready(self, options: Mapping[str, str], emit: Emit, gateway: Entrance | None = None) -> None:
         """Prove key and model with the smallest call there is. Raises InfraError."""
         provider = self._provider(options)
         emit(Event("preflight", f"asking {provider.name} for {provider.model}", {}))
-        talk = provider.begin("Answer with one word.", ())
-        talk.add([provider.say("Ready?")])
 
         def waiting(error: CallError, seconds: float) -> None:
             emit(Event("preflight", f"{error.kind}, waiting {seconds:.0f} s", {"transient": True}))
 
-        def ask() -> Reply:
-            return provider.send(talk, self.least_output, deadline - time.monotonic())
+        def ask() -> None:
+            self.prove(provider, deadline - time.monotonic())
 
-        deadline = time.monotonic() + _PATIENCE
+        deadline = time.monotonic() + PATIENCE
         try:
-            patiently(ask, waiting, deadline)
+            patiently(ask, waiting, deadline, self._pause(provider, options, gateway))
         except CallError as error:
-            if _NO_ROOM in str(error):  # the model was there, and had begun
-                return
             raise as_infra(error, provider.name, provider.model, self.key_variable) from None
         finally:
             provider.close()
+
+    def prove(self, provider: Provider, seconds: float) -> None:
+        """Make the smallest call there is. Raises CallError."""
+        talk = provider.begin("Answer with one word.", ())
+        talk.add([provider.say("Ready?")])
+        try:
+            provider.send(talk, self.least_output, seconds)
+        except CallError as error:
+            if _NO_ROOM not in str(error):  # else the model was there, and had begun
+                raise
+
+    def through(self, options: Mapping[str, str], url: str, token: str) -> Provider:
+        """The model as a client of the gateway asks it; the URL is the gateway's, without a path."""
+        base_url = url if self.key_variable == AnthropicAgent.key_variable else f"{url}/v1"
+        return self._open(options.get("api", ""), options["model"], token, base_url, "")
+
+    def _pause(self, provider: Provider, options: Mapping[str, str], gateway: Entrance | None) -> Pause | None:
+        """What all attempts of the run wait for together."""
+        if gateway is None:
+            return None
+        return Pause(gateway.shared, provider.name, self.base_url(options), backoff.FIRST_WAIT)
 
     def _provider(self, options: Mapping[str, str]) -> Provider:
         name = self.called or type(self).__name__.removesuffix("Agent").lower()

@@ -6,6 +6,7 @@ from typing import TYPE_CHECKING
 
 from omniperf.agents.discover import load_agent
 from omniperf.errors import OmniPerfError, UsageError
+from omniperf.gateway.process import Gateway
 from omniperf.measure.doctor import Check
 
 if TYPE_CHECKING:
@@ -41,7 +42,8 @@ def agent_checks(name: str, options: Mapping[str, str]) -> list[Check]:
     if (ready := getattr(agent, "ready", None)) is None:
         return found
     try:
-        ready(options, listen)
+        with Gateway() as gateway:
+            ready(options, listen, gateway)
     except OmniPerfError as error:
         return [*found, Check(f"model of {name}", "fail", error.message, error.remedy)]
     return [*found, Check(f"model of {name}", "ok", f"{', '.join(said)}: answered")]

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
 
     from omniperf.agents.resume import ResumePoint
     from omniperf.gateway.budget import Budget
+    from omniperf.gateway.process import Entrance
     from omniperf.measure.gpu_tools import Counters
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
@@ -159,7 +160,8 @@ class Session:
 
     An agent with a model adds to `models` each one that says it has answered. `resume` says where an earlier process
     had come to, for agents that can go on from there; the workspace is as it was then. `sandbox` is the attempt's, for
-    agents that run in it whole; they call `note_edit` where the tree may have been edited for the first time.
+    agents that run in it whole; they call `note_edit` where the tree may have been edited for the first time. `gateway`
+    is the run's, in front of the models.
     """
 
     task: Task
@@ -175,6 +177,7 @@ class Session:
     resume: ResumePoint | None = None
     sandbox: StandingSandbox | None = None
     note_edit: Callable[[], None] = lambda: None
+    gateway: Entrance | None = None
 
     @property
     def folder(self) -> Path:
@@ -203,8 +206,8 @@ class Agent(Protocol):
     without namespaces; `equipped(spec)`, a context manager that gives the attempt's sandbox what the agent needs in it,
     and whose tool calls are then the steps; `check(options)`, called first of all, which raises UsageError;
     `stands_for(options)`, the agent that does the work in its place, with all of these; and
-    `ready(options, emit)`, called once host, task, prompt and base have passed, which may spend a little and raises
-    InfraError where the agent cannot work.
+    `ready(options, emit, gateway)`, called once host, task, prompt and base have passed, which may spend a little and
+    raises InfraError where the agent cannot work.
     """
 
     version: str

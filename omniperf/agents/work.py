@@ -22,6 +22,7 @@ if TYPE_CHECKING:
 
     from omniperf.agents.protocol import Agent
     from omniperf.agents.resume import ResumePoint
+    from omniperf.gateway.process import Entrance
     from omniperf.measure.bench import Bench
     from omniperf.results.events import Emit
     from omniperf.results.journal import Journal
@@ -52,11 +53,14 @@ class Work:
     """One agent on one task once: run it, then ask what it came to, which is known even where it was cut short."""
 
     def __init__(
-        self, bench: Bench, proved: Preflight, limits: Mapping[str, float], journal: Journal, emit: Emit
-    ) -> None:
-        """`limits` are those that hold instead of the task's."""
+        self, bench: Bench, proved: Preflight, limits: Mapping[str, float], journal: Journal, emit: Emit,
+        gateway: Entrance | None = None,
+    ) -> None:  # fmt: skip
+        """`limits` are those that hold instead of the task's; `gateway` is the run's."""
         self._bench, self._proved, self._journal, self._emit = bench, proved, journal, emit
-        self._budget = Budget(bench.task.limits.model_copy(update=dict(limits)))
+        self._gateway = gateway
+        limited = bench.task.limits.model_copy(update=dict(limits))
+        self._budget = Budget(limited, gateway.shared if gateway else None)
         self._tools: SessionTools | None = None
         self.best: Patch | None = None  # that was screened, however the work ended
         self._models: list[str] = []
@@ -77,6 +81,7 @@ class Work:
             session = Session(
                 bench.task, prompt, workspace, tools, self._budget, journal, options, reference, self._emit,
                 models=self._models, resume=point, sandbox=tools.sandbox, note_edit=tools.note_edit,
+                gateway=self._gateway,
             )  # fmt: skip
             kind: schema.OutcomeKind
             ended = None

@@ -7,29 +7,37 @@ import math
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
-from omniperf.gateway.budget import Budget, BudgetExhaustedError
+from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.gateway.recording import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
+    import httpx2
+
     from omniperf.errors import InfraError
+    from omniperf.gateway.budget import Budget
     from omniperf.gateway.prices import Price, PriceFile
+    from omniperf.gateway.process import Upstream
     from omniperf.gateway.recording import Exchange
+    from omniperf.gateway.shapes import Provider
     from omniperf.gateway.tokens import Tokens
-    from omniperf.tasks.schema import Limits
 
 
 class Attempt:
-    """The account of one attempt. `replay` are the exchanges that it is answered from, where it is."""
+    """The account of one attempt. `replay` are the exchanges that it is answered from, where it is.
+
+    Without a folder nothing is recorded.
+    """
 
     def __init__(
-        self, token: str, limits: Limits, folder: Path, prices: PriceFile, replay: list[Exchange] | None
-    ) -> None:
-        self.token, self.replay = token, replay
-        self.budget = Budget(limits)
-        self.recorder = Recorder(folder)
+        self, token: str, budget: Budget, upstreams: Mapping[Provider, Upstream], folder: Path | None,
+        prices: PriceFile, replay: list[Exchange] | None, client: httpx2.AsyncClient,
+    ) -> None:  # fmt: skip
+        self.client = client
+        self.token, self.budget, self.upstreams, self.replay = token, budget, upstreams, replay
+        self.recorder = Recorder(folder) if folder else None
         self.exchanges = 0
         self.stopped = ""
         self.failure: InfraError | None = None

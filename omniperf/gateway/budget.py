@@ -13,7 +13,10 @@ if TYPE_CHECKING:
     from collections.abc import Callable, Iterator
 
     from omniperf.gateway.prices import Price
+    from omniperf.gateway.shared import Shared
     from omniperf.tasks.schema import Limits
+
+_ROUNDING = 1e-9  # USD that sums leave which were added and taken away again, far below the smallest price
 
 
 class BudgetExhaustedError(Exception):
@@ -24,6 +27,14 @@ class BudgetExhaustedError(Exception):
             said = f"could be passed by the next call ({used:,.10g} used)"
         super().__init__(f"the attempt's limit of {value:,.10g} {limit} {said}")
         self.limit = limit
+
+
+class SweepSpentError(BudgetExhaustedError):
+    """The USD that all attempts of a sweep may spend together are spent, or the next call could pass them."""
+
+    def __init__(self) -> None:
+        Exception.__init__(self, "the sweep's USD are spent, or could be passed by the next call")
+        self.limit = "sweep"
 
 
 @dataclass
@@ -39,10 +50,12 @@ class Budget:
     """Counts steps, minutes, tokens and USD of one attempt against its limits. A step is one tool call.
 
     `waited` are seconds spent waiting for others (a lane, a throttled provider), which are not the agent's. `usd` is
-    None once a call was made whose price is not known: from then on tokens alone are capped.
+    None once a call was made whose price is not known: from then on tokens alone are capped. `shared` has what all
+    attempts of a sweep may spend together.
     """
 
     limits: Limits
+    shared: Shared | None = None
     started: float = field(default_factory=time.monotonic)
     steps: int = 0
     waited: float = 0.0
@@ -105,6 +118,8 @@ class Budget:
             raise BudgetExhaustedError("USD", self.limits.usd, said=said)
         if self.usd is not None and self.usd + self.held_usd + most > self.limits.usd:
             raise BudgetExhaustedError("USD", self.limits.usd, round(self.usd + self.held_usd, 4))
+        if self.shared is not None and self.shared.held + most > self.shared.usd_left + _ROUNDING:
+            raise SweepSpentError
         return most
 
     @contextmanager
@@ -126,6 +141,8 @@ class Budget:
     def _hold(self, held: Held, tokens: int, usd: float) -> None:
         self.held_tokens += tokens - held.tokens
         self.held_usd += usd - held.usd
+        if self.shared is not None:
+            self.shared.held += usd - held.usd
         held.tokens, held.usd = tokens, usd
 
     def passed(self, *, held: bool = True) -> str:
@@ -133,11 +150,12 @@ class Budget:
         tokens, usd = (self.held_tokens, self.held_usd) if held else (0, 0.0)
         if self.tokens.total + tokens > self.limits.tokens:
             return "tokens"
-        # sums that were added and taken away again leave rounding, far below the smallest price
-        return "USD" if self.usd is not None and self.usd + usd > self.limits.usd + 1e-9 else ""
+        return "USD" if self.usd is not None and self.usd + usd > self.limits.usd + _ROUNDING else ""
 
     def charge(self, tokens: Tokens, price: Price | None) -> None:
         """Count what a call has used."""
         self.tokens += tokens
         cost = price.cost(tokens) if price else None
         self.usd = None if self.usd is None or cost is None else self.usd + cost
+        if self.shared is not None and cost:
+            self.shared.pay(cost)

@@ -1,37 +1,111 @@
 """What a request asks of the provider's own servers beyond a reply: taken out of it, or a reason to refuse it.
 
-Such tools run at the provider, with the network that the sandbox has not, and cost what no usage counts as tokens.
+Tools that run at the provider have the network that the sandbox has not, and cost what no usage counts as tokens. What
+the provider would fetch, or has kept from before, is a way out of the sandbox too.
 """
 
 from __future__ import annotations
 
 import json
+import re
 from json import JSONDecoder
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
 
-_KINDS = (
-    "web_search", "web_fetch", "code_execution", "code_interpreter", "mcp", "file_search", "computer",
-    "image_generation", "connector",
-)  # fmt: skip
+# The kinds of tools that the client runs; whatever else there may be one day runs elsewhere until it is named here.
+# Searching for tools is done among those of the request.
+_CLIENTS = {
+    "", "function", "custom", "bash", "text_editor", "memory", "local_shell", "shell", "apply_patch", "namespace",
+    "tool_search", "tool_search_tool_regex", "tool_search_tool_bm25",
+}  # fmt: skip
+_DATE = re.compile(r"_\d{8}$")
 _FIELDS = {"mcp_servers", "connectors", "web_search_options"}
 _REFUSED = {
     "background": "a reply that is made in the background",
     "previous_response_id": "a conversation that the server keeps",
     "conversation": "a conversation that the server keeps",
+    "prompt": "a prompt that the server keeps",
+    "container": "a container that the server keeps",
 }
+_TALK = ("messages", "system", "input")
+_KEPT = {"file_id", "container", "container_id"}
+_INLINE = {"base64", "text", "content"}  # types of a source of Anthropic's
+_OPAQUE = {"input", "arguments", "action", "operation", "citations", "annotations"}  # said by the model, read by nobody
 _BLANK = " \t\n\r"
 _DECODER = JSONDecoder()
 
 
-def refused(asked: object) -> str:
-    """Why a body is not passed on at all: what it asks for could not be counted. "" where it is."""
+def asked_of(body: bytes) -> dict[str, Any]:
+    """What a body asks. Raises ValueError where it is not one JSON object in which each name is there once.
+
+    A name that is there twice is read by one server as the first and by another as the last.
+    """
+    try:
+        asked = json.loads(body.decode(), object_pairs_hook=_once)
+    except RecursionError:
+        raise ValueError("a body that is nested too deeply") from None
     if not isinstance(asked, dict):
-        return "the gateway takes a body that is one JSON object, without a content-encoding"
-    found = next((name for name in _REFUSED if asked.get(name)), "")
-    return f"the gateway does not serve {_REFUSED[found]} ({found}): send the whole conversation" if found else ""
+        raise ValueError("no object")
+    return asked
+
+
+def _once(pairs: list[tuple[str, Any]]) -> dict[str, Any]:
+    found = dict(pairs)
+    if len(found) < len(pairs):
+        raise ValueError("a name twice in one object")
+    return found
+
+
+def refused(asked: dict[str, Any]) -> str:
+    """Why a body is not passed on at all: what it asks for could not be counted, or is elsewhere. "" where it is."""
+    if found := next((name for name in _REFUSED if asked.get(name)), ""):
+        return f"the gateway does not serve {_REFUSED[found]} ({found}): send the whole conversation"
+    try:
+        found = next(filter(None, (_elsewhere(asked.get(name)) for name in _TALK)), "")
+    except RecursionError:
+        found = "what is nested too deeply"
+    return (
+        f"the gateway does not serve what the provider would have to find elsewhere ({found}): send it" if found else ""
+    )
+
+
+def _elsewhere(value: object) -> str:
+    """The name of what in a conversation is not in it (a URL, a file, an item that the provider keeps), or ""."""
+    if isinstance(value, list):
+        return next(filter(None, map(_elsewhere, value)), "")
+    if not isinstance(value, dict):
+        return ""
+    if value.get("type") == "item_reference" or (value.keys() <= {"id", "type"} and "id" in value):
+        return "item_reference"
+    name: str
+    for name, held in value.items():
+        if held and name in _KEPT:
+            return name
+        if held and name.endswith("_url"):
+            url = held.get("url") if isinstance(held, dict) else held
+            if not str(url).lower().startswith("data:"):
+                return name
+        elif name == "source" and isinstance(held, dict) and held.get("type") not in _INLINE:
+            return f"a source of type {held.get('type')}"
+        elif name not in _OPAQUE and (found := _elsewhere(held)):
+            return found
+    return ""
+
+
+def asks_hosted(asked: dict[str, Any]) -> bool:
+    """Whether anything of a body runs at the provider."""
+    if any(name in asked for name in _FIELDS):
+        return True
+    items = asked.get("input")
+    more = [item for item in items if _adds_tools(item)] if isinstance(items, list) else []
+    lists = [each.get("tools") for each in (asked, *more)]
+    return any(_hosted(tool) for tools in lists if isinstance(tools, list) for tool in tools)
+
+
+def _adds_tools(item: object) -> bool:
+    return isinstance(item, dict) and item.get("type") == "additional_tools"
 
 
 def without_hosted(body: bytes) -> tuple[bytes, list[str]]:
@@ -42,11 +116,16 @@ def without_hosted(body: bytes) -> tuple[bytes, list[str]]:
     text = body.decode()
     gone: list[str] = []
     cuts: list[tuple[int, int]] = []
-    members = list(_members(text))
-    kept_members = [name not in _FIELDS for name, *_ in members]
+    members = list(_members(text, 0))
     gone += [name for name, *_ in members if name in _FIELDS]
-    cuts += _cuts([(begin, end) for _, begin, _, end in members], kept_members)
+    cuts += _cuts([(begin, end) for _, begin, _, end in members], [name not in _FIELDS for name, *_ in members])
+    objects = [members]
     for name, _, value, _ in members:
+        if name == "input" and text[value] == "[":
+            for begin, end in _elements(text, value):
+                if _adds_tools(json.loads(text[begin:end])):
+                    objects.append(list(_members(text, begin)))
+    for name, _, value, _ in (member for each in objects for member in each):
         if name == "tools" and text[value] == "[":
             tools = list(_elements(text, value))
             hosted = [_hosted(json.loads(text[begin:end])) for begin, end in tools]
@@ -58,13 +137,13 @@ def without_hosted(body: bytes) -> tuple[bytes, list[str]]:
 
 
 def _hosted(tool: Any) -> str:
-    """The kind of a tool that runs at the provider; "" for one that the client runs."""
+    """The kind of a tool that runs at the provider, or may; "" for one that the client runs."""
     if not isinstance(tool, dict):
-        return ""
+        return "unknown"
     kind = str(tool.get("type") or "")
     place = tool.get("environment")
-    if kind.startswith(_KINDS) or (isinstance(place, dict) and str(place.get("type")).startswith("container")):
-        return kind
+    if _DATE.sub("", kind) not in _CLIENTS or (isinstance(place, dict) and place.get("type") != "local"):
+        return kind or "unknown"
     inner = tool.get("tools")  # of a namespace
     return next(filter(None, map(_hosted, inner)), "") if isinstance(inner, list) else ""
 
@@ -81,9 +160,9 @@ def _cuts(spans: list[tuple[int, int]], kept: list[bool]) -> Iterator[tuple[int,
             yield (spans[at - 1][1] if at else begin), end
 
 
-def _members(text: str) -> Iterator[tuple[str, int, int, int]]:
-    """Name, begin, begin of its value, and end, of each member of the object that the text is."""
-    if text[(at := _skip(text, 0))] != "{":
+def _members(text: str, at: int) -> Iterator[tuple[str, int, int, int]]:
+    """Name, begin, begin of its value, and end, of each member of the object that begins there."""
+    if text[(at := _skip(text, at))] != "{":
         raise ValueError("no object in UTF-8")
     at = _skip(text, at + 1)
     while text[at] != "}":

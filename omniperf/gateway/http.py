@@ -38,10 +38,10 @@ class Reply:
         self._connection, self._writer = connection, writer
         self.begun = False
 
-    async def begin(self, status: int, headers: Headers) -> None:
-        """Send the head. Without a content-length, the body is sent in chunks."""
+    async def begin(self, status: int, headers: Headers, data: bytes = b"") -> None:
+        """Send the head, and the first part of the body. Without a content-length, the body is sent in chunks."""
         self.begun = True
-        await self._write(h11.Response(status_code=status, headers=list(headers)))
+        await self._write(h11.Response(status_code=status, headers=list(headers)), h11.Data(data=data))
 
     async def send(self, data: bytes) -> None:
         """Send a part of the body, at once."""
@@ -53,12 +53,11 @@ class Reply:
 
     async def whole(self, status: int, headers: Headers, body: bytes) -> None:
         """Send a reply in one go."""
-        await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))])
-        await self.send(body)
+        await self.begin(status, [*headers, (b"content-length", b"%d" % len(body))], body)
         await self.end()
 
-    async def _write(self, event: h11.Event) -> None:
-        if data := self._connection.send(event):
+    async def _write(self, *events: h11.Event) -> None:
+        if data := b"".join(self._connection.send(event) or b"" for event in events):
             self._writer.write(data)
             await self._writer.drain()
 

@@ -14,23 +14,24 @@ from typing import TYPE_CHECKING, Any, NoReturn
 import httpx2
 
 from omniperf.errors import InfraError
-from omniperf.gateway.backoff import CONNECTING, SharedPause, as_infra, gives_up
+from omniperf.gateway.backoff import CONNECTING, Pause, as_infra, gives_up
 from omniperf.gateway.budget import BudgetExhaustedError, Held
 from omniperf.gateway.failures import CallError, from_exception, from_report
-from omniperf.gateway.hosted import refused, without_hosted
+from omniperf.gateway.hosted import asked_of, asks_hosted, refused, without_hosted
 from omniperf.gateway.meter import Meter
 from omniperf.gateway.recording import difference, parsed
 from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_status
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator
 
     from omniperf.gateway.attempt import Attempt
     from omniperf.gateway.http import Reply, Request
     from omniperf.gateway.process import Upstream
     from omniperf.gateway.recording import Exchange
     from omniperf.gateway.shapes import Provider
+    from omniperf.gateway.shared import Shared
 
 USUAL_OUTPUT = 16_384  # tokens that are reserved for a streamed reply, which is cut where it passes a limit
 _LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens")
@@ -99,16 +100,17 @@ class _Exchange:
 
 
 class Proxy:
-    """All upstreams of a gateway. Its attempts know nothing of each other but the pauses that a server asks for."""
+    """The way to all upstreams. Attempts have in common the pauses that a server asks for, and a sweep's USD."""
 
-    def __init__(self, upstreams: Mapping[Provider, Upstream], silence: float, first_wait: float) -> None:
-        self._upstreams = upstreams
-        self._pauses = {name: SharedPause(first_wait) for name in upstreams}
-        self._client = httpx2.AsyncClient(
-            timeout=httpx2.Timeout(silence, connect=CONNECTING),
-            limits=httpx2.Limits(max_connections=None, max_keepalive_connections=64),
-            follow_redirects=False,
-        )
+    def __init__(self, shared: Shared, silence: float, first_wait: float) -> None:
+        self.shared, self._first_wait = shared, first_wait
+        self._timeout = httpx2.Timeout(silence, connect=CONNECTING)
+        self._trusted = httpx2.create_ssl_context()
+
+    def client(self) -> httpx2.AsyncClient:
+        """The connections of one attempt: to look for a free one takes the longer the more there are."""
+        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=8)
+        return httpx2.AsyncClient(verify=self._trusted, timeout=self._timeout, limits=limits, follow_redirects=False)
 
     async def answer(self, attempt: Attempt, request: Request, reply: Reply) -> None:
         """Answer one request of an attempt's client."""
@@ -127,10 +129,14 @@ class Proxy:
 
     async def _free(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
         """What costs nothing is passed on, within the attempt's time, and is neither counted nor recorded."""
-        if attempt.replay is not None or provider not in self._upstreams:
+        if attempt.replay is not None or provider not in attempt.upstreams:
             await reply.whole(*refusal(provider, 404, f"nothing here serves {path}"))
             return
-        exchange = _Exchange(0, path, provider, request, {}, request.body)
+        body, _, said = _checked(request.body)[1:] if request.method == "POST" else (b"", [], "")
+        if said:
+            await reply.whole(*refusal(provider, 400, said))
+            return
+        exchange = _Exchange(0, path, provider, request, {}, body)
         try:
             async with attempt.timed():
                 await self._forward(attempt, exchange, reply)
@@ -139,12 +145,7 @@ class Proxy:
                 await reply.whole(*refusal(provider, 502, str(error)))
 
     async def _exchange(self, attempt: Attempt, request: Request, reply: Reply, path: str, provider: Provider) -> None:
-        asked = parsed(request.body)
-        said = refused(asked)
-        try:
-            body, removed = (b"", []) if said else without_hosted(request.body)
-        except ValueError:  # not in UTF-8
-            said = "the gateway takes a body in UTF-8"
+        asked, body, removed, said = _checked(request.body)
         if said:
             await reply.whole(*refusal(provider, 400, said))
             return
@@ -175,7 +176,7 @@ class Proxy:
         """Pass an exchange on. Raises BudgetExhaustedError and CallError."""
         budget = attempt.budget
         attempt.check()
-        if exchange.provider not in self._upstreams:
+        if exchange.provider not in attempt.upstreams:
             raise CallError("protocol", f"this gateway has no {exchange.provider} server")
         price = attempt.dearest(exchange.model, exchange.sent, exchange.output)
         with budget.holding(exchange.sent, exchange.output, price) as exchange.held:
@@ -189,7 +190,7 @@ class Proxy:
         """Pass the request on, and what comes back. Raises CallError where nothing came back."""
         response, chunks, first = await self._asked(attempt, exchange)
         try:
-            secret = self._upstreams[exchange.provider].key.encode()
+            secret = attempt.upstreams[exchange.provider].key.encode()
             failed = response.status_code >= 400
             headers = [
                 (name.lower(), value) for name, value in response.headers.raw
@@ -197,11 +198,15 @@ class Proxy:
             ]  # fmt: skip
             exchange.status = response.status_code
             exchange.headers = {name: response.headers[name] for name in _RECORDED if name in response.headers}
-            await reply.begin(response.status_code, headers)
             data = first
+            if data is None:
+                await reply.begin(response.status_code, headers)
             while data is not None:
                 shown = data.replace(secret, b"***") if failed else data
-                await reply.send(shown)
+                if reply.begun:
+                    await reply.send(shown)
+                else:  # in one go, which wakes the client once
+                    await reply.begin(response.status_code, headers, shown)
                 exchange.reply += shown
                 if exchange.meter and not failed:
                     exchange.meter.feed(data)
@@ -238,7 +243,8 @@ class Proxy:
 
         A response with an error is an answer where it is the last try's. Raises CallError where there is none.
         """
-        budget, pause = attempt.budget, self._pauses[exchange.provider]
+        budget, upstream = attempt.budget, attempt.upstreams[exchange.provider]
+        pause = Pause(self.shared, exchange.provider, upstream.base_url, self._first_wait)
         tried = 0
         while True:
             tried += 1
@@ -252,7 +258,7 @@ class Proxy:
             response: httpx2.Response | None = None
             exchange.under_way = False
             try:
-                response = await self._client.send(self._upstream_request(exchange), stream=True)
+                response = await attempt.client.send(_upstream_request(upstream, exchange, self._timeout), stream=True)
                 if response.status_code >= 400:
                     exchange.under_way = False
                     data = await response.aread()
@@ -289,25 +295,6 @@ class Proxy:
                 await response.aclose()
             if limit := budget.passed():
                 self._stop(attempt, limit, "could be passed by one more try")
-
-    def _upstream_request(self, exchange: _Exchange) -> httpx2.Request:
-        upstream, request = self._upstreams[exchange.provider], exchange.request
-        dropped = {name.strip().lower().encode() for name in request.header(b"connection").split(",")}
-        headers = [
-            (name, value) for name, value in request.headers if name not in _NOT_FORWARDED and name not in dropped
-        ]
-        headers.append((b"accept-encoding", b"identity"))
-        key = upstream.key.encode()
-        if request.header(b"x-api-key"):
-            headers.append((b"x-api-key", key))
-        if request.header(b"authorization"):
-            headers.append((b"authorization", b"Bearer " + key))
-        base = upstream.base_url.rstrip("/")
-        target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
-        return self._client.build_request(
-            request.method, base + target, headers=headers, content=exchange.body,
-            extensions={"trace": exchange.sending},
-        )  # fmt: skip
 
     async def _again(self, attempt: Attempt, recorded: list[Exchange], exchange: _Exchange, reply: Reply) -> None:
         """Answer from the recording. Raises CallError where the request is not the recorded one."""
@@ -368,6 +355,8 @@ class Proxy:
         told = {"seconds": round(time.monotonic() - exchange.began, 3), "waited": exchange.waited}
         told |= {"removed": exchange.removed} if exchange.removed else {}
         told |= {"whole": exchange.whole, "error": exchange.error, "stopped": attempt.stopped}
+        if attempt.recorder is None:
+            return
         try:
             attempt.recorder.write(
                 exchange.n, exchange.path, exchange.request.body, exchange.status, exchange.headers,
@@ -377,11 +366,42 @@ class Proxy:
             attempt.failure = error
 
 
+def _upstream_request(upstream: Upstream, exchange: _Exchange, timeout: httpx2.Timeout) -> httpx2.Request:
+    request = exchange.request
+    dropped = {name.strip().lower().encode() for name in request.header(b"connection").split(",")}
+    headers = [(name, value) for name, value in request.headers if name not in _NOT_FORWARDED and name not in dropped]
+    headers.append((b"accept-encoding", b"identity"))
+    key = upstream.key.encode()
+    if request.header(b"x-api-key"):
+        headers.append((b"x-api-key", key))
+    if request.header(b"authorization"):
+        headers.append((b"authorization", b"Bearer " + key))
+    base = upstream.base_url.rstrip("/")
+    target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
+    return httpx2.Request(
+        request.method, base + target, headers=headers, content=exchange.body,
+        extensions={"trace": exchange.sending, "timeout": timeout.as_dict()},
+    )  # fmt: skip
+
+
 def holds_token(request: Request, token: str) -> bool:
     """Whether the request brings the attempt's token, and no other key."""
     scheme, _, bearer = request.header(b"authorization").partition(" ")
     keys = [key for key in (request.header(b"x-api-key"), bearer if scheme.lower() == "bearer" else scheme) if key]
     return bool(keys) and all(hmac.compare_digest(key.strip().encode(), token.encode()) for key in keys)
+
+
+def _checked(body: bytes) -> tuple[dict[str, Any], bytes, list[str], str]:
+    """What a body asks, what of it is passed on, what was taken out, and why nothing is, "" where it is."""
+    try:
+        asked = asked_of(body)
+    except ValueError as error:
+        said = f"the gateway takes a body that is one JSON object in UTF-8, without a content-encoding ({error})"
+        return {}, b"", [], said
+    if said := refused(asked):
+        return asked, b"", [], said
+    left, removed = without_hosted(body) if asks_hosted(asked) else (body, [])
+    return asked, left, removed, ""
 
 
 def _reported(response: httpx2.Response, data: bytes) -> CallError:

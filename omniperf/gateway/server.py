@@ -1,22 +1,27 @@
-"""The gateway's process. It takes its orders from the socket that is its standard input, and ends with it."""
+"""The gateway's process: it serves every attempt that comes, and ends with its standard input."""
 
 from __future__ import annotations
 
 import asyncio
 import json
+import os
+import resource
 import socket
+import sys
 from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omniperf.errors import OmniPerfError
 from omniperf.gateway.attempt import Attempt
+from omniperf.gateway.budget import Budget
 from omniperf.gateway.http import converse
 from omniperf.gateway.prices import load_prices
 from omniperf.gateway.process import Upstream
 from omniperf.gateway.proxy import Proxy, holds_token
 from omniperf.gateway.recording import load_exchanges
-from omniperf.results.redact import learn
+from omniperf.gateway.shared import Shared
+from omniperf.results.redact import forget, learn
 from omniperf.tasks.schema import Limits
 
 if TYPE_CHECKING:
@@ -64,64 +69,58 @@ class _Door:
         for task in (tasks := list(self._open)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
+        await self.attempt.client.aclose()
 
 
-class _Control:
-    """The orders of the harness, one line of JSON each; a socket comes with the line that admits an attempt."""
+class _Orders:
+    """One attempt's connection to the harness: it is admitted, asked what it has spent, and closed. A line each."""
 
-    def __init__(self, orders: socket.socket) -> None:
-        self._orders, self._rest = orders, b""
-        self._passed: list[int] = []
-        self._doors: dict[str, _Door] = {}
+    def __init__(self, connection: socket.socket, proxy: Proxy) -> None:
+        self._connection, self._proxy = connection, proxy
+        self._rest, self._passed = b"", list[int]()
+        self._door: _Door | None = None
 
     async def run(self) -> None:
-        """Obey until the harness is gone."""
-        given = await self._next()
-        if given is None:
-            return
-        upstreams = {name: Upstream(**each) for name, each in given["upstreams"].items()}
-        for upstream in upstreams.values():
-            learn(upstream.key)
-        self._proxy = Proxy(upstreams, given["silence"], given["first_wait"])
-        self._prices = load_prices(given["prices"])
-        while (order := await self._next()) is not None:
-            try:
-                answer = await self._obey(order)
-            except (OmniPerfError, OSError) as error:
-                answer = {"error": str(error)}
-            self._orders.sendall(json.dumps(answer).encode() + b"\n")
-        for door in list(self._doors.values()):
-            await door.close()
+        """Obey until the harness, or the process of the attempt, is gone; nothing of the attempt is left then."""
+        try:
+            with suppress(ConnectionError):
+                while (order := await self._next()) is not None:
+                    try:
+                        answer = await self._obey(order)
+                    except OmniPerfError as error:
+                        answer = {"error": error.message, "remedy": error.remedy}
+                    await asyncio.get_running_loop().sock_sendall(self._connection, json.dumps(answer).encode() + b"\n")
+        finally:
+            for descriptor in self._passed:
+                os.close(descriptor)
+            self._connection.close()
+            if self._door is not None:
+                await self._door.close()
+                forget(self._door.attempt.token)
 
     async def _obey(self, order: dict[str, Any]) -> dict[str, Any]:
-        if token := order.get("admit"):
-            learn(token)
+        if token := order.get("token"):
+            upstreams = {name: Upstream(**each) for name, each in order["upstreams"].items()}
+            for secret in (token, *(upstream.key for upstream in upstreams.values())):
+                learn(secret)
             listener = socket.socket(fileno=self._passed.pop())
             listener.setblocking(False)
             replay = load_exchanges(Path(order["replay"])) if order["replay"] else None
-            limits = Limits.model_validate(order["limits"])
-            door = _Door(Attempt(token, limits, Path(order["folder"]), self._prices, replay), self._proxy)
-            await door.open(listener)
-            self._doors[token] = door
-            return {}
-        if token := order.get("close"):
-            door = self._doors.pop(token)
-            await door.close()
-        else:
-            door = self._doors[order["spent"]]
-        return door.attempt.told()
+            limits, folder = Limits.model_validate(order["limits"]), order["folder"]
+            prices, budget = load_prices(order["prices"]), Budget(limits, self._proxy.shared)
+            place, client = folder and Path(folder), self._proxy.client()
+            self._door = _Door(Attempt(token, budget, upstreams, place, prices, replay, client), self._proxy)
+            await self._door.open(listener)
+        assert self._door is not None
+        if order.get("close"):
+            await self._door.close()
+        return self._door.attempt.told()
 
     async def _next(self) -> dict[str, Any] | None:
         """The next order; None at the end."""
-        loop = asyncio.get_running_loop()
         while b"\n" not in self._rest:
-            ready = loop.create_future()
-            loop.add_reader(self._orders, ready.set_result, None)
-            try:
-                await ready
-            finally:
-                loop.remove_reader(self._orders)
-            data, descriptors, _, _ = socket.recv_fds(self._orders, 1 << 16, 1)
+            await _readable(self._connection)
+            data, descriptors, _, _ = socket.recv_fds(self._connection, 1 << 16, 1)
             self._passed += descriptors
             if not data:
                 return None
@@ -131,11 +130,47 @@ class _Control:
         return order
 
 
+async def _readable(what: socket.socket | int) -> None:
+    loop = asyncio.get_running_loop()
+    ready = loop.create_future()
+    loop.add_reader(what, ready.set_result, None)
+    try:
+        await ready
+    finally:
+        loop.remove_reader(what)
+
+
+async def _serve(way: socket.socket, proxy: Proxy) -> None:
+    """Take in whoever comes, until standard input ends: the harness is gone then."""
+    loop = asyncio.get_running_loop()
+    attempts: set[asyncio.Task[None]] = set()
+
+    def come() -> None:
+        with suppress(BlockingIOError):
+            _, descriptors, _, _ = socket.recv_fds(way, 16, 1)
+            for descriptor in descriptors:
+                connection = socket.socket(fileno=descriptor)
+                connection.setblocking(False)
+                attempts.add(task := asyncio.ensure_future(_Orders(connection, proxy).run()))
+                task.add_done_callback(attempts.discard)
+
+    way.setblocking(False)
+    loop.add_reader(way, come)
+    await _readable(0)
+    loop.remove_reader(way)
+    for task in (left := list(attempts)):
+        task.cancel()
+    await asyncio.gather(*left, return_exceptions=True)
+
+
 def main() -> None:
-    """Serve until standard input ends."""
-    orders = socket.socket(fileno=0)
-    with suppress(KeyboardInterrupt, ConnectionError):
-        asyncio.run(_Control(orders).run())
+    """Serve until standard input ends: whom the first descriptor brings, with what the second one holds."""
+    way, shared, silence, first_wait = sys.argv[1:]
+    _, most = resource.getrlimit(resource.RLIMIT_NOFILE)
+    resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each attempt has several connections
+    with suppress(KeyboardInterrupt):
+        proxy = Proxy(Shared(int(shared)), float(silence), float(first_wait))
+        asyncio.run(_serve(socket.socket(fileno=int(way)), proxy))
 
 
 if __name__ == "__main__":

@@ -80,6 +80,12 @@ def learn(secret: str) -> None:
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
+def forget(secret: str) -> None:
+    """Leave that secret in again, which is worthless by now: what is looked for must not grow with what was done."""
+    for form in _forms(secret, _LEAST):
+        _known().pop(form, None)
+
+
 def keyless() -> dict[str, str]:
     """This process's environment without keys: what programs of the host are started with."""
     return {name: value for name, value in os.environ.items() if not _VARIABLES.fullmatch(name) and known(value) == value}

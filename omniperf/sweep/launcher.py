@@ -23,6 +23,7 @@ from typing import TYPE_CHECKING, Any
 
 from omniperf.attempt import run_attempt
 from omniperf.errors import OmniPerfError
+from omniperf.gateway.process import Entrance
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.redact import clean
@@ -48,8 +49,8 @@ _WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one
 class Launcher:
     """What is ready, and which attempts run."""
 
-    def __init__(self, settings: Settings, out: int) -> None:
-        self._settings, self._out = settings, out
+    def __init__(self, settings: Settings, out: int, gateway: Entrance) -> None:
+        self._settings, self._out, self._gateway = settings, out, gateway
         self._tasks: dict[tuple[str, str, bool], Ready] = {}
         self._running: dict[int, str] = {}
 
@@ -82,7 +83,7 @@ class Launcher:
                 check_agent(_spec(item))
             self._prove_beside(message["prepare"])
             for item in message["prepare"]:
-                check_agent_on(self._open(item).bench, _spec(item), self._emit)
+                check_agent_on(self._open(item).bench, _spec(item), self._emit, self._gateway)
         except OmniPerfError as error:
             about = {"message": error.message, "remedy": error.remedy, "output": error.output[-_SHOWN:]}
             self._say({"refused": {**about, "exit_code": error.exit_code}})
@@ -164,7 +165,7 @@ class Launcher:
             measure_collected(bench, ready.proved, spec, ready.prompt, folder, emit)
         else:
             point = last_step(folder, spec.agent)
-            run_attempt(bench, ready.proved, spec, ready.prompt, folder, emit, point)
+            run_attempt(bench, ready.proved, spec, ready.prompt, folder, emit, point, self._gateway)
 
     def _reap(self) -> None:
         while True:
@@ -246,7 +247,7 @@ def main() -> None:
     os.dup2(2, 1)  # what anything prints is not an answer
     gc.collect()
     gc.freeze()  # so that a child's collector does not touch, and so copy, every page of the launcher
-    Launcher(settings, out).serve()
+    Launcher(settings, out, Entrance.inherited(first["gateway"])).serve()
 
 
 if __name__ == "__main__":

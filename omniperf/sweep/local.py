@@ -14,6 +14,7 @@ from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
 from omniperf.errors import InfraError, OmniPerfError
+from omniperf.gateway.process import Gateway
 from omniperf.results.events import Event
 from omniperf.settings import to_plain
 from omniperf.sweep.engine import Ended, Said
@@ -31,6 +32,7 @@ class LocalEngine:
 
     def __init__(self, capacity: int, settings: Settings, emit: Emit) -> None:
         self.capacity, self._emit = capacity, emit
+        self.gateway = Gateway()
         command = [sys.executable, "-m", "omniperf.sweep.launcher"]
         # In a session of its own: Ctrl-C on the terminal is the scheduler's to act upon.
         self._process = subprocess.Popen(
@@ -40,11 +42,13 @@ class LocalEngine:
             bufsize=0,
             start_new_session=True,
             env=os.environ.copy(),  # it is the harness: the keys of models are its own
+            pass_fds=self.gateway.descriptors,
         )
         assert self._process.stdin is not None
         os.set_blocking(self._process.stdin.fileno(), False)
         self._buffer = b""
-        self._tell({"settings": to_plain(settings), "parent": os.getpid()})
+        first = {"settings": to_plain(settings), "parent": os.getpid(), "gateway": self.gateway.descriptors}
+        self._tell(first)
 
     def prepare(self, items: Sequence[Item]) -> None:
         """Make ready what the attempts need, each task and each agent once. Raises what the launcher met."""
@@ -71,9 +75,10 @@ class LocalEngine:
         ]
 
     def close(self) -> None:
-        """End the launcher; the kernel ends the attempts with it."""
+        """End the launcher; the kernel ends the attempts with it. The gateway goes last."""
         self._process.kill()
         self._process.wait()
+        self.gateway.close()
         for pipe in (self._process.stdin, self._process.stdout):
             if pipe is not None:
                 with suppress(BrokenPipeError):
@@ -101,9 +106,14 @@ class LocalEngine:
         deadline = None if seconds is None else time.monotonic() + seconds
         while b"\n" not in self._buffer:
             left = None if deadline is None else max(0.0, deadline - time.monotonic())
-            if not select.select([self._process.stdout], [], [], left)[0]:
+            out, came = self._process.stdout.fileno(), [self.gateway.fileno()] if self.gateway.idle else []
+            readable, _, _ = select.select([out, *came], [], [], left)
+            if not readable:
                 return []
-            self._read()
+            if out in readable:
+                self._read()
+            else:  # an attempt has come to the gateway
+                self.gateway.serve()
         whole, _, self._buffer = self._buffer.rpartition(b"\n")
         return [json.loads(line) for line in whole.split(b"\n")]
 

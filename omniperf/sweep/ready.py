@@ -15,6 +15,7 @@ from omniperf.verify.leaks import check_of, refuse
 from omniperf.verify.preflight import preflight
 
 if TYPE_CHECKING:
+    from omniperf.gateway.process import Entrance
     from omniperf.measure.bench import Bench
     from omniperf.prompt.render import Prompt
     from omniperf.record import AttemptSpec
@@ -57,7 +58,7 @@ def make_ready(task: Task, spec: AttemptSpec, settings: Settings, emit: Emit) ->
     return Ready(bench, prompt, checked, preflight(bench, emit))
 
 
-def check_agent_on(bench: Bench, spec: AttemptSpec, emit: Emit) -> None:
+def check_agent_on(bench: Bench, spec: AttemptSpec, emit: Emit, gateway: Entrance) -> None:
     """Check that an agent can work here. It may spend a little, so it comes last. Raises UsageError and InfraError."""
     agent = load_agent(spec.agent, spec.options)
     if getattr(agent, "needs_reference", False) and bench.human_patch() is None:
@@ -68,4 +69,4 @@ def check_agent_on(bench: Bench, spec: AttemptSpec, emit: Emit) -> None:
     if getattr(agent, "needs_walls", False) and not bench.backend.isolated:
         raise UsageError(f"The agent {spec.agent!r} runs in a sandbox alone.", "Use `--sandbox bubblewrap`.")
     if (ready := getattr(agent, "ready", None)) is not None:
-        ready(spec.options, emit)
+        ready(spec.options, emit, gateway)

@@ -9,6 +9,7 @@ from typing import TYPE_CHECKING
 
 import omniperf
 from omniperf.attempt import run_attempt
+from omniperf.gateway.process import Gateway
 from omniperf.record import AttemptSpec, now
 from omniperf.results.best_of import best_of
 from omniperf.results.events import Event
@@ -33,10 +34,17 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
     Raises UsageError or InfraError before anything is written where the task or the host cannot run, PromptBlockedError
     where the prompt gives the solution away or is about another repository, unless `spec.allow_leak`.
     """
+    with Gateway() as gateway:
+        return _run_task(task, spec, attempts, settings, emit, gateway)
+
+
+def _run_task(
+    task: Task, spec: AttemptSpec, attempts: int, settings: Settings, emit: Emit, gateway: Gateway
+) -> tuple[Path, list[Result]]:
     check_folders(settings)
     check_agent(spec)
     ready = make_ready(task, spec, settings, emit)
-    check_agent_on(ready.bench, spec, emit)
+    check_agent_on(ready.bench, spec, emit, gateway)
     spec = replace(spec, prompt_check=ready.checked, claims=attempts)
     run_id = new_run_id()
     folder = settings.results / run_id
@@ -53,7 +61,8 @@ def run_task(task: Task, spec: AttemptSpec, attempts: int, settings: Settings, e
         place = folder / task.id / f"{spec.agent}.{n}"
         place.mkdir(parents=True)
         try:
-            run_attempt(ready.bench, ready.proved, replace(spec, run_id=run_id, n=n), ready.prompt, place, emit)
+            one = replace(spec, run_id=run_id, n=n)
+            run_attempt(ready.bench, ready.proved, one, ready.prompt, place, emit, gateway=gateway)
         finally:  # an attempt that was interrupted has a result too
             if (place / "result.json").is_file():
                 results.append(load_result(place))

@@ -48,11 +48,16 @@ class Progress:
 
 
 class Scheduler:
-    """Runs a plan on an engine. `wanted` is asked twice a second: whether to go on starting attempts."""
+    """Runs a plan on an engine. `wanted` is asked twice a second: whether to go on starting attempts.
+
+    `allow` is told the USD that are left for all that is unfinished.
+    """
 
     def __init__(
-        self, plan: Plan, folder: Path, engine: Engine, settings: Settings, emit: Emit, wanted: Callable[[], bool]
-    ) -> None:
+        self, plan: Plan, folder: Path, engine: Engine, settings: Settings, emit: Emit, wanted: Callable[[], bool],
+        allow: Callable[[float], None] = lambda _: None,
+    ) -> None:  # fmt: skip
+        self._allow = allow
         self._plan, self._folder, self._engine, self._settings = plan, folder, engine, settings
         self._emit, self._wanted = emit, wanted
         self.progress = Progress()
@@ -78,6 +83,7 @@ class Scheduler:
                 if finished(result):
                     self._count(result)
         self.progress.spent += sum(self._cost_of_tries())
+        self._allow(self._plan.most_usd - self.progress.spent)
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.write("sweep", attempts=len(self._plan.attempts), finished=self.progress.done, left=len(todo))
             while todo or self._running:

@@ -79,7 +79,8 @@ def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
     folder, scratch = settings.results / plan.run_id, settings.worktrees / plan.run_id
     at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
     with _interruptible() as asked, view(folder) as emit, LocalEngine(at_once, settings, emit) as engine:
-        scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked)
+        allow = engine.gateway.shared.allow
+        scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked, allow)
         scheduler.prepare()
         _begin(plan, folder)
         with _only_one(folder):

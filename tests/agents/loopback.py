@@ -91,7 +91,7 @@ class _Server(ThreadingHTTPServer):
 class Loopback:
     """The server. `script` is set by each test; a script that has run out answers 500."""
 
-    def __init__(self) -> None:
+    def __init__(self, port: int = 0) -> None:
         self.calls: list[Call] = []
         self.probes: list[Call] = []
         self.probe: Step = Say("Yes.")
@@ -100,7 +100,7 @@ class Loopback:
         self._by_call: Callable[[Call], Step] | None = None
         self._lock = Lock()
         handler = type("Handler", (_Handler,), {"loopback": self})
-        self._server = _Server(("127.0.0.1", 0), handler)
+        self._server = _Server(("127.0.0.1", port), handler)
         self._thread = Thread(target=self._server.serve_forever, args=(0.05,), daemon=True)
         self._thread.start()
 

@@ -4,12 +4,14 @@ from __future__ import annotations
 
 import socket
 from collections.abc import Callable, Iterator
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 import httpx2
 import pytest
 
+from omniperf.errors import InfraError
 from omniperf.gateway import process
 from omniperf.gateway.process import Admission, Gateway
 from omniperf.tasks.schema import Limits
@@ -17,6 +19,8 @@ from tests.gateway.upstream import PATHS, Upstream
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from omniperf.gateway.shapes import Provider
 
 KEYS = {"anthropic": "sk-ant-upstream-0123456789abcdef", "openai": "sk-upstream-fedcba9876543210"}
 MODELS = {"messages": "claude-opus-5-5", "responses": "gpt-6.2-sol", "chat": "gpt-6.2-sol"}
@@ -31,13 +35,17 @@ def upstream() -> Iterator[Upstream]:
 
 
 @pytest.fixture(scope="module")
-def gateway(upstream: Upstream) -> Iterator[Gateway]:
-    servers = {
-        "anthropic": process.Upstream(upstream.url, KEYS["anthropic"]),
-        "openai": process.Upstream(f"{upstream.url}/v1", KEYS["openai"]),
-    }
-    with Gateway(servers, silence=SILENCE, first_wait=0.02) as made:  # type: ignore[arg-type]
+def gateway() -> Iterator[Gateway]:
+    with Gateway(silence=SILENCE, first_wait=0.02) as made:
         yield made
+
+
+def servers(url: str) -> dict[Provider, process.Upstream]:
+    """Both providers at that server."""
+    return {
+        "anthropic": process.Upstream(url, KEYS["anthropic"]),
+        "openai": process.Upstream(f"{url}/v1", KEYS["openai"]),
+    }
 
 
 @dataclass
@@ -66,20 +74,26 @@ Admit = Callable[..., Client]
 
 
 @pytest.fixture
-def admit(gateway: Gateway, tmp_path: Path) -> Iterator[Admit]:
-    """Admit an attempt with these limits."""
+def admit(gateway: Gateway, upstream: Upstream, tmp_path: Path) -> Iterator[Admit]:
+    """Admit an attempt with these limits; `asks` are its servers."""
     made: list[Client] = []
 
-    def enter(replay: Path | None = None, through: Gateway | None = None, **limits: Any) -> Client:
+    def enter(
+        replay: Path | None = None, through: Gateway | None = None,
+        asks: dict[Provider, process.Upstream] | None = None, **limits: Any,
+    ) -> Client:  # fmt: skip
         folder = tmp_path / f"attempt-{len(made)}"
         folder.mkdir()
         with socket.create_server(("127.0.0.1", 0)) as listener:
             url = f"http://127.0.0.1:{listener.getsockname()[1]}"
-            admission = (through or gateway).admit(listener, Limits(**limits), folder, replay=replay)
+            admission = (through or gateway).admit(
+                listener, Limits(**limits), folder, asks or servers(upstream.url), replay=replay
+            )
         made.append(Client(admission, url, folder, httpx2.Client(timeout=20)))
         return made[-1]
 
     yield enter
     for client in made:
         client.http.close()
-        client.admission.close()
+        with suppress(InfraError):  # its gateway is gone
+            client.admission.close()

@@ -375,13 +375,14 @@ def test_a_call_that_succeeds_takes_back_what_failed_before(upstream: Upstream, 
 def test_a_server_that_cannot_be_reached_is_said_so(admit: Admit) -> None:
     with socket.create_server(("127.0.0.1", 0)) as gone:
         url = f"http://127.0.0.1:{gone.getsockname()[1]}"
-    with Gateway({"openai": process.Upstream(f"{url}/v1", KEYS["openai"])}, first_wait=0.01) as gateway:
-        client = admit(through=gateway)
+    asks = {"openai": process.Upstream(f"{url}/v1", KEYS["openai"])}
+    with Gateway(first_wait=0.01) as gateway:
+        client = admit(through=gateway, asks=asks)
         assert client.ask("chat").status_code == 502
         failure = client.admission.close().failure
         assert failure is not None
         assert (failure.kind, "--base-url" in failure.remedy) == ("network", True)
-        other = admit(through=gateway)
+        other = admit(through=gateway, asks=asks)
         assert other.ask("messages").status_code == 502
         assert "no anthropic server" in str(other.admission.close().failure)
 
@@ -588,10 +589,3 @@ def test_a_recording_is_served_without_a_server_and_says_where_a_replay_differs(
         one_more.ask(api, **{growing: turn(number, "2026-12-24"), "stream": number != 2})
     assert one_more.ask(api).status_code in (403, 429)
     assert "the recording has 4" in str(one_more.admission.close().failure)
-
-
-def test_the_gateway_ends_with_the_harness(upstream: Upstream) -> None:
-    gateway = Gateway({"openai": process.Upstream(upstream.url, KEYS["openai"])})
-    gateway._socket.close()
-    gateway._answers.close()
-    assert gateway._process.wait(5) == 0

@@ -4,11 +4,15 @@ from __future__ import annotations
 
 import json
 from itertools import product
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
-from omniperf.gateway.hosted import without_hosted
+from omniperf.gateway.hosted import asked_of, asks_hosted, refused, without_hosted
+
+if TYPE_CHECKING:
+    from tests.gateway.conftest import Admit
+    from tests.gateway.upstream import Upstream
 
 MINE: dict[str, Any] = {"type": "function", "name": "web_search", "parameters": {"type": "object"}}
 HOSTED: list[dict[str, Any]] = [
@@ -17,7 +21,16 @@ HOSTED: list[dict[str, Any]] = [
     {"type": "mcp", "server_url": "https://example.org"},
     {"type": "shell", "environment": {"type": "container_auto"}},
     {"type": "namespace", "tools": [MINE, {"type": "file_search"}]},
+    {"type": "teleport_20301231"},  # which nobody has heard of yet
+    {"type": "computer_20251124"},
+    {"type": "shell", "environment": {"type": "anywhere"}},
 ]
+OURS: list[dict[str, Any]] = [
+    MINE, {"name": "edit", "input_schema": {}}, {"type": "custom", "name": "apply_patch"}, {"type": "bash_20250124"},
+    {"type": "text_editor_20250728"}, {"type": "memory_20250818"}, {"type": "local_shell"}, {"type": "apply_patch"},
+    {"type": "shell", "environment": {"type": "local"}}, {"type": "tool_search"},
+    {"type": "namespace", "tools": [MINE]},
+]  # fmt: skip
 
 
 @pytest.mark.parametrize("indent", [None, 2])
@@ -27,6 +40,7 @@ def test_hosted_tools_are_taken_out_wherever_they_stand(hosted: dict[str, Any], 
         tools = [hosted if place else MINE for place in places]
         body = json.dumps({"a": "tools: [é]", "tools": tools, "z": [1.50, {}]}, indent=indent).encode()
         left, gone = without_hosted(body)
+        assert asks_hosted(json.loads(body)) == bool(gone)
         assert json.loads(left) == {"a": "tools: [é]", "tools": [MINE] * places.count(False), "z": [1.5, {}]}
         kind = "file_search" if "tools" in hosted else hosted["type"]
         assert gone == [kind] * places.count(True)
@@ -46,3 +60,93 @@ def test_servers_to_connect_to_are_taken_out_too_and_a_name_given_twice_is_no_wa
     assert without_hosted(b'{"mcp_servers":[]}') == (b"{}", ["mcp_servers"])
     with pytest.raises(ValueError, match="UTF-8"):
         without_hosted(b"\xef\xbb\xbf{}")
+
+
+def test_what_the_client_runs_stays() -> None:
+    body = json.dumps({"tools": OURS}).encode()
+    assert without_hosted(body) == (body, [])
+    assert not asks_hosted(json.loads(body))
+
+
+def test_tools_that_are_named_within_the_conversation_are_looked_at_too() -> None:
+    added = {"type": "additional_tools", "tools": [MINE, {"type": "web_search"}]}
+    asked = {"input": [{"role": "user", "content": "tools"}, added], "tools": []}
+    assert asks_hosted(asked)
+    left, gone = without_hosted(json.dumps(asked).encode())
+    assert gone == ["web_search"]
+    assert json.loads(left)["input"][1]["tools"] == [MINE]
+
+
+def test_a_name_that_is_there_twice_is_refused_wherever_it_is() -> None:
+    for body in (b'{"a": 1, "a": 2}', b'{"messages": [{"source": {"type": "url", "type": "base64"}}]}', b"[]", b"\xff"):
+        with pytest.raises(ValueError, match=r"\S"):
+            asked_of(body)
+    with pytest.raises(ValueError, match=r"deep|recursion"):
+        asked_of(b'{"a":' * 100_000)
+
+
+URL = "https://example.org/secret"
+LINKED = {"type": "image", "source": {"type": "url", "url": URL}}
+DATA = "data:image/png;base64,AAAA"
+
+
+def user(*content: dict[str, Any]) -> list[dict[str, Any]]:
+    return [{"role": "user", "content": list(content)}]
+
+
+ELSEWHERE: dict[str, tuple[str, dict[str, Any]]] = {
+    "an image by URL": ("messages", {"messages": user(LINKED)}),
+    "a document by URL": ("messages", {"messages": user({"type": "document", "source": {"type": "url", "url": URL}})}),
+    "a file of Anthropic's": ("messages", {"messages": user({"source": {"type": "file", "file_id": "f"}})}),
+    "a file for a container": ("messages", {"messages": user({"type": "container_upload", "file_id": "file_1"})}),
+    "in the result of a tool": ("messages", {"messages": user(
+        {"type": "tool_result", "tool_use_id": "t", "content": [LINKED]})}),
+    "within a document": ("messages", {"messages": user({"type": "document", "source": {"type": "content", "content": [
+        LINKED]}})}),
+    "in the system's text": ("messages", {"system": [LINKED]}),
+    "a container of Anthropic's": ("messages", {"container": "container_1"}),
+    "an input_image by URL": ("responses", {"input": user({"type": "input_image", "image_url": URL})}),
+    "an input_image by its id": ("responses", {"input": user({"type": "input_image", "file_id": "file_1"})}),
+    "an input_file by URL": ("responses", {"input": user({"type": "input_file", "file_url": URL})}),
+    "an image that a function returns": ("responses", {"input": [
+        {"type": "function_call_output", "call_id": "c", "output": [{"type": "input_image", "image_url": URL}]}]}),
+    "an item that is kept": ("responses", {"input": [{"type": "item_reference", "id": "msg_1"}]}),
+    "an item that is kept, unsaid": ("responses", {"input": [{"id": "msg_1"}]}),
+    "a container of OpenAI's": ("responses", {"input": [{"type": "code_interpreter_call", "container_id": "c"}]}),
+    "a prompt that is kept": ("responses", {"prompt": {"id": "pmpt_1"}}),
+    "an image_url": ("chat", {"messages": user({"type": "image_url", "image_url": {"url": URL}})}),
+    "a file of OpenAI's": ("chat", {"messages": user({"type": "file", "file": {"file_id": "file_1"}})}),
+    "a video_url": ("chat", {"messages": user({"type": "video_url", "video_url": {"url": f" {URL}"}})}),
+}  # fmt: skip
+
+
+@pytest.mark.parametrize("what", ELSEWHERE)
+def test_what_the_provider_would_fetch_or_has_kept_is_refused_in_its_own_words(
+    what: str, upstream: Upstream, admit: Admit
+) -> None:
+    api, fields = ELSEWHERE[what]
+    client = admit()
+    upstream.play()
+    reply = client.ask(api, **fields)
+    assert (reply.status_code, reply.json()["error"]["type"]) == (400, "invalid_request_error")
+    assert reply.json().get("type") == ("error" if api == "messages" else None)
+    if api == "messages":
+        auth = {"x-api-key": client.admission.token}
+        counting = client.http.post(f"{client.url}/v1/messages/count_tokens", headers=auth, json=fields)
+        assert counting.status_code == 400
+    assert upstream.got == []
+    assert client.admission.spent().exchanges == 0
+
+
+def test_what_is_sent_along_is_passed_on_and_what_the_model_said_is_not_judged() -> None:
+    said = {"url": URL, "image_url": URL, "file_id": "f", "source": {"type": "url"}}
+    assert refused({"messages": user({"type": "image", "source": {"type": "base64", "data": "A"}})}) == ""
+    assert (
+        refused({"messages": [{"role": "assistant", "content": [{"type": "tool_use", "id": "1", "input": said}]}]})
+        == ""
+    )
+    assert refused({"messages": user({"type": "image_url", "image_url": {"url": DATA}}), "system": URL}) == ""
+    assert (
+        refused({"input": user({"type": "input_image", "image_url": DATA}, {"type": "input_text", "text": URL})}) == ""
+    )
+    assert refused({"input": "Go.", "previous_response_id": None}) == ""

@@ -8,6 +8,7 @@ import shutil
 from dataclasses import asdict
 from typing import TYPE_CHECKING
 
+from omniperf.gateway.process import Gateway
 from omniperf.results.events import ignore
 from omniperf.settings import from_plain, load_settings, to_plain
 from omniperf.sweep import launcher
@@ -48,14 +49,16 @@ def test_long_messages_do_not_tear_each_other(settings: Settings) -> None:
     reader, writer = os.pipe()
     said = {"phase": "agent", "message": "\N{SNAKE}" * 1000, "data": {"x": "y" * 5000}}
     children = []
+    gateway = Gateway()
     for child in range(4):
         if not (pid := os.fork()):
-            launcher = Launcher(settings, writer)
+            launcher = Launcher(settings, writer, gateway)
             for _ in range(LINES):
                 launcher._say({"id": str(child), **said})
             os._exit(0)
         children.append(pid)
     os.close(writer)
+    gateway.close()
     with os.fdopen(reader, "rb") as out:
         found = [json.loads(line) for line in out]
     for pid in children:
@@ -84,7 +87,8 @@ def test_tasks_are_proved_beside_each_other_where_there_are_cores(
         for folder in (toy, other)
     ]
     reader, writer = os.pipe()
-    Launcher(settings, writer)._do({"prepare": items})
+    with Gateway() as gateway:
+        Launcher(settings, writer, gateway)._do({"prepare": items})
     os.close(writer)
     with os.fdopen(reader) as pipe:
         said = [json.loads(line) for line in pipe]

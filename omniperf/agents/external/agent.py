@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+import socket
 from contextlib import ExitStack, contextmanager
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, ClassVar, Literal
+from typing import TYPE_CHECKING, ClassVar
 
-from omniperf.agents.models import AnthropicAgent, OpenAIAgent
+from omniperf.agents.models import PATIENCE, AnthropicAgent, OpenAIAgent
 from omniperf.errors import UsageError
+from omniperf.gateway.backoff import as_infra
+from omniperf.gateway.failures import CallError
 from omniperf.gateway.process import Upstream
 from omniperf.results.events import Event
+from omniperf.tasks.schema import Limits
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterator, Mapping
@@ -19,6 +23,7 @@ if TYPE_CHECKING:
     from omniperf.agents.external.find import Client
     from omniperf.agents.external.stream import Reader
     from omniperf.agents.protocol import Outcome, Session
+    from omniperf.gateway.process import Entrance
     from omniperf.gateway.shapes import Provider
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Spec
@@ -38,7 +43,7 @@ There is no `finish`: you are done when you end your turn. What is in the checko
 
 
 TOLD_MCP = "The MCP server `omniperf` has them as its tools `benchmark`, `test` and `profile` too.\n"
-PATIENCE = 7200
+TOOL_PATIENCE = 7200
 """Seconds that a client may wait for a tool, others' turns included; as long as the commands wait."""
 
 
@@ -105,11 +110,25 @@ class ExternalAgent:
         self._behind(options).check(self._wire(options))
         self.find()
 
-    def ready(self, options: Mapping[str, str], emit: Emit) -> None:
-        """Prove key, model and quota with the smallest call there is. Raises InfraError."""
+    def ready(self, options: Mapping[str, str], emit: Emit, gateway: Entrance) -> None:
+        """Prove key, model and quota with the smallest call there is, by the client's way. Raises InfraError."""
         client = self.find()
         emit(Event("preflight", f"{self.program} {client.version}", {}))
-        self._behind(options).ready(self._wire(options), emit)
+        with socket.create_server(("127.0.0.1", 0)) as listener:
+            url = f"http://127.0.0.1:{listener.getsockname()[1]}"
+            upstreams, prices = self._upstreams(options), options.get("prices", "")
+            admission = gateway.admit(listener, Limits(minutes=PATIENCE / 60), None, upstreams, prices)
+        behind = self._behind(options)
+        provider = behind.through(self._wire(options), url, admission.token)
+        emit(Event("preflight", f"asking {provider.name} for {provider.model}", {}))
+        try:
+            behind.prove(provider, PATIENCE)
+        except CallError as error:  # the gateway has tried again already, and knows best
+            known = admission.close().failure
+            raise known or as_infra(error, provider.name, provider.model, behind.key_variable) from None
+        finally:
+            provider.close()
+            admission.close()
 
     @contextmanager
     def equipped(self, spec: Spec) -> Iterator[Spec]:
@@ -123,9 +142,7 @@ class ExternalAgent:
 
     def solve(self, session: Session) -> Outcome:
         """Let the client work until it ends or a limit is reached."""
-        behind = self._behind(session.options)
-        side: Literal["anthropic", "openai"] = "anthropic" if self.api(session.options) == "anthropic" else "openai"
-        return self._work(session, session.options, {side: Upstream(behind.base_url(session.options), behind.key())})
+        return self._work(session, session.options, self._upstreams(session.options))
 
     def again(self, session: Session, options: Mapping[str, str], exchanges: Path) -> Outcome:
         """Let the client work again as in an attempt that had these options, its model being that recording."""
@@ -136,18 +153,19 @@ class ExternalAgent:
         replay: Path | None = None,
     ) -> Outcome:  # fmt: skip
         from omniperf.agents.external.runner import Run
-        from omniperf.gateway.process import Gateway
 
         channel, sandbox, client = self._channel, session.sandbox, self.find()
         assert channel is not None
         assert sandbox is not None
+        assert session.gateway is not None
         self.version = f"{type(self).version} ({self.program} {client.version})"
         api = self.api(options)
         with ExitStack() as stack:
-            gateway = stack.enter_context(Gateway(upstreams, options.get("prices", "")))
             listener, port = channel.open(sandbox)
             with listener:
-                admission = gateway.admit(listener, session.budget.limits, session.folder, replay=replay)
+                admission = session.gateway.admit(
+                    listener, session.budget.limits, session.folder, upstreams, options.get("prices", ""), replay=replay
+                )
             stack.callback(admission.close)
             server = self._server.argv if self._server else ()
             prompt = f"{session.prompt.rstrip()}\n{TOLD}{TOLD_MCP if server else ''}"
@@ -165,6 +183,11 @@ class ExternalAgent:
         api = self.api(options)
         kept = {name: value for name, value in options.items() if name in ("model", "base_url", "prices")}
         return kept if api == "anthropic" else {**kept, "api": api}
+
+    def _upstreams(self, options: Mapping[str, str]) -> dict[Provider, Upstream]:
+        behind = self._behind(options)
+        side: Provider = "anthropic" if self.api(options) == "anthropic" else "openai"
+        return {side: Upstream(behind.base_url(options), behind.key())}
 
     def _behind(self, options: Mapping[str, str]) -> AnthropicAgent | OpenAIAgent:
         return (AnthropicAgent if self.api(options) == "anthropic" else OpenAIAgent)(self.name)

@@ -6,7 +6,7 @@ import json
 import re
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import PATIENCE, ExternalAgent, Launch
+from omniperf.agents.external.agent import TOOL_PATIENCE, ExternalAgent, Launch
 from omniperf.agents.external.find import native_program
 from omniperf.agents.external.mcp import NAME
 from omniperf.agents.external.stream import (
@@ -66,7 +66,7 @@ class ClaudeCodeAgent(ExternalAgent):
             "CLAUDE_CODE_DISABLE_BACKGROUND_TASKS": "1",
             "CLAUDE_CODE_DISABLE_NONESSENTIAL_TRAFFIC": "1",
             "DISABLE_AUTOUPDATER": "1",
-            "MCP_TOOL_TIMEOUT": str(1000 * PATIENCE),
+            "MCP_TOOL_TIMEOUT": str(1000 * TOOL_PATIENCE),
             "DISABLE_TELEMETRY": "1",
         }
         allowed = ("--permission-mode", "acceptEdits", "--allowedTools", tools)

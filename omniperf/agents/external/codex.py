@@ -7,7 +7,7 @@ import re
 import shlex
 from typing import TYPE_CHECKING, Any, ClassVar
 
-from omniperf.agents.external.agent import HOME, PATIENCE, ExternalAgent, Launch
+from omniperf.agents.external.agent import HOME, TOOL_PATIENCE, ExternalAgent, Launch
 from omniperf.agents.external.find import native_program
 from omniperf.agents.external.mcp import NAME
 from omniperf.agents.external.stream import (
@@ -87,7 +87,7 @@ class CodexAgent(ExternalAgent):
         config = _CONFIG.format(model=json.dumps(ask.model), url=ask.url)
         if ask.server:
             command, args = json.dumps(ask.server[0]), json.dumps(ask.server[1:])
-            config += _SERVER.format(name=NAME, command=command, args=args, patience=PATIENCE)
+            config += _SERVER.format(name=NAME, command=command, args=args, patience=TOOL_PATIENCE)
         flags = ("exec", "--json", "--dangerously-bypass-approvals-and-sandbox", "--skip-git-repo-check")
         argv = (*client.argv, *flags, "-C", "/workspace", "-")
         env = {"CODEX_GATEWAY_KEY": ask.token}

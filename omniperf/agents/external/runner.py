@@ -14,7 +14,7 @@ from omniperf.agents.external.stream import Answered, Called, as_record
 from omniperf.agents.protocol import Outcome
 from omniperf.agents.toolset import Toolset, bounded
 from omniperf.errors import InfraError, OmniPerfError
-from omniperf.gateway.budget import BudgetExhaustedError
+from omniperf.gateway.budget import BudgetExhaustedError, SweepSpentError
 from omniperf.gateway.failures import from_report
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
@@ -208,6 +208,8 @@ class Run:
     def _check(self, spent: Spent) -> None:
         if spent.stopped == "minutes" and spent.failure is not None:
             raise spent.failure  # for which the minutes went by
+        if spent.stopped == "sweep":
+            raise SweepSpentError
         if spent.stopped:
             limits = self._session.budget.limits
             value = {"tokens": limits.tokens, "USD": limits.usd, "steps": limits.steps, "minutes": limits.minutes}
