@@ -285,8 +285,11 @@ class SessionTools:
         return None if scope.rejects(scope.findings(patch, self._bench.task)) else patch
 
     def note_edit(self) -> None:
-        """Keep when the first edit was, should the tree be edited now and not have been before."""
-        if self.first_edit is None and self._workspace.edited():
+        """Keep when the first edit was, should the tree be edited now and not have been before.
+
+        In a tree that began with a patch nobody can tell.
+        """
+        if self.first_edit is None and not self._workspace.patched and self._workspace.edited():
             self.first_edit = time.monotonic() - self._budget.started
 
     def _step(self, tool: str, **arguments: object) -> None:

@@ -1,7 +1,7 @@
 """`omniperf sweep`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Literal
 
 import typer
 
@@ -34,6 +34,10 @@ def sweep(
         typer.Option("--agent", metavar="AGENT[:MODEL]", help="May be given again.", show_default=False),
     ] = None,
     attempts: Annotated[int | None, typer.Option("--attempts", min=1, help="Of each agent on each task.")] = None,
+    strategy: Annotated[
+        Literal["independent", "refine"] | None,
+        typer.Option("--strategy", help="refine: each attempt goes on from the best verified patch before it."),
+    ] = None,
     usd: Annotated[float | None, typer.Option("--usd", min=0, help="What the whole sweep may cost.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the order.")] = None,
     jobs: JobsFlag = 0,
@@ -70,7 +74,7 @@ def sweep(
             raise UsageError("A sweep needs both --task and --agent.", "Give each at least once.")
         contenders = tuple(Contender.named(one) for one in agent)
         planned = Sweep(tasks=tuple(task), agents=contenders)
-    given = {"attempts": attempts, "usd": usd, "seed": seed}
+    given = {"attempts": attempts, "strategy": strategy, "usd": usd, "seed": seed}
     planned = planned.model_copy(update={key: value for key, value in given.items() if value is not None})
     if dry_run:
         plan = make_plan(planned, "(not started)", settings)

@@ -23,8 +23,10 @@ from typing import TYPE_CHECKING, Any
 
 from omniperf.attempt import run_attempt
 from omniperf.errors import OmniPerfError
+from omniperf.prompt.history import with_history
 from omniperf.record import AttemptSpec
 from omniperf.results.redact import clean
+from omniperf.results.start import read_start
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
 from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
@@ -126,12 +128,13 @@ class Launcher:
         (scratch / "tmp").mkdir(parents=True, mode=0o700)
         tempfile.tempdir = str(scratch / "tmp")
         bench = replace(ready.bench, settings=replace(self._settings, worktrees=scratch))
-        spec = replace(spec, prompt_check=ready.checked)
+        spec = replace(spec, prompt_check=ready.checked, start=read_start(folder))
+        prompt = with_history(ready.prompt, spec.start) if spec.start else ready.prompt
         if collected(folder) is not None:
-            measure_collected(bench, ready.proved, spec, ready.prompt, folder, emit)
+            measure_collected(bench, ready.proved, spec, prompt, folder, emit)
         else:
             point = last_step(folder, spec.agent)
-            run_attempt(bench, ready.proved, spec, ready.prompt, folder, emit, point)
+            run_attempt(bench, ready.proved, spec, prompt, folder, emit, point)
 
     def _reap(self) -> None:
         while True:

@@ -7,7 +7,7 @@ killed at any moment goes on with exactly what is unfinished.
 from __future__ import annotations
 
 import shutil
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 from omniperf.results.store import load_result
+from omniperf.sweep.chain import Chain, keep_start, refining
 from omniperf.sweep.collected import collected, last_step
 from omniperf.sweep.engine import Ended, Item
 from omniperf.sweep.failures import Failures
@@ -61,6 +62,8 @@ class Scheduler:
         self._failures = Failures()
         self._files = {task.id: task.file for task in plan.tasks}
         self._contenders = {one.name: one for one in plan.sweep.agents}
+        self._refining = refining(plan.sweep)
+        self._chains: dict[tuple[str, str], Chain] = defaultdict(Chain)
 
     def prepare(self) -> None:
         """See that all that is unfinished can run. Raises UsageError, InfraError and PromptBlockedError."""
@@ -76,7 +79,7 @@ class Scheduler:
             if (result := self._result(one)) is not None:
                 self._pay(result)
                 if finished(result):
-                    self._count(result)
+                    self._count(one, result)
         self.progress.spent += sum(self._cost_of_tries())
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.write("sweep", attempts=len(self._plan.attempts), finished=self.progress.done, left=len(todo))
@@ -112,7 +115,10 @@ class Scheduler:
                 self._emit(Event("report", said, {}))
             if self.progress.stopped:
                 return
-            one, allowed = todo[0], self._plan.most_usd
+            found = next((one for one in todo if self._may_start(one)), None)
+            if found is None:
+                return
+            one, allowed = found, self._plan.most_usd
             if one.usd:
                 left = allowed - self.progress.spent - sum(other.usd for other in self._running.values())
                 if left <= 0 and not self._running:
@@ -120,11 +126,17 @@ class Scheduler:
                 if left <= 0:
                     return
                 one = one.model_copy(update={"usd": min(one.usd, left)})
-            todo.popleft()
+            todo.remove(found)
             self._set_aside(one)
+            if one.label in self._refining:
+                keep_start(self._chains[one.task, one.label].start(one.n), self._place(one))
             journal.write("started", attempt=one.id)
             self._running[one.id] = one
             self._engine.submit(self._item(one, usd=one.usd))
+
+    def _may_start(self, one: Planned) -> bool:
+        """An attempt of a chain starts when all before it have ended."""
+        return one.label not in self._refining or self._chains[one.task, one.label].reaches(one.n)
 
     def _take(self, report: Report, todo: deque[Planned], journal: Journal) -> None:
         if not isinstance(report, Ended):
@@ -146,7 +158,7 @@ class Scheduler:
             self._failed(one, outcome.infra_kind or outcome.kind, outcome.detail, todo)
             return
         self._failures.end()
-        self._count(result)
+        self._count(one, result)
         self._emit(Event("report", _came_to(result), {"attempt": one.id}))
 
     def _failed(self, one: Planned, kind: str | None, detail: str, todo: deque[Planned]) -> None:
@@ -159,7 +171,9 @@ class Scheduler:
         if again:
             todo.append(next(planned for planned in self._plan.attempts if planned.id == one.id))
 
-    def _count(self, result: Result) -> None:
+    def _count(self, one: Planned, result: Result) -> None:
+        if one.label in self._refining:
+            self._chains[one.task, one.label].add(result, self._place(one))
         self.progress.done += 1
         self.progress.verdicts[result.verdict.class_] += 1
 

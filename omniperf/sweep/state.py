@@ -10,6 +10,7 @@ from typing import TYPE_CHECKING
 
 from omniperf.errors import UsageError
 from omniperf.results.standing import Cell, State
+from omniperf.results.start import read_start
 from omniperf.results.store import read_lines, read_plain
 from omniperf.sweep.outcome import finished, result_of
 from omniperf.sweep.plan import Plan
@@ -48,7 +49,8 @@ class Watched:
             if result is not None:
                 _count(result, cell, state)
             elif state.alive and (phase := _phase(self._folder / one.id)):
-                cell.running.append(phase)
+                start = read_start(self._folder / one.id)
+                cell.running.append(f"{phase} from {start.origin}" if start else phase)
                 state.running += 1
         state.cells = [cells[key] for key in sorted(cells)]
         state.ends_in = self._left(state)

@@ -8,6 +8,7 @@ ids, dates, times and durations (`gateway/recording.py` says what these are).
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -19,6 +20,9 @@ from omniperf.agents.recorded import Recorded
 from omniperf.agents.tools import SessionTools
 from omniperf.errors import OmniPerfError, UsageError
 from omniperf.gateway.recording import difference
+from omniperf.prompt.history import with_history
+from omniperf.prompt.render import Prompt
+from omniperf.results.start import parent_patch, read_start
 from omniperf.results.store import read_lines, write_whole
 
 if TYPE_CHECKING:
@@ -38,6 +42,7 @@ class ReplayAgent:
     version = "1"
     summary = "a recorded attempt of a built-in agent again, with no model (option from=FOLDER)"
     options = ("from",)
+    refines = False
 
     def check(self, options: Mapping[str, str]) -> None:
         """Read the recording. Raises UsageError where there is none that can be replayed."""
@@ -48,6 +53,10 @@ class ReplayAgent:
         folder, agent, recorded, playback = _load(session.options)
         assert isinstance(session.tools, SessionTools)
         session.tools.recorded = recorded
+        if (start := read_start(folder)) is not None:
+            session = replace(session, prompt=with_history(Prompt(session.prompt, "", ""), start).text)
+            if start.parent is not None:
+                session.workspace.apply(parent_patch(folder, folder.name.rpartition(".")[0], start))
         try:
             outcome = agent.again(session, recorded.options, playback)
         except DivergedError as error:
