@@ -142,10 +142,10 @@ def test_each_attempt_goes_on_from_the_best_before_it_whatever_kills_the_sweep(
     assert (of_chain["pass_at"], of_chain["opt_at"]) == (None, None)
     assert "from" in sweeps.run("show", run.name)
     assert "the patch of anthropic.1" in sweeps.run("show", f"{run.name}/toy/anthropic.2")
-    replayed = ("run", str(task.folder), "--agent", "replay", "--from", str(second), "--json")
+    replayed = ("run", str(task.folder), "--agent", "replay", "--from", str(run / "toy" / "anthropic.3"), "--json")
     (again,) = json.loads(sweeps.run(*replayed))["attempts"]
     assert (again["outcome"]["kind"], again["outcome"]["detail"]) == ("finished", "")
-    assert again["patch"]["sha256"] == (results[2].patch and results[2].patch.sha256)
+    assert again["patch"]["sha256"] == (results[3].patch and results[3].patch.sha256)
 
 
 def test_what_is_not_measured_cannot_be_refined(settings: Settings) -> None:
