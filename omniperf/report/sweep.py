@@ -48,7 +48,7 @@ def sweep_summary(
     counted = ", ".join(f"{count} {name}" for name, count in verdicts.most_common()) or "no verdict"
     lines = [f"{finished} of {planned} attempts finished: {counted}; {usd:.2f} USD", f"omniperf show {run_id}"]
     if finished < planned:
-        lines.insert(1, f"{stopped or 'some have failed'}; go on with: omniperf resume {run_id}")
+        lines.insert(1, f"{stopped.rstrip('.') or 'some have failed'}; go on with: omniperf resume {run_id}")
     return Text("\n".join(lines))
 
 

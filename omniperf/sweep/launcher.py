@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -109,10 +110,12 @@ class Launcher:
             code = 0
         except KeyboardInterrupt:
             code = 130
-        except BaseException:
-            print(clean(traceback.format_exc()), file=sys.stderr)  # noqa: T201
+        except BaseException as error:
+            if isinstance(error, OmniPerfError):
+                self._say({"id": item["id"], "phase": "report", "message": str(error), "data": {}})
+            with suppress(OSError):  # the disk may be full
+                print(clean(traceback.format_exc()), file=sys.stderr, flush=True)  # noqa: T201
         finally:
-            sys.stderr.flush()
             os._exit(code)
 
     def _attempt(self, item: dict[str, Any]) -> None:

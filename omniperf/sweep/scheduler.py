@@ -150,7 +150,7 @@ class Scheduler:
         result = self._result(one)
         journal.write("ended", attempt=one.id, how=report.how, outcome=result.outcome.kind if result else None)
         if result is None:
-            self._failed(one, None, f"its process ended with {report.how or 'no result'}", todo)
+            self._failed(one, None, f"Its process ended with {report.how or 'no result'}.", todo)
             return
         self._pay(result)
         if not finished(result):

@@ -11,11 +11,12 @@ from contextlib import contextmanager
 from typing import TYPE_CHECKING, TypeAlias
 
 import omniperf
-from omniperf.errors import UsageError
+from omniperf.errors import InfraError, UsageError
 from omniperf.record import now
 from omniperf.results.predictions import prediction
 from omniperf.results.store import (
     check_folders,
+    disk_errors,
     find_run,
     new_run_id,
     read_plain,
@@ -87,11 +88,20 @@ def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
             for torn in folder.rglob(".*.tmp"):  # files that were being written then
                 torn.unlink()
             try:
-                return scheduler.run()
-            finally:
-                engine.close()
-                clear(scratch, settings.cache)
-                sum_up(plan, folder)
+                with disk_errors(folder):
+                    return _run_and_sum_up(scheduler, engine, plan, settings)
+            except InfraError as error:
+                remedy = f"When that is mended, go on with `omniperf resume {plan.run_id}`."
+                raise InfraError(error.kind, error.message, remedy) from error
+
+
+def _run_and_sum_up(scheduler: Scheduler, engine: LocalEngine, plan: Plan, settings: Settings) -> Progress:
+    try:
+        return scheduler.run()
+    finally:
+        engine.close()
+        clear(settings.worktrees / plan.run_id, settings.cache)
+        sum_up(plan, settings.results / plan.run_id)
 
 
 def _begin(plan: Plan, folder: Path) -> None:

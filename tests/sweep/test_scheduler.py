@@ -146,7 +146,7 @@ def test_an_attempt_whose_process_dies_is_tried_three_times(plan: Callable[..., 
     progress = schedule(plan(attempts=2), engine, settings, emit=said.append).progress
     assert [item.id[-1] for item in engine.started].count("1") == 3
     assert progress.done == 1
-    assert "its process ended" in said[-1].message
+    assert "Its process ended" in said[-1].message
 
 
 def test_the_same_failure_three_times_in_a_row_stops_the_sweep(plan: Callable[..., Plan], settings: Settings) -> None:
