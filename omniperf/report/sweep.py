@@ -72,6 +72,8 @@ def state_line(state: State) -> str:
     parts = [f"{state.finished} of {state.planned} attempts", f"{state.running} running"]
     if state.most_usd:
         parts.append(f"{state.usd:.2f} of at most {state.most_usd:.2f} USD")
+    if state.timing:
+        parts.append(f"timing on {' and '.join(state.timing)}")
     if state.ends_in is not None:
         parts.append(f"about {_duration(state.ends_in)} left")
     return f"{state.run_id}: {', '.join(parts)}" + ("" if state.alive else "; no process works on it")

@@ -90,6 +90,8 @@ class Scheduler:
                 self._emit(Event("report", "", {"attempt": "", "transient": True}))
                 for report in self._engine.reports(_LOOK):
                     self._take(report, todo, journal)
+            if self.progress.done == len(self._plan.attempts):  # it was interrupted too late to matter
+                self.progress.stopped = ""
             journal.write("ended", finished=self.progress.done, stopped=self.progress.stopped)
         return self.progress
 
@@ -108,13 +110,11 @@ class Scheduler:
 
     def _start(self, todo: deque[Planned], journal: Journal) -> None:
         """Start attempts while there is room for them on the engine and in the budget."""
-        while todo and len(self._running) < self._engine.capacity:
-            if not self.progress.stopped and not self._wanted():
-                self.progress.stopped = "interrupted"
-                said = f"finishing what is running ({len(self._running)}); interrupt again to stop at once"
-                self._emit(Event("report", said, {}))
-            if self.progress.stopped:
-                return
+        if not self.progress.stopped and not self._wanted():
+            self.progress.stopped = "interrupted"
+            said = f"finishing what is running ({len(self._running)}); interrupt again to stop at once"
+            self._emit(Event("report", said, {}))
+        while todo and len(self._running) < self._engine.capacity and not self.progress.stopped:
             found = next((one for one in todo if self._may_start(one)), None)
             if found is None:
                 return

@@ -8,6 +8,7 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import omniperf
@@ -98,6 +99,8 @@ def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
 def _run_and_sum_up(scheduler: Scheduler, engine: LocalEngine, plan: Plan, settings: Settings) -> Progress:
     try:
         return scheduler.run()
+    except KeyboardInterrupt:
+        return replace(scheduler.progress, stopped="interrupted")
     finally:
         engine.close()
         clear(settings.worktrees / plan.run_id, settings.cache)

@@ -218,6 +218,30 @@ def test_who_asks_it_to_stop_gets_what_was_running(plan: Callable[..., Plan], se
     assert (progress.done, progress.stopped) == (4, "interrupted")
 
 
+def test_who_asks_while_nothing_more_fits_hears_that_it_was_heard(
+    plan: Callable[..., Plan], settings: Settings
+) -> None:
+    class Slow(Engine):
+        looks = 0
+
+        def reports(self, seconds: float | None) -> list[Report]:
+            self.looks += 1
+            return super().reports(seconds) if self.looks > 1 else []
+
+    engine, said = Slow(1, fine), list[Event]()
+    progress = schedule(
+        plan(attempts=3), engine, settings, emit=said.append, wanted=lambda: not engine.started
+    ).progress
+    assert (progress.done, progress.stopped) == (1, "interrupted")
+    assert [one.message for one in said if "finishing what is running (1)" in one.message]
+
+
+def test_who_asks_when_all_was_started_gets_all(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(3, fine)
+    progress = schedule(plan(attempts=3), engine, settings, wanted=lambda: not engine.started).progress
+    assert (progress.done, progress.stopped) == (3, "")
+
+
 def chained(speedups: dict[int, float]) -> Callable[[Item, int], tuple[dict[str, Any] | None, float]]:
     """Results with the patches and speedups of these attempts; of the others, no change."""
 
