@@ -1,26 +1,20 @@
 """`omniperf sweep`."""
 
 from pathlib import Path
-from typing import Annotated, Literal
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from omniperf.cli.options import (  # fmt: skip
-    CacheFlag,
-    JobsFlag,
-    JsonFlag,
-    MirrorFlag,
-    ResultsFlag,
-    SandboxFlag,
-    TasksFlag,
-    WorktreesFlag,
-    new_app,
-)
+from omniperf.cli.options import JobsFlag, JsonFlag, new_app, with_settings
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
 
 app = new_app()
 
 
 @app.command()
+@with_settings()
 def sweep(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="A sweep file; or say it with --task and --agent.")
@@ -42,13 +36,9 @@ def sweep(
     seed: Annotated[int | None, typer.Option("--seed", help="Of the order.")] = None,
     jobs: JobsFlag = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and do nothing.")] = False,
-    results: ResultsFlag = None,
-    worktrees: WorktreesFlag = None,
-    cache: CacheFlag = None,
-    mirror: MirrorFlag = None,
-    sandbox: SandboxFlag = None,
-    tasks: TasksFlag = None,
     json: JsonFlag = False,
+    *,
+    settings: "Settings",
 ) -> None:
     """Let agents work on many tasks, many at once.
 
@@ -58,13 +48,10 @@ def sweep(
     from omniperf.cli.resume import conclude, live_view
     from omniperf.errors import UsageError
     from omniperf.report.sweep import plan_table
-    from omniperf.settings import load_settings
     from omniperf.sweep.plan import make_plan
     from omniperf.sweep.spec import Contender, Sweep, load_sweep
     from omniperf.sweep.sweep import new_sweep
 
-    folders = {"results": results, "worktrees": worktrees, "cache": cache, "mirrors": mirror or None}
-    settings = load_settings({**folders, "sandbox": sandbox, "tasks": tasks})
     if (file is None) == (not task and not agent):
         raise UsageError("A sweep needs a file, or --task and --agent.", "Give one or the other.")
     if file is not None:
