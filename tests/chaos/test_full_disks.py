@@ -12,7 +12,6 @@ import os
 import random
 import subprocess
 import time
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -67,7 +66,7 @@ class SmallDisk:
 
     def fill(self) -> None:
         """Take all room that is left."""
-        with self._ballast.open("wb", buffering=0) as file:
+        with self._ballast.open("ab", buffering=0) as file:
             for size in (1 << 24, 1 << 12, 1):
                 try:
                     while True:
@@ -76,7 +75,7 @@ class SmallDisk:
                     continue
 
     def give_back(self) -> None:
-        self._ballast.unlink()
+        self._ballast.unlink(missing_ok=True)
 
     def close(self) -> None:
         self._holder.kill()
@@ -110,10 +109,10 @@ def test_a_disk_that_fills_over_and_over_loses_nothing(
     while True:
         if filled < FILLS:
             time.sleep(draw.uniform(0, 0.7) + (1.5 if failed else 0))  # one that is resumed makes ready first
-            disk.fill()
-            filled += 1
-            with suppress(subprocess.TimeoutExpired):
-                process.wait(PATIENCE)
+            filled, deadline = filled + 1, time.monotonic() + PATIENCE
+            while process.poll() is None and time.monotonic() < deadline:
+                disk.fill()  # also what an attempt that ends gives back
+                time.sleep(0.02)
             disk.give_back()
         out, err = process.communicate(timeout=300)
         if process.returncode == 0:
