@@ -19,6 +19,7 @@ from omniperf.record import as_collected, make_result, now
 from omniperf.results import schema
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
+from omniperf.results.start import parent_patch
 from omniperf.results.store import append_line, read_lines, write_whole
 from omniperf.verify.integrity.rules import unrepeated
 from omniperf.verify.integrity.trajectory import inspect_trajectory
@@ -66,6 +67,8 @@ def run_attempt(
             write_whole(folder / "task.json", task.model_dump_json(by_alias=True, indent=1).encode())
             emit(Event("workspace", "making a sealed workspace", {}))
             workspace = bench.workspace(f"{spec.name}-{spec.n}")
+            if spec.start is not None and spec.start.parent is not None:
+                workspace = workspace.holding(parent_patch(folder, spec.name, spec.start))
             phase = "agent"
             emit(Event("agent", spec.agent, {}))
             outcome = work.run(agent, workspace, prompt.text, spec.options, point)

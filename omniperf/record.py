@@ -43,6 +43,7 @@ class AttemptSpec:
     keep_workspace: bool = False
     allow_leak: bool = False
     prompt_check: schema.PromptCheck | None = None
+    start: schema.Start | None = None  # of an attempt of a chain
 
     @property
     def name(self) -> str:
@@ -93,6 +94,7 @@ def make_result(
         sandbox=bench.backend.name,
         prompt_check=spec.prompt_check,
         allow_leak=spec.allow_leak,
+        start=spec.start,
     )
 
 

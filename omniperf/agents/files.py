@@ -12,6 +12,7 @@ from pathlib import PurePosixPath
 from typing import TYPE_CHECKING
 
 from omniperf.agents.protocol import ToolError
+from omniperf.results.store import disk_errors
 from omniperf.workspace.worktree import writable_inside
 
 if TYPE_CHECKING:
@@ -102,7 +103,8 @@ class Files:
 
     def _put(self, inside: str, path: str, data: bytes) -> None:
         try:
-            write_inside(self._tree, inside, data)
+            with disk_errors(self._tree / inside):  # of the host's disk, which is no agent's doing
+                write_inside(self._tree, inside, data)
         except OSError as error:
             raise ToolError(f"{path} could not be written: {error.strerror}.") from None
 

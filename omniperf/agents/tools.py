@@ -6,6 +6,8 @@ import hashlib
 import math
 import secrets
 import shlex
+import shutil
+import subprocess
 import tempfile
 import time
 from contextlib import AbstractContextManager, ExitStack, contextmanager
@@ -17,7 +19,7 @@ from omniperf.agents.files import Files
 from omniperf.agents.protocol import CommandResult, Hotspot, Kernel, Profile, Screening, TestReport, ToolError
 from omniperf.agents.ratchet import Ratchet
 from omniperf.agents.recorded import recorded_profile
-from omniperf.errors import OmniPerfError
+from omniperf.errors import InfraError, OmniPerfError
 from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.measure.arms import make_arm, on_lane
 from omniperf.measure.bench import in_tree
@@ -29,7 +31,9 @@ from omniperf.measure.pairs import BaseError, CandidateError, Plan, measure_pair
 from omniperf.measure.process import observe_process
 from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.events import Event
+from omniperf.results.redact import keyless
 from omniperf.sandbox.standing import StandingSandbox
+from omniperf.sandbox.supervisor import LEAST_FREE
 from omniperf.verify import scope
 from omniperf.verify.behaviour import check_behaviour
 from omniperf.verify.task_tests import run_tests
@@ -285,8 +289,11 @@ class SessionTools:
         return None if scope.rejects(scope.findings(patch, self._bench.task)) else patch
 
     def note_edit(self) -> None:
-        """Keep when the first edit was, should the tree be edited now and not have been before."""
-        if self.first_edit is None and self._workspace.edited():
+        """Keep when the first edit was, should the tree be edited now and not have been before.
+
+        In a tree that began with a patch nobody can tell.
+        """
+        if self.first_edit is None and not self._workspace.patched and self._workspace.edited():
             self.first_edit = time.monotonic() - self._budget.started
 
     def _step(self, tool: str, **arguments: object) -> None:
@@ -298,7 +305,10 @@ class SessionTools:
     def _command(self, command: str, timeout: float | None) -> Completed:
         limit = self._bench.task.limits.command_seconds
         wanted = limit if timeout is None else min(timeout, limit)
-        return self.sandbox.run(command, min(wanted, self._seconds_left()))
+        done = self.sandbox.run(command, min(wanted, self._seconds_left()))
+        if done.stopped_by == "disk" and _full_without(self._workspace.root):
+            raise InfraError("disk", f"{self._workspace.root} cannot be written: the disk is full.", "Make room.")
+        return done
 
     def _seconds_left(self) -> float:
         if self._budget.seconds_left <= 0:
@@ -410,6 +420,13 @@ class SessionTools:
         self, kind: type[BaseException] | None, error: BaseException | None, trace: TracebackType | None
     ) -> None:
         self._stack.close()
+
+
+def _full_without(folder: Path) -> bool:
+    """Whether a disk would have too little room even without what that folder holds: then it is the host's doing."""
+    held = subprocess.run(("du", "-sB1", "--", str(folder)), capture_output=True, text=True, check=False, env=keyless())
+    own = int(held.stdout.partition("\t")[0] or 0)
+    return shutil.disk_usage(folder).free + own < LEAST_FREE
 
 
 def _written(text: str) -> dict[str, object]:

@@ -1,26 +1,27 @@
 """`omniperf calibrate`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omniperf.cli.options import CacheFlag, JsonFlag, MirrorFlag, SandboxFlag, TasksFlag, WorktreesFlag, new_app
+from omniperf.cli.options import JsonFlag, new_app, with_settings
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
 
 app = new_app()
 
 
 @app.command()
+@with_settings("worktrees", "cache", "mirror", "sandbox", "tasks")
 def calibrate(
     task: Annotated[
         str | None, typer.Argument(metavar="TASK", help="A task's name, folder or file; without it, quickstart.")
     ] = None,
     all_: Annotated[bool, typer.Option("--all", help="Every listed task that can run here.")] = False,
-    worktrees: WorktreesFlag = None,
-    cache: CacheFlag = None,
-    mirror: MirrorFlag = None,
-    sandbox: SandboxFlag = None,
-    tasks: TasksFlag = None,
     json: JsonFlag = False,
+    *,
+    settings: "Settings",
 ) -> None:
     """Measure the noise of this host.
 
@@ -31,15 +32,11 @@ def calibrate(
     from omniperf.errors import UsageError
     from omniperf.report.progress import progress
     from omniperf.results.store import check_folders
-    from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.calibrate import calibrate_all, calibrate_task
 
     if task and all_:
         raise UsageError(f"{task} is one task, --all means every one.", "Give one of the two.")
-    settings = load_settings(
-        {"worktrees": worktrees, "cache": cache, "mirrors": mirror or None, "sandbox": sandbox, "tasks": tasks}
-    )
     check_folders(settings)
     with progress() as emit:
         if all_:

@@ -1,33 +1,24 @@
 """`omniperf config`."""
 
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omniperf.cli.options import (
-    CacheFlag,
-    JsonFlag,
-    MirrorFlag,
-    ResultsFlag,
-    SandboxFlag,
-    TasksFlag,
-    WorktreesFlag,
-    new_app,
-)
+from omniperf.cli.options import JsonFlag, new_app, with_settings
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
 
 app = new_app("Show the settings in force and where they come from.")
 
 
 @app.command()
+@with_settings()
 def show(
     origin: Annotated[bool, typer.Option("--origin", help="Say where each setting comes from.")] = False,
-    results: ResultsFlag = None,
-    worktrees: WorktreesFlag = None,
-    cache: CacheFlag = None,
-    mirror: MirrorFlag = None,
-    sandbox: SandboxFlag = None,
-    tasks: TasksFlag = None,
     json: JsonFlag = False,
+    *,
+    settings: "Settings",
 ) -> None:
     """Show the settings in force.
 
@@ -35,10 +26,7 @@ def show(
     omniperf.toml, the environment (OMNIPERF_RESULTS and so on), a flag.
     """
     from omniperf.cli.output import print_json
-    from omniperf.settings import load_settings
 
-    overrides = {"results": results, "worktrees": worktrees, "cache": cache, "sandbox": sandbox, "tasks": tasks}
-    settings = load_settings({**overrides, "mirrors": mirror or None})
     values = {key: getattr(settings, key) for key in settings.origins}
     if json:
         plain = {

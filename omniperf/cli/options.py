@@ -1,7 +1,9 @@
 """The flags that several commands share, and the Typer app that each command's module starts from."""
 
+from collections.abc import Callable
+from inspect import Parameter, signature
 from pathlib import Path
-from typing import Annotated
+from typing import Annotated, Any
 
 import typer
 
@@ -67,6 +69,40 @@ TemplateFlag = Annotated[
 TasksFlag = Annotated[
     Path | None, typer.Option("--tasks", metavar="FOLDER", help="Where your tasks are.", show_default=False)
 ]
+
+_SETTINGS = {
+    "results": ResultsFlag,
+    "worktrees": WorktreesFlag,
+    "cache": CacheFlag,
+    "mirror": MirrorFlag,
+    "sandbox": SandboxFlag,
+    "tasks": TasksFlag,
+}
+
+
+def with_settings(*flags: str) -> Callable[[Callable[..., None]], Callable[..., None]]:
+    """Give a command the flags of those settings, all without any; it is called with the `settings` that they make."""
+
+    def given_to(command: Callable[..., None]) -> Callable[..., None]:
+        chosen = flags or tuple(_SETTINGS)
+
+        def called(**given: Any) -> None:
+            from omniperf.settings import load_settings
+
+            overrides = {name: given.pop(name) for name in chosen}
+            if "mirror" in overrides:
+                overrides["mirrors"] = overrides.pop("mirror") or None
+            command(**given, settings=load_settings(overrides))
+
+        own = [one.replace(kind=Parameter.KEYWORD_ONLY) for one in signature(command).parameters.values()]
+        added = [Parameter(name, Parameter.KEYWORD_ONLY, default=None, annotation=_SETTINGS[name]) for name in chosen]
+        shown = [*(one for one in own if one.name != "settings"), *added]
+        called.__name__, called.__doc__ = command.__name__, command.__doc__
+        called.__annotations__ = {one.name: one.annotation for one in shown}
+        called.__signature__ = signature(command).replace(parameters=shown)  # type: ignore[attr-defined]
+        return called
+
+    return given_to
 
 
 def new_app(summary: str | None = None) -> typer.Typer:

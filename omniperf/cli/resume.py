@@ -5,48 +5,33 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omniperf.cli.options import (  # fmt: skip
-    CacheFlag,
-    JobsFlag,
-    JsonFlag,
-    MirrorFlag,
-    ResultsFlag,
-    SandboxFlag,
-    TasksFlag,
-    WorktreesFlag,
-    new_app,
-)
+from omniperf.cli.options import JobsFlag, JsonFlag, new_app, with_settings
 
 if TYPE_CHECKING:
     from contextlib import AbstractContextManager
 
     from omniperf.results.events import Emit
+    from omniperf.settings import Settings
     from omniperf.sweep.scheduler import Progress
 
 app = new_app()
 
 
 @app.command()
+@with_settings()
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The sweep: its id, a prefix of it, or `latest`.")],
     jobs: JobsFlag = 0,
-    results: ResultsFlag = None,
-    worktrees: WorktreesFlag = None,
-    cache: CacheFlag = None,
-    mirror: MirrorFlag = None,
-    sandbox: SandboxFlag = None,
-    tasks: TasksFlag = None,
     json: JsonFlag = False,
+    *,
+    settings: "Settings",
 ) -> None:
     """Go on with a sweep that was interrupted or killed.
 
     Exactly what is unfinished is done; a patch that was collected is only measured.
     """
-    from omniperf.settings import load_settings
     from omniperf.sweep.sweep import resume_sweep
 
-    folders = {"results": results, "worktrees": worktrees, "cache": cache, "mirrors": mirror or None}
-    settings = load_settings({**folders, "sandbox": sandbox, "tasks": tasks})
     folder, stands = resume_sweep(run, jobs, settings, live_view)
     conclude(folder, stands, json=json)
 

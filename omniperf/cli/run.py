@@ -1,29 +1,28 @@
 """`omniperf run`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated
 
 import typer
 
 from omniperf.cli.options import (
-    CacheFlag,
     HintsFlag,
     JsonFlag,
-    MirrorFlag,
     RequireFlag,
-    ResultsFlag,
-    SandboxFlag,
-    TasksFlag,
     TemplateFlag,
     VersusHumanFlag,
-    WorktreesFlag,
     new_app,
+    with_settings,
 )  # fmt: skip
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
 
 app = new_app()
 
 
 @app.command()
+@with_settings()
 def run(
     task: Annotated[str, typer.Argument(metavar="TASK", help="A task's id, its folder, or its task.yaml.")],
     agent: Annotated[str, typer.Option("--agent", help="Who optimizes; see `omniperf agents`.")] = "pattern",
@@ -65,13 +64,9 @@ def run(
     versus_human: VersusHumanFlag = False,
     require: RequireFlag = None,
     keep: Annotated[bool, typer.Option("--keep-workspace", help="Leave the attempt's worktree behind.")] = False,
-    results: ResultsFlag = None,
-    worktrees: WorktreesFlag = None,
-    cache: CacheFlag = None,
-    mirror: MirrorFlag = None,
-    sandbox: SandboxFlag = None,
-    tasks: TasksFlag = None,
     json: JsonFlag = False,
+    *,
+    settings: "Settings",
 ) -> None:
     """Let an agent work on a task, and measure what its patch is worth."""
     from hashlib import sha256
@@ -82,7 +77,6 @@ def run(
     from omniperf.record import AttemptSpec
     from omniperf.report.progress import progress
     from omniperf.report.terminal import results_table, summary
-    from omniperf.settings import load_settings
     from omniperf.sweep.run import run_task
     from omniperf.tasks.load import load_task
 
@@ -97,16 +91,6 @@ def run(
         options |= {"file": str(patch), "sha256": sha256(patch.read_bytes()).hexdigest()}
     if replayed is not None:
         options["from"] = str(replayed)
-    settings = load_settings(
-        {
-            "results": results,
-            "worktrees": worktrees,
-            "cache": cache,
-            "mirrors": mirror or None,
-            "sandbox": sandbox,
-            "tasks": tasks,
-        }
-    )
     spec = AttemptSpec(
         run_id="",
         agent=agent,

@@ -1,26 +1,20 @@
 """`omniperf sweep`."""
 
 from pathlib import Path
-from typing import Annotated
+from typing import TYPE_CHECKING, Annotated, Literal
 
 import typer
 
-from omniperf.cli.options import (  # fmt: skip
-    CacheFlag,
-    JobsFlag,
-    JsonFlag,
-    MirrorFlag,
-    ResultsFlag,
-    SandboxFlag,
-    TasksFlag,
-    WorktreesFlag,
-    new_app,
-)
+from omniperf.cli.options import JobsFlag, JsonFlag, new_app, with_settings
+
+if TYPE_CHECKING:
+    from omniperf.settings import Settings
 
 app = new_app()
 
 
 @app.command()
+@with_settings()
 def sweep(
     file: Annotated[
         Path | None, typer.Argument(metavar="[FILE]", help="A sweep file; or say it with --task and --agent.")
@@ -34,17 +28,17 @@ def sweep(
         typer.Option("--agent", metavar="AGENT[:MODEL]", help="May be given again.", show_default=False),
     ] = None,
     attempts: Annotated[int | None, typer.Option("--attempts", min=1, help="Of each agent on each task.")] = None,
+    strategy: Annotated[
+        Literal["independent", "refine"] | None,
+        typer.Option("--strategy", help="refine: each attempt goes on from the best verified patch before it."),
+    ] = None,
     usd: Annotated[float | None, typer.Option("--usd", min=0, help="What the whole sweep may cost.")] = None,
     seed: Annotated[int | None, typer.Option("--seed", help="Of the order.")] = None,
     jobs: JobsFlag = 0,
     dry_run: Annotated[bool, typer.Option("--dry-run", help="Print the plan, and do nothing.")] = False,
-    results: ResultsFlag = None,
-    worktrees: WorktreesFlag = None,
-    cache: CacheFlag = None,
-    mirror: MirrorFlag = None,
-    sandbox: SandboxFlag = None,
-    tasks: TasksFlag = None,
     json: JsonFlag = False,
+    *,
+    settings: "Settings",
 ) -> None:
     """Let agents work on many tasks, many at once.
 
@@ -54,13 +48,10 @@ def sweep(
     from omniperf.cli.resume import conclude, live_view
     from omniperf.errors import UsageError
     from omniperf.report.sweep import plan_table
-    from omniperf.settings import load_settings
     from omniperf.sweep.plan import make_plan
     from omniperf.sweep.spec import Contender, Sweep, load_sweep
     from omniperf.sweep.sweep import new_sweep
 
-    folders = {"results": results, "worktrees": worktrees, "cache": cache, "mirrors": mirror or None}
-    settings = load_settings({**folders, "sandbox": sandbox, "tasks": tasks})
     if (file is None) == (not task and not agent):
         raise UsageError("A sweep needs a file, or --task and --agent.", "Give one or the other.")
     if file is not None:
@@ -70,7 +61,7 @@ def sweep(
             raise UsageError("A sweep needs both --task and --agent.", "Give each at least once.")
         contenders = tuple(Contender.named(one) for one in agent)
         planned = Sweep(tasks=tuple(task), agents=contenders)
-    given = {"attempts": attempts, "usd": usd, "seed": seed}
+    given = {"attempts": attempts, "strategy": strategy, "usd": usd, "seed": seed}
     planned = planned.model_copy(update={key: value for key, value in given.items() if value is not None})
     if dry_run:
         plan = make_plan(planned, "(not started)", settings)

@@ -5,18 +5,7 @@ from typing import TYPE_CHECKING, Annotated
 
 import typer
 
-from omniperf.cli.options import (
-    CacheFlag,
-    JsonFlag,
-    MirrorFlag,
-    RequireFlag,
-    ResultsFlag,
-    SandboxFlag,
-    TasksFlag,
-    VersusHumanFlag,
-    WorktreesFlag,
-    new_app,
-)  # fmt: skip
+from omniperf.cli.options import JsonFlag, RequireFlag, VersusHumanFlag, new_app, with_settings
 
 if TYPE_CHECKING:
     from omniperf.settings import Settings
@@ -26,6 +15,7 @@ app = new_app()
 
 
 @app.command()
+@with_settings()
 def verify(
     what: Annotated[
         str | None,
@@ -49,13 +39,9 @@ def verify(
     record: Annotated[
         Path | None, typer.Option("--record", metavar="FILE", help="Append every measured pair to this .jsonl file.")
     ] = None,
-    results: ResultsFlag = None,
-    worktrees: WorktreesFlag = None,
-    cache: CacheFlag = None,
-    mirror: MirrorFlag = None,
-    sandbox: SandboxFlag = None,
-    tasks: TasksFlag = None,
     json: JsonFlag = False,
+    *,
+    settings: "Settings",
 ) -> None:
     """Measure what a patch is worth, or attempts and predictions again."""
     from collections.abc import Mapping
@@ -65,19 +51,8 @@ def verify(
     from omniperf.report.progress import progress
     from omniperf.report.terminal import verdict_view, verifications_table
     from omniperf.results.store import append_line, check_folders
-    from omniperf.settings import load_settings
     from omniperf.sweep.remeasure import verify_claims
 
-    settings = load_settings(
-        {
-            "results": results,
-            "worktrees": worktrees,
-            "cache": cache,
-            "mirrors": mirror or None,
-            "sandbox": sandbox,
-            "tasks": tasks,
-        }
-    )
     claims, problems = _claims(settings, what, patch, predictions, force=force)
     check_folders(settings)
 

@@ -48,7 +48,7 @@ def sweep_summary(
     counted = ", ".join(f"{count} {name}" for name, count in verdicts.most_common()) or "no verdict"
     lines = [f"{finished} of {planned} attempts finished: {counted}; {usd:.2f} USD", f"omniperf show {run_id}"]
     if finished < planned:
-        lines.insert(1, f"{stopped or 'some have failed'}; go on with: omniperf resume {run_id}")
+        lines.insert(1, f"{stopped.rstrip('.') or 'some have failed'}; go on with: omniperf resume {run_id}")
     return Text("\n".join(lines))
 
 
@@ -72,6 +72,8 @@ def state_line(state: State) -> str:
     parts = [f"{state.finished} of {state.planned} attempts", f"{state.running} running"]
     if state.most_usd:
         parts.append(f"{state.usd:.2f} of at most {state.most_usd:.2f} USD")
+    if state.timing:
+        parts.append(f"timing on {' and '.join(state.timing)}")
     if state.ends_in is not None:
         parts.append(f"about {_duration(state.ends_in)} left")
     return f"{state.run_id}: {', '.join(parts)}" + ("" if state.alive else "; no process works on it")

@@ -77,7 +77,8 @@ def summary(result: Result, folder: Path | None = None) -> RenderableType:
     headline = _headline(verdict, f"{identity.task_id} · {identity.label}.{identity.n}")
     if result.outcome.kind not in _ENDED_WELL:
         headline.append(f"  {result.outcome.kind}", "bold red")
-    of_attempt = {"patch": _patch(result.patch), "agent": _agent(result), "outcome": _outcome(result.outcome)}
+    of_attempt = {"patch": _patch(result.patch), "from": _from(result), "agent": _agent(result)}
+    of_attempt["outcome"] = _outcome(result.outcome)
     last = {
         "usage": _usage(result.usage),
         "prompt": _prompt(result),
@@ -149,6 +150,8 @@ class _Attempts:
         headers = ["task", "attempt", "verdict", "speedup", "interval", "time"]
         if options.max_width >= WIDE:
             headers += ["pairs", "patch"]
+        if any(result.start for result in self.results):
+            headers.insert(2, "from")
         if any(result.outcome.kind not in _ENDED_WELL for result in self.results):
             headers.append("outcome")
         rows = []
@@ -156,7 +159,7 @@ class _Attempts:
             cells = _cells(result)
             rows.append([cells[header] for header in headers])
         numbers = ("speedup", "interval", "pairs", "patch", "time")
-        yield table(headers, rows, right=numbers, whole=("attempt", "verdict", "outcome"))
+        yield table(headers, rows, right=numbers, whole=("attempt", "from", "verdict", "outcome"))
 
 
 def _cells(result: Result) -> dict[str, str | Text]:
@@ -164,6 +167,7 @@ def _cells(result: Result) -> dict[str, str | Text]:
     return {
         "task": identity.task_id,
         "attempt": f"{identity.label}.{identity.n}",
+        "from": result.start.origin if result.start else "",
         **_verdict_cells(result.verdict),
         "patch": f"+{result.patch.added} -{result.patch.removed}" if result.patch else "",
         "time": duration(result.usage.wall_seconds),
@@ -264,6 +268,15 @@ def _patch(patch: PatchInfo | None) -> str:
     source = " · best of the attempt" if patch.source == "best" else ""
     files = count(len(patch.files), "file")
     return f"{files}, +{patch.added} -{patch.removed} lines, {scope}{source} · sha256 {patch.sha256[:12]}"
+
+
+def _from(result: Result) -> str:
+    if (start := result.start) is None:
+        return ""
+    parent = next((one for one in start.tried if one.n == start.parent), None)
+    if parent is None or parent.speedup is None:
+        return f"base, with what {count(start.before, 'attempt')} before came to" if start.before else "base"
+    return f"the patch of {one_line(result.identity.label)}.{parent.n} ({ratio(parent.speedup)})"
 
 
 def _agent(result: Result) -> str:

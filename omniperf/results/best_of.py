@@ -30,6 +30,8 @@ def best_of(results: Iterable[Result]) -> list[dict[str, Any]]:
     A success of pass@K is an `improved` verdict, one of Opt@K such a verdict that is not below the human patch (GSO,
     Shetty et al. 2025); tasks without a human patch are left out of it, and it is None where nothing was compared with
     one. Attempts that host or provider ended are none.
+    Both are None for the attempts of a chain: they estimate what K attempts drawn at random would come to, and these are
+    no draws, since each begins where others ended.
     The best is the attempt that claims most: each claims at a confidence that is shared among all attempts on the task.
     """
     found: dict[str, dict[str, list[Result]]] = defaultdict(lambda: defaultdict(list))
@@ -41,15 +43,16 @@ def best_of(results: Iterable[Result]) -> list[dict[str, Any]]:
 
 
 def _of_one(label: str, tasks: dict[str, list[Result]]) -> dict[str, Any]:
-    most = min(map(len, tasks.values()))
+    chained = any(one.start is not None for some in tasks.values() for one in some)
+    most = 0 if chained else min(map(len, tasks.values()))
     compared = [some for some in tasks.values() if any(_has_human(one) for one in some)]
     if not any(one.verdict.versus_human for some in compared for one in some):
         compared = []
     bests = {task: max(filter(_improved, some), key=_claim, default=None) for task, some in sorted(tasks.items())}
     return {
         "agent": label,
-        "pass_at": _at(list(tasks.values()), _improved, most),
-        "opt_at": _at(compared, _as_good_as_human, most) if compared else None,
+        "pass_at": _at(list(tasks.values()), _improved, most) if most else None,
+        "opt_at": _at(compared, _as_good_as_human, most) if compared and most else None,
         "best": {task: None if one is None else {"n": one.identity.n, **_measured(one)} for task, one in bests.items()},
     }
 

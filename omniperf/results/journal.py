@@ -18,11 +18,12 @@ class Journal:
     """An append-only `.jsonl` file, open for an attempt's lifetime. Each record is one write of one line."""
 
     def __init__(self, path: Path) -> None:
-        """Open or continue the journal at that path; makes the folders above it."""
-        path.parent.mkdir(parents=True, exist_ok=True)
+        """Open or continue the journal at that path; makes the folders above it. Raises InfraError (disk)."""
         self.path = path
         self.heard: Callable[[str], None] | None = None  # is told the kind of each record, once it is written
-        self._descriptor = open_lines(path)
+        with disk_errors(path):
+            path.parent.mkdir(parents=True, exist_ok=True)
+            self._descriptor = open_lines(path)
 
     def write(self, kind: str, **fields: object) -> None:
         """Append `{"t": UTC time, "kind": kind, **fields}`; the fields are plain data. Raises InfraError (disk)."""

@@ -242,6 +242,44 @@ class Provenance(Model):
     patched_tree: str | None = None
 
 
+class Tried(Model):
+    """What an earlier attempt of a chain came to, as the next ones are told.
+
+    `at_least` is the lower end of the claim, which holds for all attempts of the chain at once. `change` is the beginning
+    of what its patch changed, `summary` the agent's own words.
+    """
+
+    n: int
+    verdict: VerdictClass
+    speedup: float | None = None
+    at_least: float | None = None
+    patch_sha256: str = ""
+    files: tuple[str, ...] = ()
+    added: int = 0
+    removed: int = 0
+    change: str = ""
+    summary: str = ""
+
+
+class Start(Model):
+    """`start.json`: from where an attempt of a chain begins, written before it starts.
+
+    `parent` is the attempt whose patch its workspace holds, None: base. Of the attempts before it, `tried` are those
+    that it is told of.
+    """
+
+    schema_: Literal["omniperf/start/v1"] = Field("omniperf/start/v1", alias="schema")
+    parent: int | None = None
+    patch_sha256: str = Field("", description="of the parent")
+    before: int = Field(0, description="attempts of the chain before this one")
+    tried: tuple[Tried, ...] = ()
+
+    @property
+    def origin(self) -> str:
+        """From where, in short: `base`, or the number of the attempt, as in `.3`."""
+        return "base" if self.parent is None else f".{self.parent}"
+
+
 class Result(Model):
     """`result.json`."""
 
@@ -258,6 +296,7 @@ class Result(Model):
     sandbox: str
     prompt_check: PromptCheck | None = Field(None, description="None: an attempt made without a run's checks")
     allow_leak: bool = Field(False, description="whether a prompt that leaks or is foreign was allowed to run")
+    start: Start | None = Field(None, description="of an attempt of a chain; None: it stands alone")
 
 
 class Verification(Model):

@@ -20,7 +20,10 @@ class Cell:
 
 @dataclass
 class State:
-    """A sweep at one moment. `ends_in` are seconds, as long as the rest takes what the attempts so far have taken."""
+    """A sweep at one moment. `ends_in` are seconds, as long as the rest takes what the attempts so far have taken.
+
+    `timing` are the devices of the host on which somebody measures, this sweep or another process.
+    """
 
     run_id: str
     cells: list[Cell]
@@ -31,3 +34,4 @@ class State:
     running: int = 0
     alive: bool = False
     ends_in: float | None = None
+    timing: list[str] = field(default_factory=list)

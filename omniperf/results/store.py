@@ -21,10 +21,10 @@ from omniperf.results.redact import clean, known
 if TYPE_CHECKING:
     from collections.abc import Iterator, Mapping
 
-    from omniperf.results.schema import Imported, Result, Verification
+    from omniperf.results.schema import Imported, Result, Start, Verification
     from omniperf.settings import Settings
 
-Record = TypeVar("Record", "Result", "Verification", "Imported")
+Record = TypeVar("Record", "Result", "Start", "Verification", "Imported")
 
 LARGEST = 256 * 2**20
 """Bytes of a record, a patch or a line that is read whole."""

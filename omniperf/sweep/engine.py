@@ -17,7 +17,8 @@ if TYPE_CHECKING:
 class Item:
     """One attempt to be made in `folder`, on the task of that file. `spec` are the fields of an AttemptSpec.
 
-    `scratch` is a folder of its own for worktrees and temporary files, which does not exist yet.
+    `scratch` is a folder of its own for worktrees and temporary files, which does not exist yet. An attempt of a chain
+    finds a `start.json` in its folder.
     """
 
     id: str

@@ -19,6 +19,7 @@ class Failures:
 
     def add(self, kind: str | None, detail: str) -> str:
         """Note a failure; why to stop now, or ""."""
-        self._last = [*self._last, (kind, re.sub(r"\w*\d\w*", "", detail))][-IDENTICAL:]
+        # A full disk is the same wherever it is noticed.
+        self._last = [*self._last, (kind, "" if kind == "disk" else re.sub(r"\w*\d\w*", "", detail))][-IDENTICAL:]
         alike = len(self._last) == IDENTICAL and len(set(self._last)) == 1
         return f"{IDENTICAL} attempts in a row failed alike: {detail}" if alike else ""

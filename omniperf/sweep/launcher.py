@@ -17,6 +17,7 @@ import signal
 import sys
 import tempfile
 import traceback
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -24,9 +25,11 @@ from typing import TYPE_CHECKING, Any
 from omniperf.attempt import run_attempt
 from omniperf.errors import OmniPerfError
 from omniperf.gateway.process import Entrance
+from omniperf.prompt.history import with_history
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.redact import clean
+from omniperf.results.start import read_start
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
@@ -141,10 +144,12 @@ class Launcher:
             code = 0
         except KeyboardInterrupt:
             code = 130
-        except BaseException:
-            print(clean(traceback.format_exc()), file=sys.stderr)  # noqa: T201
+        except BaseException as error:
+            if isinstance(error, OmniPerfError):
+                self._say({"id": item["id"], "phase": "report", "message": str(error), "data": {}})
+            with suppress(OSError):  # the disk may be full
+                print(clean(traceback.format_exc()), file=sys.stderr, flush=True)  # noqa: T201
         finally:
-            sys.stderr.flush()
             os._exit(code)
 
     def _attempt(self, item: dict[str, Any]) -> None:
@@ -160,12 +165,13 @@ class Launcher:
         (scratch / "tmp").mkdir(parents=True, mode=0o700)
         tempfile.tempdir = str(scratch / "tmp")
         bench = replace(ready.bench, settings=replace(self._settings, worktrees=scratch))
-        spec = replace(spec, prompt_check=ready.checked)
+        spec = replace(spec, prompt_check=ready.checked, start=read_start(folder))
+        prompt = with_history(ready.prompt, spec.start) if spec.start else ready.prompt
         if collected(folder) is not None:
-            measure_collected(bench, ready.proved, spec, ready.prompt, folder, emit)
+            measure_collected(bench, ready.proved, spec, prompt, folder, emit)
         else:
             point = last_step(folder, spec.agent)
-            run_attempt(bench, ready.proved, spec, ready.prompt, folder, emit, point, self._gateway)
+            run_attempt(bench, ready.proved, spec, prompt, folder, emit, point, self._gateway)
 
     def _reap(self) -> None:
         while True:

@@ -63,6 +63,10 @@ def make_plan(sweep: Sweep, run_id: str, settings: Settings) -> Plan:
     First attempts of everything come before second ones, and within each round the order is drawn from the seed: a
     sweep that is cut short has seen a little of everything.
     """
+    if sweep.strategy == "refine" and not sweep.verify:
+        raise UsageError(
+            "Nothing can be refined that is not measured.", "Let `verify` be true, or the strategy independent."
+        )
     tasks = _chosen(sweep.tasks, settings)
     draw, attempts = random.Random(sweep.seed), []  # noqa: S311 - an order, no secret
     for n in range(1, sweep.attempts + 1):

@@ -95,6 +95,7 @@ def summary(run_id: str, results: list[Result]) -> dict[str, object]:
             "outcome": result.outcome.kind,
             "verdict": result.verdict.class_,
             "speedup": result.verdict.speedup.speedup if result.verdict.speedup else None,
+            "parent": result.start.parent if result.start else None,
         }
         for result in results
     ]

@@ -7,7 +7,7 @@ killed at any moment goes on with exactly what is unfinished.
 from __future__ import annotations
 
 import shutil
-from collections import Counter, deque
+from collections import Counter, defaultdict, deque
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
@@ -17,6 +17,7 @@ from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 from omniperf.results.store import load_result
+from omniperf.sweep.chain import Chain, keep_start, refining
 from omniperf.sweep.collected import collected, last_step
 from omniperf.sweep.engine import Ended, Item
 from omniperf.sweep.failures import Failures
@@ -66,6 +67,8 @@ class Scheduler:
         self._failures = Failures()
         self._files = {task.id: task.file for task in plan.tasks}
         self._contenders = {one.name: one for one in plan.sweep.agents}
+        self._refining = refining(plan.sweep)
+        self._chains: dict[tuple[str, str], Chain] = defaultdict(Chain)
 
     def prepare(self) -> None:
         """See that all that is unfinished can run. Raises UsageError, InfraError and PromptBlockedError."""
@@ -81,7 +84,7 @@ class Scheduler:
             if (result := self._result(one)) is not None:
                 self._pay(result)
                 if finished(result):
-                    self._count(result)
+                    self._count(one, result)
         self.progress.spent += sum(self._cost_of_tries())
         self._allow(self._plan.most_usd - self.progress.spent)
         with Journal(self._folder / "journal.jsonl") as journal:
@@ -93,6 +96,8 @@ class Scheduler:
                 self._emit(Event("report", "", {"attempt": "", "transient": True}))
                 for report in self._engine.reports(_LOOK):
                     self._take(report, todo, journal)
+            if self.progress.done == len(self._plan.attempts):  # it was interrupted too late to matter
+                self.progress.stopped = ""
             journal.write("ended", finished=self.progress.done, stopped=self.progress.stopped)
         return self.progress
 
@@ -111,14 +116,15 @@ class Scheduler:
 
     def _start(self, todo: deque[Planned], journal: Journal) -> None:
         """Start attempts while there is room for them on the engine and in the budget."""
-        while todo and len(self._running) < self._engine.capacity:
-            if not self.progress.stopped and not self._wanted():
-                self.progress.stopped = "interrupted"
-                said = f"finishing what is running ({len(self._running)}); interrupt again to stop at once"
-                self._emit(Event("report", said, {}))
-            if self.progress.stopped:
+        if not self.progress.stopped and not self._wanted():
+            self.progress.stopped = "interrupted"
+            said = f"finishing what is running ({len(self._running)}); interrupt again to stop at once"
+            self._emit(Event("report", said, {}))
+        while todo and len(self._running) < self._engine.capacity and not self.progress.stopped:
+            found = next((one for one in todo if self._may_start(one)), None)
+            if found is None:
                 return
-            one, allowed = todo[0], self._plan.most_usd
+            one, allowed = found, self._plan.most_usd
             if one.usd:
                 left = allowed - self.progress.spent - sum(other.usd for other in self._running.values())
                 if left <= 0 and not self._running:
@@ -126,11 +132,17 @@ class Scheduler:
                 if left <= 0:
                     return
                 one = one.model_copy(update={"usd": min(one.usd, left)})
-            todo.popleft()
+            todo.remove(found)
             self._set_aside(one)
+            if one.label in self._refining:
+                keep_start(self._chains[one.task, one.label].start(one.n), self._place(one))
             journal.write("started", attempt=one.id)
             self._running[one.id] = one
             self._engine.submit(self._item(one, usd=one.usd))
+
+    def _may_start(self, one: Planned) -> bool:
+        """An attempt of a chain starts when all before it have ended."""
+        return one.label not in self._refining or self._chains[one.task, one.label].reaches(one.n)
 
     def _take(self, report: Report, todo: deque[Planned], journal: Journal) -> None:
         if not isinstance(report, Ended):
@@ -144,7 +156,7 @@ class Scheduler:
         result = self._result(one)
         journal.write("ended", attempt=one.id, how=report.how, outcome=result.outcome.kind if result else None)
         if result is None:
-            self._failed(one, None, f"its process ended with {report.how or 'no result'}", todo)
+            self._failed(one, None, f"Its process ended with {report.how or 'no result'}.", todo)
             return
         self._pay(result)
         if not finished(result):
@@ -152,7 +164,7 @@ class Scheduler:
             self._failed(one, outcome.infra_kind or outcome.kind, outcome.detail, todo)
             return
         self._failures.end()
-        self._count(result)
+        self._count(one, result)
         self._emit(Event("report", _came_to(result), {"attempt": one.id}))
 
     def _failed(self, one: Planned, kind: str | None, detail: str, todo: deque[Planned]) -> None:
@@ -165,7 +177,9 @@ class Scheduler:
         if again:
             todo.append(next(planned for planned in self._plan.attempts if planned.id == one.id))
 
-    def _count(self, result: Result) -> None:
+    def _count(self, one: Planned, result: Result) -> None:
+        if one.label in self._refining:
+            self._chains[one.task, one.label].add(result, self._place(one))
         self.progress.done += 1
         self.progress.verdicts[result.verdict.class_] += 1
 

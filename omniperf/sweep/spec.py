@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import re
-from typing import TYPE_CHECKING, Literal
+from typing import TYPE_CHECKING, Literal, TypeAlias
 
 from pydantic import Field, field_validator, model_validator
 
@@ -14,6 +14,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
 SCHEMA: Literal["omniperf/sweep/v1"] = "omniperf/sweep/v1"
+Strategy: TypeAlias = Literal["independent", "refine"]
 _NAME = r"[A-Za-z0-9][A-Za-z0-9._-]*"
 
 
@@ -54,6 +55,7 @@ class Sweep(Model):
     tasks: tuple[str, ...] = Field(min_length=1)
     agents: tuple[Contender, ...] = Field(min_length=1)
     attempts: int = Field(1, ge=1, le=1000)
+    strategy: Strategy = Field("independent", description="refine: each goes on from the best verified patch before it")
     limits: Caps = Caps()
     usd: float | None = Field(None, ge=0, description="for the whole sweep; None: the sum of its attempts' limits")
     seed: int = Field(0, description="of the order")

@@ -6,10 +6,13 @@ import fcntl
 import os
 import time
 from datetime import datetime
+from statistics import fmean
 from typing import TYPE_CHECKING
 
 from omniperf.errors import UsageError
+from omniperf.measure.lanes import held_now
 from omniperf.results.standing import Cell, State
+from omniperf.results.start import read_start
 from omniperf.results.store import read_lines, read_plain
 from omniperf.sweep.outcome import finished, result_of
 from omniperf.sweep.plan import Plan
@@ -48,19 +51,28 @@ class Watched:
             if result is not None:
                 _count(result, cell, state)
             elif state.alive and (phase := _phase(self._folder / one.id)):
-                cell.running.append(phase)
+                start = read_start(self._folder / one.id)
+                cell.running.append(f"{phase} from {start.origin}" if start else phase)
                 state.running += 1
         state.cells = [cells[key] for key in sorted(cells)]
         state.ends_in = self._left(state)
+        state.timing = held_now() if state.alive else []
         return state
 
     def _left(self, state: State) -> float | None:
-        """Seconds until the end: what is left, at the pace since the sweep, or its last resumption, began."""
+        """Seconds until the end: what is left, at the pace since the sweep, or its last resumption, began.
+
+        No chain ends sooner than its attempts take one after another.
+        """
         begun = [line for line in read_lines(self._folder / "journal.jsonl") if line["kind"] == "sweep"]
         if not begun or not state.alive or (done := state.finished - int(begun[-1]["finished"])) <= 0:
             return None
         took: float = time.time() - datetime.fromisoformat(begun[-1]["t"]).timestamp()
-        return took / done * (state.planned - state.finished)
+        left = took / done * (state.planned - state.finished)
+        if self._plan.sweep.strategy == "refine":
+            each = fmean(result.usage.wall_seconds for result in self._results.values())
+            left = max(left, each * max(cell.planned - sum(cell.verdicts.values()) for cell in state.cells))
+        return left
 
 
 def is_running(folder: Path) -> bool:

@@ -8,14 +8,16 @@ import os
 import signal
 import time
 from contextlib import contextmanager
+from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import omniperf
-from omniperf.errors import UsageError
+from omniperf.errors import InfraError, UsageError
 from omniperf.record import now
 from omniperf.results.predictions import prediction
 from omniperf.results.store import (
     check_folders,
+    disk_errors,
     find_run,
     new_run_id,
     read_plain,
@@ -88,11 +90,22 @@ def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
             for torn in folder.rglob(".*.tmp"):  # files that were being written then
                 torn.unlink()
             try:
-                return scheduler.run()
-            finally:
-                engine.close()
-                clear(scratch, settings.cache)
-                sum_up(plan, folder)
+                with disk_errors(folder):
+                    return _run_and_sum_up(scheduler, engine, plan, settings)
+            except InfraError as error:
+                remedy = f"When that is mended, go on with `omniperf resume {plan.run_id}`."
+                raise InfraError(error.kind, error.message, remedy) from error
+
+
+def _run_and_sum_up(scheduler: Scheduler, engine: LocalEngine, plan: Plan, settings: Settings) -> Progress:
+    try:
+        return scheduler.run()
+    except KeyboardInterrupt:
+        return replace(scheduler.progress, stopped="interrupted")
+    finally:
+        engine.close()
+        clear(settings.worktrees / plan.run_id, settings.cache)
+        sum_up(plan, settings.results / plan.run_id)
 
 
 def _begin(plan: Plan, folder: Path) -> None:

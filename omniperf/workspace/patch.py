@@ -96,7 +96,8 @@ def collect(workspace: Workspace) -> Patch:
         kept = known(patch.data.decode("latin-1")).encode("latin-1")
         return patch if kept == patch.data else replace(parse(workspace.seal, kept), held_secret=True)
     except (OSError, GitError, PatchDoesNotApplyError) as error:
-        if getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT) or "No space left" in str(error):
+        full = any(words in str(error) for words in ("No space left", "Out of diskspace"))
+        if full or getattr(error, "errno", None) in (errno.ENOSPC, errno.EDQUOT):
             raise InfraError("disk", f"The patch could not be collected: {error}.", "Make room.") from error
         said = str(error).replace(f"{workspace.tree}/", "")
         raise NotCollectableError(f"The tree that was left cannot be collected: {said}") from error

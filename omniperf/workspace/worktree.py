@@ -10,7 +10,7 @@ import os
 import shutil
 import subprocess
 from contextlib import contextmanager, suppress
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import TYPE_CHECKING
 
 from omniperf.errors import InfraError, OmniPerfError
@@ -67,6 +67,7 @@ class Workspace:
     installed: tuple[str, ...] = field(default=())
     collected: dict[bytes, Patch] = field(default_factory=dict, compare=False)
     """The last patch that was collected, by what the tree was then."""
+    patched: bool = False  # before anybody worked in it
 
     @property
     def tree(self) -> Path:
@@ -97,6 +98,11 @@ class Workspace:
             )  # fmt: skip
         except GitError as error:
             raise OmniPerfError(f"The patch does not apply to {self.seal.commit[:12]}: {_first_line(error)}.") from None
+
+    def holding(self, patch: bytes) -> Workspace:
+        """Apply a diff to begin with. Raises OmniPerfError."""
+        self.apply(patch)
+        return replace(self, patched=True)
 
     def edited(self) -> bool:
         """Whether a file of base is another one now. Files that are new do not count."""

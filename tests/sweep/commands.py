@@ -14,17 +14,17 @@ if TYPE_CHECKING:
 
 
 class Sweeps:
-    """The command line, with folders of its own."""
+    """The command line, with folders of its own; `within` is a command that runs it."""
 
-    def __init__(self, settings: Settings, folder: Path) -> None:
-        self.settings = settings
+    def __init__(self, settings: Settings, folder: Path, within: tuple[str, ...] = ()) -> None:
+        self.settings, self._within = settings, within
         places = {key: str(getattr(settings, key)) for key in ("results", "worktrees", "cache", "tasks")}
         self.env = {"PATH": os.environ["PATH"], "HOME": str(folder), "LANG": "C.UTF-8"}
         self.env |= {f"OMNIPERF_{key.upper()}": value for key, value in places.items()}
 
     def start(self, *arguments: str) -> subprocess.Popen[str]:
         return subprocess.Popen(
-            (sys.executable, "-m", "omniperf", *arguments),
+            (*self._within, sys.executable, "-m", "omniperf", *arguments),
             env=self.env, text=True, stdout=subprocess.PIPE, stderr=subprocess.PIPE,
         )  # fmt: skip
 

@@ -7,10 +7,14 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omniperf.prompt.history import with_history
+from omniperf.prompt.render import Prompt
 from omniperf.results import schema
 from omniperf.results.events import Event, ignore
+from omniperf.results.start import read_start
 from omniperf.results.store import load_result
 from omniperf.settings import load_settings
+from omniperf.sweep.chain import Chain
 from omniperf.sweep.engine import Ended, Item, Report
 from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.scheduler import Scheduler
@@ -142,7 +146,7 @@ def test_an_attempt_whose_process_dies_is_tried_three_times(plan: Callable[..., 
     progress = schedule(plan(attempts=2), engine, settings, emit=said.append).progress
     assert [item.id[-1] for item in engine.started].count("1") == 3
     assert progress.done == 1
-    assert "its process ended" in said[-1].message
+    assert "Its process ended" in said[-1].message
 
 
 def test_the_same_failure_three_times_in_a_row_stops_the_sweep(plan: Callable[..., Plan], settings: Settings) -> None:
@@ -212,3 +216,129 @@ def test_who_asks_it_to_stop_gets_what_was_running(plan: Callable[..., Plan], se
     engine = Engine(2, fine)
     progress = schedule(plan(attempts=10), engine, settings, wanted=lambda: len(engine.started) < 4).progress
     assert (progress.done, progress.stopped) == (4, "interrupted")
+
+
+def test_who_asks_while_nothing_more_fits_hears_that_it_was_heard(
+    plan: Callable[..., Plan], settings: Settings
+) -> None:
+    class Slow(Engine):
+        looks = 0
+
+        def reports(self, seconds: float | None) -> list[Report]:
+            self.looks += 1
+            return super().reports(seconds) if self.looks > 1 else []
+
+    engine, said = Slow(1, fine), list[Event]()
+    progress = schedule(
+        plan(attempts=3), engine, settings, emit=said.append, wanted=lambda: not engine.started
+    ).progress
+    assert (progress.done, progress.stopped) == (1, "interrupted")
+    assert [one.message for one in said if "finishing what is running (1)" in one.message]
+
+
+def test_who_asks_when_all_was_started_gets_all(plan: Callable[..., Plan], settings: Settings) -> None:
+    engine = Engine(3, fine)
+    progress = schedule(plan(attempts=3), engine, settings, wanted=lambda: not engine.started).progress
+    assert (progress.done, progress.stopped) == (3, "")
+
+
+def chained(speedups: dict[int, float]) -> Callable[[Item, int], tuple[dict[str, Any] | None, float]]:
+    """Results with the patches and speedups of these attempts; of the others, no change."""
+
+    def comes_to(item: Item, tries: int) -> tuple[None, float]:
+        del tries
+        folder = Path(item.folder)
+        write(folder, {"kind": "finished"}, 0.1)
+        (folder / "model_patch.diff").write_text(f"+++ b/x\n+{folder.name}\n")
+        found = load_result(folder)
+        n = found.identity.n
+        claim = schema.Interval(low=speedups.get(n, 0.9) - 0.01, high=9.0, confidence=0.99)
+        assert found.verdict.speedup is not None
+        assert found.patch is not None
+        estimate = found.verdict.speedup.model_copy(update={"speedup": speedups.get(n, 0.9), "claim": claim})
+        class_ = "improved" if n in speedups else "no_change"
+        verdict = found.verdict.model_copy(update={"class_": class_, "speedup": estimate})
+        patch = found.patch.model_copy(update={"sha256": folder.name})
+        found = found.model_copy(update={"verdict": verdict, "patch": patch, "start": read_start(folder)})
+        (folder / "result.json").write_text(found.model_dump_json(by_alias=True))
+        return None, 0.0
+
+    return comes_to
+
+
+TWO_AND_ONE_WITHOUT_A_CHAIN = (Contender(agent="pattern", label="a"), Contender(agent="pattern", label="b"), "oracle")
+
+
+def test_attempts_of_a_chain_wait_for_each_other_and_for_nobody_else(
+    plan: Callable[..., Plan], settings: Settings
+) -> None:
+    engine = Engine(9, chained({}))
+    progress = schedule(
+        plan(agents=TWO_AND_ONE_WITHOUT_A_CHAIN, attempts=3, strategy="refine"), engine, settings
+    ).progress
+    assert progress.done == 9
+    assert engine.most_at_once == 5  # three of the oracle's, which brings its patch with it, and one of each chain
+    for label in ("a", "b"):
+        own = [item.id[-1] for item in engine.started if f"/{label}." in item.id]
+        assert own == ["1", "2", "3"]
+    assert not list(settings.results.glob("run/quickstart/oracle.*/start.json"))
+
+
+def test_an_attempt_begins_from_the_best_claim_before_it(plan: Callable[..., Plan], settings: Settings) -> None:
+    whole = plan(agents=TWO_AND_ONE_WITHOUT_A_CHAIN[:1], attempts=12, strategy="refine")
+    schedule(whole, Engine(4, chained({2: 1.3, 4: 1.2, 7: 1.5})), settings)
+    run = settings.results / "run" / "quickstart"
+    starts = {n: read_start(run / f"a.{n}") for n in range(1, 13)}
+    assert [one and one.parent for one in starts.values()] == [None, None, 2, 2, 2, 2, 2, 7, 7, 7, 7, 7]
+    last = starts[12]
+    assert last is not None
+    assert (last.before, last.patch_sha256) == (11, "a.7")
+    assert [one.n for one in last.tried] == [6, 7, 8, 9, 10, 11]
+    eleventh = starts[7]
+    assert eleventh is not None
+    assert [one.n for one in eleventh.tried] == [1, 2, 3, 4, 5, 6]
+    assert eleventh.tried[1].change == "+a.2"
+
+
+def test_a_chain_that_lost_an_attempt_begins_it_from_where_it_began(
+    plan: Callable[..., Plan], settings: Settings
+) -> None:
+    whole = plan(agents=TWO_AND_ONE_WITHOUT_A_CHAIN[:1], attempts=4, strategy="refine")
+    comes_to = chained({1: 1.1, 2: 1.2, 3: 1.3})
+    schedule(whole, Engine(1, comes_to), settings)
+    place = settings.results / "run" / "quickstart" / "a.2"
+    before = (place / "start.json").read_bytes()
+    (place / "result.json").unlink()
+    engine = Engine(1, comes_to)
+    schedule(whole, engine, settings)
+    assert [item.id for item in engine.started] == ["quickstart/a.2"]
+    assert (place / "start.json").read_bytes() == before
+
+
+def test_a_chain_does_not_go_on_without_one_of_its_attempts(plan: Callable[..., Plan], settings: Settings) -> None:
+    whole = plan(agents=TWO_AND_ONE_WITHOUT_A_CHAIN[:2], attempts=3, strategy="refine")
+    fine_ones = chained({})
+    engine = Engine(2, lambda item, tries: (None, 0.0) if item.id.endswith("/a.2") else fine_ones(item, tries))
+    progress = schedule(whole, engine, settings).progress
+    assert progress.done == 4
+    assert "quickstart/a.3" not in [item.id for item in engine.started]
+
+
+def test_what_is_told_of_earlier_attempts_is_bounded_and_holds_nothing_of_the_harness() -> None:
+    tried = [
+        schema.Tried(
+            n=n, verdict="improved" if n == 3 else "incorrect", speedup=1.4, at_least=1.2,
+            files=("x.py",), change="+" + "y" * 800, summary="z" * 500,
+        )
+        for n in range(1, 8)
+    ]  # fmt: skip
+    chain = Chain()
+    for one in tried * 10:
+        chain._ended[len(chain._ended) + 1] = one.model_copy(update={"n": len(chain._ended) + 1})
+    prompt = Prompt("Make it faster.", "optimize@2", "0" * 64)
+    told = with_history(prompt, chain.start(71)).text
+    assert len(told) < 12_000
+    assert told.startswith("Make it faster.\n\n## What was tried before\nAttempts before this one: 70")
+    assert "wrong: it does not do what base does.\n" in told  # and no figure of it
+    assert "holds the patch of attempt 3" in told
+    assert with_history(prompt, Chain().start(1)) == prompt

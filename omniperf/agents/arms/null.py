@@ -17,6 +17,7 @@ class NullAgent:
 
     version = "1"
     summary = "appends one comment to the first target: a patch that changes nothing"
+    refines = False
 
     def solve(self, session: Session) -> Outcome:
         """Append the comment, commit, finish."""

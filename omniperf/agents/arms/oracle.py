@@ -16,6 +16,7 @@ class OracleAgent:
     version = "1"
     summary = "the human (reference) patch; shows what the task can show"
     needs_reference = True
+    refines = False
 
     def solve(self, session: Session) -> Outcome:
         """Apply, commit, finish."""

@@ -19,6 +19,7 @@ class PatchAgent:
     version = "1"
     summary = "applies a given diff (option file=PATH)"
     options = ("file", "sha256")
+    refines = False
 
     def solve(self, session: Session) -> Outcome:
         """Apply the diff, commit, finish. Raises UsageError where there is no diff to apply."""

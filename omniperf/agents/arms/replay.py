@@ -8,6 +8,7 @@ holds no more than ids, dates, times and durations (`gateway/recording.py` says 
 
 from __future__ import annotations
 
+from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
@@ -22,6 +23,9 @@ from omniperf.agents.tools import SessionTools
 from omniperf.errors import OmniPerfError, UsageError
 from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.gateway.recording import EXCHANGES, difference, load_exchanges
+from omniperf.prompt.history import with_history
+from omniperf.prompt.render import Prompt
+from omniperf.results.start import parent_patch, read_start
 from omniperf.results.store import read_lines, write_whole
 
 if TYPE_CHECKING:
@@ -42,6 +46,7 @@ class ReplayAgent:
     summary = "a recorded attempt of a built-in agent or a client again, with no model (option from=FOLDER)"
     options = ("from",)
     client: ExternalAgent | None = None
+    refines = False
 
     def check(self, options: Mapping[str, str]) -> None:
         """Read the recording. Raises UsageError where there is none that can be replayed."""
@@ -62,6 +67,10 @@ class ReplayAgent:
         folder, agent, recorded = _load(session.options)
         assert isinstance(session.tools, SessionTools)
         session.tools.recorded = recorded
+        if (start := read_start(folder)) is not None:
+            session = replace(session, prompt=with_history(Prompt(session.prompt, "", ""), start).text)
+            if start.parent is not None:
+                session.workspace.apply(parent_patch(folder, folder.name.rpartition(".")[0], start))
         try:
             outcome = _again(session, self.client or agent, recorded, folder)
         except DivergedError as error:
