@@ -98,7 +98,7 @@ def run_attempt(
             outcome = failure(error, phase, folder)
             if patch is None and workspace is not None:  # what the agent had done by then is kept, unmeasured
                 with suppress(OmniPerfError, OSError):
-                    patch = collect(workspace)
+                    patch = collect(workspace, final=True)
                     write_whole(folder / "model_patch.diff", patch.data, exact=True)
                 if work.best is not None and (patch is None or work.best.tree != patch.tree):
                     write_whole(folder / "model_patch.best.diff", work.best.data, exact=True)

@@ -121,7 +121,7 @@ class Work:
         """
         best = self.best
         try:
-            final = collect(workspace)
+            final = collect(workspace, final=True)
         except NotCollectableError as error:
             if best is None:
                 raise

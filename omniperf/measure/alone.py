@@ -106,6 +106,7 @@ def measured_alone(
                             raise OutputsDifferError(f"The outputs are not base's, one state at a time: {difference}")
                     last = {"base": taken["A"][-1], "candidate": taken["B"][-1]}
                     record({"phase": "verify", "label": "alone", "pair": number, "order": half, "seeds": drawn, **last})
+                zygotes.settle()
             # A round has the overhead of its own pipe and digest, which shrinks the ratio that is to be expected.
             overhead = statistics.median(overheads)
             wanted = _SHARE * math.log((runs[0] + overhead) / (runs[1] + overhead))

@@ -75,8 +75,8 @@ class Bench:
     def spec(self, workspace: Workspace, *, agent: bool = False) -> Spec:
         """The sandbox for commands in a tree that they may change.
 
-        They keep off the cores of lanes. With `agent` it has the agent's own git, and an environment that the agent may
-        change and nobody else sees.
+        They are kept off the cores of the lanes of tasks like this one. With `agent` it has the agent's own git, and an
+        environment that the agent may change and nobody else sees.
         """
         extra = (
             Mount(workspace.git_dir, "/git", True),

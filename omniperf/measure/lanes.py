@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 from omniperf.errors import InfraError
 from omniperf.measure.nvml import gpus
 from omniperf.measure.turns import in_line
+from omniperf.results.store import disk_errors
 
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator, Sequence
@@ -74,7 +75,10 @@ def cpu_lanes(cpus: int) -> tuple[Lane, ...]:
 
 
 def beside_lanes(cpus: int) -> tuple[int, ...]:
-    """Where what is not timed may run: the threads of cores that no lane of that many has; none where all have one."""
+    """Where what is not timed may run: the threads of cores that no lane of that many has; none where all have one.
+
+    A lane of more cores may have some of them.
+    """
     taken = {_physical(core) for lane in cpu_lanes(cpus) for core in lane.cores}
     return tuple(sorted(thread for thread in os.sched_getaffinity(0) if _physical(thread) not in taken))
 
@@ -135,8 +139,9 @@ def claimed(lanes: tuple[Lane, ...], waiting: Callable[[], None] = lambda: None)
 
 def _turn(lanes: tuple[Lane, ...], held: ExitStack, waiting: Callable[[], None]) -> Lane:
     """Wait in line, and hold a lane."""
-    _shared_folder(_LOCKS)
-    _shared_folder(_LOCKS / "waiting")
+    with disk_errors(_LOCKS):
+        _shared_folder(_LOCKS)
+        _shared_folder(_LOCKS / "waiting")
     with in_line(_LOCKS / "waiting", frozenset(name for lane in lanes for name in lane.locks)) as ticket:
         said = False
         while True:
@@ -203,7 +208,10 @@ def _shared_folder(path: Path) -> None:
 
 def held_now() -> list[str]:
     """The devices of this host on which somebody is timing, as the kernel lists locks: asking disturbs nobody."""
-    fields = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    try:
+        fields = [line.split() for line in Path("/proc/locks").read_text().splitlines()]
+    except OSError:  # the kernel does not say
+        return []
     inodes = {line[5].split(":")[2] for line in fields if line[1] == "FLOCK"}  # of who waits, the second field is `->`
     return [file.stem for file in sorted(_LOCKS.glob("*.lock")) if str(file.stat().st_ino) in inodes]
 

@@ -7,6 +7,7 @@ import os
 import re
 import statistics
 import time
+from contextlib import contextmanager
 from dataclasses import dataclass, field, replace
 from itertools import pairwise
 from typing import TYPE_CHECKING
@@ -22,8 +23,7 @@ from omniperf.measure.zygote import ZygoteError, Zygotes
 from omniperf.results.events import Event
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Mapping
-    from contextlib import AbstractContextManager
+    from collections.abc import Callable, Iterator, Mapping
 
     from omniperf.measure.clock import Arm, Sample
     from omniperf.measure.compare import Comparer
@@ -351,10 +351,13 @@ class _Measuring:
             raise OutputsDifferError(f"The outputs are not base's: {difference}")
         self.found.compared += count
 
-    def lane(self) -> AbstractContextManager[Lane]:
+    @contextmanager
+    def lane(self) -> Iterator[Lane]:
         """Hold a lane, and say so where it has to be waited for."""
         said = Event(self.plan.phase, "waiting for another measurement on this host", {"transient": True})
-        return self.clock.hold(self.lanes, lambda: self.emit(said))
+        with self.clock.hold(self.lanes, lambda: self.emit(said)) as lane:
+            yield lane
+            self.zygotes.settle()
 
 
 def _value(one: Sample, metric: Metric) -> float:

@@ -15,6 +15,8 @@ from contextlib import contextmanager, suppress
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
+from omniperf.results.store import disk_errors
+
 if TYPE_CHECKING:
     from collections.abc import Iterator
     from pathlib import Path
@@ -46,20 +48,31 @@ class Ticket:
 @contextmanager
 def in_line(folder: Path, wanted: frozenset[str]) -> Iterator[Ticket]:
     """Wait in the line whose tickets are in that folder."""
-    while True:
-        path = folder / f"{time.monotonic_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
-        descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
-        fcntl.flock(descriptor, fcntl.LOCK_EX)
-        if os.fstat(descriptor).st_nlink:
-            break
-        os.close(descriptor)  # somebody took it for one whose holder was killed
+    path, descriptor = _ticket(folder, wanted)
     try:
-        os.fchmod(descriptor, 0o644)
-        os.write(descriptor, json.dumps(sorted(wanted)).encode())
         yield Ticket(path, wanted)
     finally:
         path.unlink(missing_ok=True)
         os.close(descriptor)
+
+
+def _ticket(folder: Path, wanted: frozenset[str]) -> tuple[Path, int]:
+    """Make a ticket, and hold it. Raises InfraError (disk)."""
+    with disk_errors(folder):
+        while True:
+            path = folder / f"{time.monotonic_ns():020d}-{os.getpid()}-{secrets.token_hex(4)}"
+            descriptor = os.open(path, os.O_RDWR | os.O_CREAT | os.O_EXCL | os.O_CLOEXEC, 0o644)
+            try:
+                fcntl.flock(descriptor, fcntl.LOCK_EX)
+                if os.fstat(descriptor).st_nlink:
+                    os.fchmod(descriptor, 0o644)
+                    os.write(descriptor, json.dumps(sorted(wanted)).encode())
+                    return path, descriptor
+            except BaseException:
+                path.unlink(missing_ok=True)
+                os.close(descriptor)
+                raise
+            os.close(descriptor)  # somebody took it for one whose holder was killed
 
 
 def _waiting(path: Path) -> Ticket | None:

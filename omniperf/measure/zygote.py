@@ -84,7 +84,6 @@ class Zygotes:
             self._next = None
         self._current, self._next = self._next or self._ready(arms, cores), None
         self._current.wait()
-        self._leave()
         taken = set(Lane(tuple(cores)).locks)
         free = (core for core in first_threads(os.sched_getaffinity(0)) if taken.isdisjoint(Lane((core,)).locks))
         # The first is the harness's own. The next are far from the lane's, which are the highest: guests are often not
@@ -94,6 +93,16 @@ class Zygotes:
             self._beside = held
             self._next = Zygote(self._backend, arms, self._preload, beside)
         return self._current
+
+    def settle(self) -> None:
+        """Wait until the next one has imported, and give its cores back: who waits for a lane must hold nothing."""
+        if self._next is not None:
+            try:
+                self._next.wait()
+            except ZygoteError:
+                self._next.close()
+                self._next = None
+        self._leave()
 
     def _leave(self) -> None:
         """Let others measure on the cores where a zygote has imported."""

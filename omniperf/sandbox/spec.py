@@ -130,17 +130,16 @@ def sandbox_uid() -> int | None:
 def with_script(spec: Spec, script: Path) -> Spec:
     """The spec with a script of ours, and the one that confines it, under /omniperf."""
     ours = [Mount(path, f"/omniperf/{path.name}") for path in (_CONFINED, script)]
-    if (compiled := _compiled(script)) is not None:
+    if (compiled := _compiled(script)).is_file():  # somebody may clear caches meanwhile
         ours.append(Mount(compiled, f"/omniperf/__pycache__/{compiled.name}"))
     return replace(spec, mounts=(*spec.mounts, *ours))
 
 
 @lru_cache
-def _compiled(script: Path) -> Path | None:
-    """The script as this Python compiles it, where it may be kept beside it; compiling anew delays every start."""
+def _compiled(script: Path) -> Path:
+    """Where the script is as this Python compiles it, if it can be kept there; compiling anew delays every start."""
     SourceFileLoader(script.stem, str(script)).get_code(script.stem)
-    kept = Path(cache_from_source(str(script)))
-    return kept if kept.is_file() else None
+    return Path(cache_from_source(str(script)))
 
 
 def confined(backend: Backend, spec: Spec, script: Path, *arguments: str) -> list[str]:

@@ -140,6 +140,8 @@ class StandingSandbox:
         for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
             if pipe is not None:
                 pipe.close()
+        if self._process.returncode is not None:  # its pid may be another's by now
+            return
         ended = os.pidfd_open(self._process.pid)  # `wait` with a timeout looks again and again
         try:
             if not select.select([ended], [], [], _END_SECONDS)[0]:

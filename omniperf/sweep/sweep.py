@@ -70,6 +70,8 @@ def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[P
                 f"Task {task.id} is not as it was when the sweep began.",
                 f"Restore {task.file}, or start a new sweep.",
             )
+    with _only_one(folder):
+        pass  # before anything is made ready, or spent, for a sweep that is running
     return folder, _run(plan, jobs, settings, view)
 
 

@@ -79,7 +79,7 @@ class Patch:
         return hashlib.sha256(self.data).hexdigest()
 
 
-def collect(workspace: Workspace) -> Patch:
+def collect(workspace: Workspace, *, final: bool = False) -> Patch:
     """Collect everything between base and the tree's final state, committed or not.
 
     Left out: scratch and generated files, what set-up installed, new files that base's own ignore files cover, and
@@ -88,11 +88,14 @@ def collect(workspace: Workspace) -> Patch:
     and that what was closed is opened. Nothing that the agent did to its own git takes part. Secrets of this process
     are taken out of the patch, never out of the tree.
 
+    Where no time has changed since the last collection, that one holds, unless this is the `final` one: what is written
+    through a mapping of a file may change no time.
+
     Raises NotCollectableError where the tree is such that git cannot take it, InfraError where the disk is full.
     """
     ignores = _base_ignores(workspace.seal)
     try:
-        patch = _collect(workspace, ignores)
+        patch = _collect(workspace, ignores, final)
         kept = known(patch.data.decode("latin-1")).encode("latin-1")
         return patch if kept == patch.data else replace(parse(workspace.seal, kept), held_secret=True)
     except (OSError, GitError, PatchDoesNotApplyError) as error:
@@ -103,10 +106,10 @@ def collect(workspace: Workspace) -> Patch:
         raise NotCollectableError(f"The tree that was left cannot be collected: {said}") from error
 
 
-def _collect(workspace: Workspace, ignores: str) -> Patch:
+def _collect(workspace: Workspace, ignores: str, final: bool) -> Patch:
     looked = time.time_ns()
     about, newest = _make_collectable(workspace.tree)
-    if (before := workspace.collected.get(about)) is not None:
+    if not final and (before := workspace.collected.get(about)) is not None:
         return before
     patch = _collect_anew(workspace, ignores)
     workspace.collected.clear()
@@ -121,11 +124,11 @@ def _collect_anew(workspace: Workspace, ignores: str) -> Patch:
         git_dir = _fresh_git(Path(scratch), seal, NOT_COLLECTED + _rooted(workspace.installed) + ignores)
         # With its time: what was changed in the very second of the checkout is found by that alone.
         shutil.copy2(workspace.index, git_dir / "index")
+        # Not `ls-files --modified`: it follows a link that has taken a folder's place, and sees no change behind it.
+        changed = _fields(git("diff-files", "-z", "--name-only", git_dir=git_dir, work_tree=tree))
         # `git add` would read the ignore files of the tree, which are the agent's by now; `ls-files` need not.
-        listing = ("ls-files", "-z", "-t", "--modified", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
-        found = [(line[0], line[2:]) for line in _fields(git(*listing, git_dir=git_dir, work_tree=tree))]
-        new = [path for tag, path in found if tag == "?" and not is_git(path)]
-        changed = [path for tag, path in found if tag != "?"]
+        listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
+        new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not is_git(path)]
         if not changed and not new:
             return Patch(b"", seal.tree, ())
         _refuse_too_much(tree, [*changed, *new])

@@ -9,6 +9,7 @@ from typing import Any
 
 import pytest
 
+from omniperf.measure import lanes
 from omniperf.measure.arms import make_arm, sealed
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.measure.checker import read
@@ -228,3 +229,20 @@ def test_a_zygote_that_fails_half_way_costs_pairs_and_no_verdict(bench: Bench, m
     assert found.class_ == "improved"
     assert next(line["discarded"] for line in lines if "discarded" in line).startswith("the zygote failed")
     assert len(children) == 4
+
+
+def test_who_waits_for_a_lane_holds_no_cores_for_the_next_zygote(
+    arms: Any, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Else the first in the line could wait for those cores, and their holder behind it."""
+    monkeypatch.setattr(lanes, "_LOCKS", tmp_path)
+    bench, made = arms(LOOKS)
+    monkeypatch.setattr(os, "sched_getaffinity", lambda _: set(range(50, 58)))
+    beside = lanes.Lane((51,))
+    with Zygotes(bench.backend, PRELOAD) as zygotes:
+        zygotes.of_block(made)
+        assert lanes.at_once(beside) is None
+        zygotes.settle()
+        held = lanes.at_once(beside)
+        assert held is not None
+        held.close()

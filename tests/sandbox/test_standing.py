@@ -2,6 +2,7 @@
 
 import os
 import shutil
+import signal
 import tempfile
 import time
 from collections.abc import Iterator
@@ -10,6 +11,7 @@ from pathlib import Path
 
 import pytest
 
+from omniperf.errors import InfraError
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
 from omniperf.sandbox.bubblewrap import Bubblewrap, _options
@@ -148,13 +150,21 @@ def test_an_interpreter_under_opt_is_there_whether_or_not_opt_is(bench: Bench, t
 
 
 def test_commands_may_choose_among_the_cores(all_cores: None, walled: StandingSandbox) -> None:
-    """Only what is measured is held to its lane."""
+    """Where none are given to it: what is measured is held to its lane, other commands to the cores beside lanes."""
     choose = "import os; core = max(os.sched_getaffinity(0)); os.sched_setaffinity(0, {core})"
     assert walled.run(f"python -c '{choose}; assert os.sched_getaffinity(0) == {{core}}'", 10).ok
 
 
 def test_gpu_nodes_are_absent_unless_the_task_asks(walled: StandingSandbox) -> None:
     assert walled.run("ls /dev | grep -c nvidia", 10).output.strip() == "0"
+
+
+def test_a_sandbox_that_was_killed_says_so_in_one_sentence(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "tree").mkdir()
+    with pytest.raises(InfraError, match="ended unexpectedly"):  # noqa: SIM117 - it is closed after that
+        with StandingSandbox(NoSandbox(), spec_of(bench, tmp_path / "tree")) as sandbox:
+            os.kill(sandbox._process.pid, signal.SIGKILL)
+            sandbox.run("true", 10)
 
 
 def test_leaving_the_sandbox_ends_what_is_inside(bench: Bench, tmp_path: Path) -> None:
@@ -170,7 +180,6 @@ def test_leaving_the_sandbox_ends_what_is_inside(bench: Bench, tmp_path: Path) -
 def test_a_host_without_user_namespaces_gets_one_sentence(
     settings: Settings, monkeypatch: pytest.MonkeyPatch, make_task: object
 ) -> None:
-    from omniperf.errors import InfraError
     from omniperf.sandbox import choose
 
     monkeypatch.setattr(choose, "why_not", lambda: "no permission to make a user namespace")

@@ -127,6 +127,7 @@ def test_a_sweep_runs_once_at_a_time(sweeps: Sweeps, task: Task, tmp_path: Path)
     _, said = second.communicate(timeout=SECONDS)
     assert second.returncode == 2
     assert "is still running" in said
+    assert "preflight" not in said
     process.kill()
     process.communicate()
 

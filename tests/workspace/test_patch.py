@@ -1,5 +1,6 @@
 """The patch is everything between base and the tree's final state, whatever the agent did to get there."""
 
+import mmap
 import os
 import shutil
 import subprocess
@@ -145,6 +146,11 @@ def file_becomes_folder(tree: Path) -> None:
     (tree / "README.md" / "inside.txt").write_text("x\n")
 
 
+def link_in_the_place_of_a_folder(tree: Path) -> None:
+    (tree / "toy").rename(tree / "moved")
+    (tree / "toy").symlink_to("moved")
+
+
 def odd_names(tree: Path) -> None:
     for name in ('quote".py', "tab\t.py", "new\nline.py", " space .py", "-dash.py", "*.py"):
         (tree / name).write_text("x = 1\n")
@@ -152,7 +158,7 @@ def odd_names(tree: Path) -> None:
 
 CHANGES = [
     edit, change_mode, rename, delete, binary, not_utf8, crlf, symlink, empty_file, no_last_newline,
-    file_becomes_folder, odd_names,
+    file_becomes_folder, link_in_the_place_of_a_folder, odd_names,
 ]  # fmt: skip
 
 
@@ -420,3 +426,15 @@ def test_a_folder_made_a_link_is_left_out_too(workspace: Workspace) -> None:
     (workspace.tree / "tests").symlink_to("/etc")
     patch = collect(workspace)
     assert without(workspace.seal, patch, ("tests", "tests/**")).files == ()
+
+
+def test_the_final_collection_sees_what_changes_no_time(workspace: Workspace) -> None:
+    file = workspace.tree / "toy/order.py"
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        mapped[:1] = b"#"
+        time.sleep(0.2)
+        first = collect(workspace)
+        mapped[1:2] = b"#"
+        last = collect(workspace, final=True)
+    assert first.data != last.data
+    assert b"+##" in last.data
