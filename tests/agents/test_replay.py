@@ -198,7 +198,7 @@ def test_a_replay_whose_patch_is_another_one_says_so(steps: int, work: Attempt) 
 def test_the_best_patch_is_compared_where_it_was_chosen(
     more: str, make_task: Callable[..., Task], settings: Settings, bubblewrap: None
 ) -> None:
-    task, server = make_task(QUICK), Loopback()
+    task, server = make_task(), Loopback()
     undone = bash("git checkout -q HEAD~1 -- toy/order.py")
     server.play([Say("", (EDIT, bash(more or "true"), ("benchmark", {}), COMMIT, undone)), FINISH, FINISH])
     spec = AttemptSpec(run_id="", agent="openai", n=0, options=options(server, "chat"), verify=False)

@@ -23,7 +23,7 @@ from omniperf.agents.protocol import Outcome, ToolError
 from omniperf.agents.providers.tape import DivergedError, Playback
 from omniperf.agents.recorded import Recorded, RecordedClock, RecordedShared
 from omniperf.agents.tools import SessionTools
-from omniperf.errors import OmniPerfError, UsageError
+from omniperf.errors import InfraError, OmniPerfError, UsageError
 from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.gateway.recording import EXCHANGES, difference, load_exchanges
 from omniperf.prompt.history import with_history
@@ -84,6 +84,8 @@ class ReplayAgent:
             return Outcome("agent_error", f"the replay diverged: {error}")
         except Exception as error:  # a limit or a failure, where the attempt ended too
             ended = error
+        if isinstance(ended, InfraError) and recorded.source:  # this host's, for the recording had none
+            raise ended
         if apart := _take_clock(session.folder, folder) or _other_patch(session, recorded, folder):
             end = f" (it ended with: {ended})" if isinstance(ended, Exception) else ""
             return Outcome("agent_error", f"the replay diverged: {apart}{end}")
