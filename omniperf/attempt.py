@@ -60,6 +60,7 @@ def run_attempt(
     verdict = schema.Verdict()
     with Journal(folder / "journal.jsonl") as journal:
         about = {"agent": spec.agent, "label": spec.name, "n": spec.n, "options": dict(spec.options)}
+        about["limits"] = {**task.limits.model_dump(), **spec.limits}
         journal.write("attempt", run=spec.run_id, task=task.id, **about)
         work = Work(bench, proved, spec.limits, journal, emit, gateway)
         try:

@@ -2,16 +2,21 @@
 
 from __future__ import annotations
 
+import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
 from omniperf.agents.protocol import Hotspot, Kernel, Profile
+from omniperf.gateway.budget import SweepSpentError
+from omniperf.gateway.shared import Shared
 from omniperf.measure.gpu_tools import Counters
 from omniperf.results.store import read_lines
+from omniperf.tasks.schema import Limits
 
 if TYPE_CHECKING:
     from pathlib import Path
 
+    from omniperf.agents.providers.tape import Playback
     from omniperf.gateway.budget import Budget
 
 _KINDS = {"screening": "benchmark", "tests": "test", "profile": "profile"}
@@ -25,16 +30,21 @@ class Recorded:
 
     def __init__(self, folder: Path) -> None:
         self.agent, self.options = "", {}
-        self.out_of_minutes = False
+        self.limits: Limits | None = None  # older recordings do not have them
+        self.out_of_minutes = self.out_of_sweep = False
+        self.source, self.sha256 = "", ""  # of the patch that was collected; empty where none was
         self._said: dict[str, list[dict[str, Any] | None]] = {tool: [] for tool in (*_KINDS.values(), "final")}
         for line in read_lines(folder / "journal.jsonl"):
             kind, tool = line["kind"], line.get("tool")
             if kind == "attempt":
                 self.agent, self.options = str(line["agent"]), dict(line.get("options") or {})
+                self.limits = Limits(**line["limits"]) if "limits" in line else None
             elif kind == "step" and tool in self._said and "refused" not in line:
                 self._said[tool].append(None)
-            elif kind == "collected" and line["outcome"]["kind"] == "budget":
-                self.out_of_minutes = " minutes " in str(line["outcome"]["detail"])
+            elif kind == "collected":
+                self.source, self.sha256 = str(line["source"]), str(line["sha256"])
+                detail = str(line["outcome"]["detail"]) if line["outcome"]["kind"] == "budget" else ""
+                self.out_of_minutes, self.out_of_sweep = " minutes " in detail, detail == str(SweepSpentError())
             elif kind in _KINDS:
                 fields = {name: value for name, value in line.items() if name not in _OURS}
                 if "of" in line:
@@ -82,6 +92,19 @@ class RecordedClock:
         budget, limit = self._budget, self._budget.limits.minutes * 60
         at_end = self._over and self._next == len(self._events)
         return budget.started + budget.waited + (limit + _INSTANT if at_end else min(self._elapsed, limit - _INSTANT))
+
+
+class RecordedShared(Shared):
+    """The USD of a sweep whose others had spent them: they last as long as the recording has replies."""
+
+    def __init__(self, playback: Playback) -> None:
+        super().__init__()
+        self._playback = playback
+
+    @property
+    def usd_left(self) -> float:
+        """Infinite, and nothing at all once every reply was played."""
+        return math.inf if self._playback.left > 0 else -math.inf
 
 
 def _time(line: dict[str, Any]) -> float:

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 from collections.abc import Callable
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any, cast
@@ -13,14 +14,15 @@ from omniperf.agents.discover import load_agent
 from omniperf.agents.work import Work
 from omniperf.errors import UsageError
 from omniperf.gateway import backoff
+from omniperf.gateway.process import Gateway
 from omniperf.gateway.recording import EXCHANGES
-from omniperf.record import AttemptSpec
+from omniperf.record import AttemptSpec, as_collected, now
 from omniperf.results.events import ignore
 from omniperf.results.journal import Journal
+from omniperf.results.schema import Verdict
 from omniperf.results.store import read_lines
 from omniperf.sweep.run import run_task
 from omniperf.tasks.schema import Limits
-from omniperf.workspace.patch import collect
 from tests.agents.conftest import KEY
 from tests.agents.loopback import Fail, Loopback, Say
 from tests.agents.test_model_agent import EDIT, FINISH, QUICK, bash, options
@@ -76,28 +78,37 @@ Attempt = Callable[..., "tuple[Path, Outcome, bytes]"]
 
 @pytest.fixture
 def work(bench: Bench, tmp_path: Path) -> Attempt:
-    """The work of one attempt, without the verdict after it: its folder, its outcome, its patch."""
+    """The work of one attempt, without the verdict after it: its folder, its outcome, its patch.
 
-    def go(agent: str, given: dict[str, str], steps: int = 40) -> tuple[Path, Outcome, bytes]:
+    `usd` are a sweep's, which all its attempts share.
+    """
+
+    def go(agent: str, given: dict[str, str], steps: int = 40, usd: float = math.inf) -> tuple[Path, Outcome, bytes]:
         folder = tmp_path / agent
         mine = replace(bench, task=bench.task.model_copy(update={"limits": Limits(steps=steps)}))
-        with Journal(folder / "journal.jsonl") as journal:
+        with Gateway() as gateway, Journal(folder / "journal.jsonl") as journal:
+            gateway.shared.allow(usd)
             journal.write("attempt", agent=agent, options=given)
             workspace = bench.workspace(f"{agent}-1")
-            doing = Work(mine, cast("Any", None), {}, journal, ignore)
+            doing = Work(mine, cast("Any", None), {}, journal, ignore, gateway)
             made = ReplayAgent() if agent == "replay" else load_agent(agent)
             outcome = doing.run(made, workspace, "Make distinct faster.", given)
-        return folder, outcome, collect(workspace).data
+            patch = doing.choose(workspace).patch
+            used = doing.usage(0.0, Verdict())
+            journal.write("collected", **as_collected(patch, "final", outcome, used, doing.model, (), now()))
+        return folder, outcome, patch.data
 
     return go
 
 
-def recorded(work: Attempt, script: tuple[Say | Fail, ...], api: str, steps: int = 40) -> tuple[Path, Outcome, bytes]:
+def recorded(
+    work: Attempt, script: tuple[Say | Fail, ...], api: str, steps: int = 40, usd: float = math.inf
+) -> tuple[Path, Outcome, bytes]:
     """An attempt whose server is gone by now."""
     server = Loopback()
     try:
         server.play(script)
-        return work("anthropic" if api == "anthropic" else "openai", options(server, api), steps)
+        return work("anthropic" if api == "anthropic" else "openai", options(server, api), steps, usd)
     finally:
         server.close()
 
@@ -168,6 +179,77 @@ def test_an_attempt_that_ran_out_of_minutes_comes_out_again(
     assert replayed.outcome == result.outcome
     for file in ("model_patch.diff", "trajectory.jsonl"):
         assert (run / "toy" / "replay.1" / file).read_bytes() == (folder / file).read_bytes()
+
+
+RANDOM = 'echo "# $(od -An -N8 -tx8 /dev/urandom)" >> toy/order.py'
+
+
+@pytest.mark.parametrize("steps", [40, 2], ids=["finished", "out of steps"])
+def test_a_replay_whose_patch_is_another_one_says_so(steps: int, work: Attempt) -> None:
+    script = (Say("", (EDIT, bash(RANDOM))), Say("", (COMMIT,)), FINISH, FINISH)
+    folder, outcome, patch = recorded(work, script, "chat", steps)
+    _, replayed, other = work("replay", {"from": str(folder)}, steps)
+    assert (outcome.kind, replayed.kind) == ("finished" if steps == 40 else "budget", "agent_error")
+    assert replayed.detail.startswith("the replay diverged: the patch of the final state is another one")
+    assert other != patch
+
+
+@pytest.mark.parametrize("more", ["", RANDOM], ids=["the same", "another one"])
+def test_the_best_patch_is_compared_where_it_was_chosen(
+    more: str, make_task: Callable[..., Task], settings: Settings, bubblewrap: None
+) -> None:
+    task, server = make_task(), Loopback()
+    undone = bash("git checkout -q HEAD~1 -- toy/order.py")
+    server.play([Say("", (EDIT, bash(more or "true"), ("benchmark", {}), COMMIT, undone)), FINISH, FINISH])
+    spec = AttemptSpec(run_id="", agent="openai", n=0, options=options(server, "chat"), verify=False)
+    run, (result,) = run_task(task, spec, 1, settings, ignore)
+    server.close()
+    if not result.patch or result.patch.source != "best":
+        pytest.skip("the host was too busy for a screening to see the gain")
+    spec = replace(spec, agent="replay", options={"from": str(run / "toy" / "openai.1")})
+    _, (replayed,) = run_task(task, spec, 1, settings, ignore)
+    apart = "the replay diverged: the patch of the best state is another one" if more else ""
+    assert (replayed.outcome.kind, replayed.outcome.detail) == ("agent_error" if more else "finished", apart)
+    assert (replayed.patch == result.patch) is not bool(more)
+
+
+def test_a_replay_has_the_limits_of_the_recording(
+    make_task: Callable[..., Task], settings: Settings, bubblewrap: None
+) -> None:
+    task, server = make_task(), Loopback()
+    server.play([Say("", (EDIT,)), *[Say("", (bash("true"),))] * 9])
+    limits = {"steps": 6, "usd": 0.75}
+    spec = AttemptSpec(run_id="", agent="openai", n=0, options=options(server, "chat"), limits=limits, verify=False)
+    run, (result,) = run_task(task, spec, 1, settings, ignore)
+    server.close()
+    folder = run / "toy" / "openai.1"
+    assert (result.outcome.kind, result.outcome.detail) == ("budget", "the attempt's limit of 6 steps is reached")
+    assert "[left: 5 steps" in (folder / EXCHANGES).read_text()
+    spec = replace(spec, agent="replay", options={"from": str(folder)}, limits={})
+    run, (replayed,) = run_task(task, spec, 1, settings, ignore)
+    assert (replayed.outcome, replayed.patch) == (result.outcome, result.patch)
+    again = run / "toy" / "replay.1"
+    assert (again / "trajectory.jsonl").read_bytes() == (folder / "trajectory.jsonl").read_bytes()
+
+
+def test_an_attempt_whose_sweep_had_no_more_usd_comes_out_again(work: Attempt) -> None:
+    script = (Say("", (EDIT,)), Say("", (COMMIT,), usage=(100, 0, 0, 10_000)), FINISH, FINISH)
+    folder, outcome, patch = recorded(work, script, "anthropic", usd=0.5)  # of which the second call took 0.20
+    assert (outcome.kind, "the sweep's USD are spent" in outcome.detail) == ("budget", True)
+    again, replayed, same = work("replay", {"from": str(folder)}, usd=0.0)
+    assert (replayed, same, FASTER.encode() in same) == (outcome, patch, True)
+    assert (again / "trajectory.jsonl").read_bytes() == (folder / "trajectory.jsonl").read_bytes()
+
+
+def test_a_replay_that_ends_at_a_limit_elsewhere_says_where(work: Attempt) -> None:
+    script = (Say("", (EDIT,)), *(Say("", (bash("true"),)),) * 5)
+    folder, outcome, _ = recorded(work, script, "chat", 3)
+    lines = (folder / "trajectory.jsonl").read_text().splitlines(keepends=True)
+    (folder / "trajectory.jsonl").write_text("".join([*lines, lines[-1]]))
+    _, replayed, _ = work("replay", {"from": str(folder)}, 3)
+    assert (outcome.kind, replayed.kind) == ("budget", "agent_error")
+    assert f"the replay diverged: line {len(lines) + 1} of trajectory.jsonl differs" in replayed.detail
+    assert replayed.detail.endswith("(it ended with: the attempt's limit of 3 steps is reached)")
 
 
 KINDS = ("screening", "tests", "profile")

@@ -1,13 +1,16 @@
 """The control arm `replay`: a recorded attempt of a built-in agent or of a client, once more, with no model.
 
 The model's replies and the results of benchmark, test and profile come from the recording; commands, edits and commits
-are made, and a client runs. What comes out must be what came out then: each request is compared when it is made, and
-the trajectory line by line at the end. The clock's readings alone are taken over from the recording, and with them what
-holds no more than ids, dates, times and durations (`gateway/recording.py` says what these are).
+are made, and a client runs. What comes out must be what came out then: each request is compared when it is made, and at
+the end the trajectory, line by line, and the patch. The limits are the recorded ones. The clock's readings alone are
+taken over from the recording, and with them what holds no more than ids, dates, times and durations
+(`gateway/recording.py` says what these are).
 """
 
 from __future__ import annotations
 
+import hashlib
+from contextlib import suppress
 from dataclasses import replace
 from itertools import zip_longest
 from pathlib import Path
@@ -16,17 +19,18 @@ from typing import TYPE_CHECKING, Any
 from omniperf.agents.discover import load_agent
 from omniperf.agents.external.agent import ExternalAgent
 from omniperf.agents.models import ModelAgent
-from omniperf.agents.protocol import Outcome
+from omniperf.agents.protocol import Outcome, ToolError
 from omniperf.agents.providers.tape import DivergedError, Playback
-from omniperf.agents.recorded import Recorded, RecordedClock
+from omniperf.agents.recorded import Recorded, RecordedClock, RecordedShared
 from omniperf.agents.tools import SessionTools
-from omniperf.errors import OmniPerfError, UsageError
+from omniperf.errors import InfraError, OmniPerfError, UsageError
 from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.gateway.recording import EXCHANGES, difference, load_exchanges
 from omniperf.prompt.history import with_history
 from omniperf.prompt.render import Prompt
 from omniperf.results.start import parent_patch, read_start
 from omniperf.results.store import read_lines, write_whole
+from omniperf.workspace.patch import NotCollectableError, collect
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
@@ -67,19 +71,27 @@ class ReplayAgent:
         folder, agent, recorded = _load(session.options)
         assert isinstance(session.tools, SessionTools)
         session.tools.recorded = recorded
+        if recorded.limits is not None:
+            session.budget.limits = recorded.limits
         if (start := read_start(folder)) is not None:
             session = replace(session, prompt=with_history(Prompt(session.prompt, "", ""), start).text)
             if start.parent is not None:
                 session.workspace.apply(parent_patch(folder, folder.name.rpartition(".")[0], start))
+        ended: Outcome | Exception
         try:
-            outcome = _again(session, self.client or agent, recorded, folder)
+            ended = _again(session, self.client or agent, recorded, folder)
         except DivergedError as error:
             return Outcome("agent_error", f"the replay diverged: {error}")
-        except Exception:  # a limit or a failure, where the attempt ended too
-            _take_clock(session.folder, folder)
-            raise
-        apart = _take_clock(session.folder, folder)
-        return Outcome("agent_error", f"the replay diverged: {apart}") if apart else outcome
+        except Exception as error:  # a limit or a failure, where the attempt ended too
+            ended = error
+        if isinstance(ended, InfraError) and recorded.source:  # this host's, for the recording had none
+            raise ended
+        if apart := _take_clock(session.folder, folder) or _other_patch(session, recorded, folder):
+            end = f" (it ended with: {ended})" if isinstance(ended, Exception) else ""
+            return Outcome("agent_error", f"the replay diverged: {apart}{end}")
+        if isinstance(ended, Exception):
+            raise ended
+        return ended
 
 
 class ReplayedClient(ReplayAgent):
@@ -101,11 +113,13 @@ def _again(session: Session, agent: ModelAgent | ExternalAgent, recorded: Record
         clock = RecordedClock(folder, session.budget, over=recorded.out_of_minutes)
         playback = Playback(folder, clock.passed)
         session.budget.clock, session.journal.heard = clock, clock.passed
+        # Nothing is paid for, so no sweep's USD are used.
+        session.budget.shared = RecordedShared(playback) if recorded.out_of_sweep else None
         try:
             return agent.again(session, recorded.options, playback)
         except DivergedError:
-            if recorded.out_of_minutes and playback.ended:
-                raise BudgetExhaustedError("minutes", session.task.limits.minutes) from None
+            if recorded.out_of_minutes and playback.left < 0:
+                raise BudgetExhaustedError("minutes", session.budget.limits.minutes) from None
             raise
     there = len(load_exchanges(folder / EXCHANGES))
     try:
@@ -131,7 +145,7 @@ def _compare(session: Session, there: int, recorded: Recorded) -> None:
     if asked < there:
         raise DivergedError(f"exchange {asked + 1} of {there} was not asked for")
     if recorded.out_of_minutes:
-        raise BudgetExhaustedError("minutes", session.task.limits.minutes)
+        raise BudgetExhaustedError("minutes", session.budget.limits.minutes)
     if asked > there:
         raise DivergedError(f"exchange {there + 1}: the recording has {there} alone")
 
@@ -159,6 +173,27 @@ def _take_clock(now: Path, then: Path) -> str:
             return f"line {number} of {TRAJECTORY} differs at {apart}"
     write_whole(now / TRAJECTORY, (then / TRAJECTORY).read_bytes(), exact=True)
     return ""
+
+
+def _other_patch(session: Session, recorded: Recorded, folder: Path) -> str:
+    """Say which patch is not the one that was collected then: of the final state, or of the best where it differs."""
+    if not recorded.source:
+        return ""
+    assert isinstance(session.tools, SessionTools)
+    then = {recorded.source: recorded.sha256}
+    other = "best" if recorded.source == "final" else "final"
+    if (file := folder / f"model_patch.{other}.diff").is_file():
+        then[other] = hashlib.sha256(file.read_bytes()).hexdigest()
+    now, best, final = {}, None, None
+    with suppress(OmniPerfError, ToolError, BudgetExhaustedError):  # as where an attempt's patch is chosen
+        best = session.tools.best()
+    with suppress(NotCollectableError):
+        final = collect(session.workspace)
+        now["final"] = final.sha256
+    if best is not None and (final is None or best.tree != final.tree):
+        now["best"] = best.sha256
+    apart = [name for name in ("final", "best") if then.get(name) != now.get(name)]
+    return f"the patch of the {' and the '.join(apart)} state is another one" if apart else ""
 
 
 def _timeless(line: dict[str, Any] | None) -> dict[str, Any] | None:

@@ -58,9 +58,9 @@ class Playback:
         self._n = 0
 
     @property
-    def ended(self) -> bool:
-        """Whether more was asked than there is."""
-        return self._n > len(self.exchanges)
+    def left(self) -> int:
+        """The exchanges that were not asked for yet; below 0 where more was asked than there is."""
+        return len(self.exchanges) - self._n
 
     def play(self, path: str, body: bytes) -> Iterator[Item] | None:  # noqa: ARG002 - an API has one
         """The events of the next reply. Raises DivergedError, and the CallError that the exchange came to."""
