@@ -138,7 +138,7 @@ def without_hosted(body: bytes) -> tuple[bytes, list[str]]:
     objects = [members]
     for name, _, value, _ in members:
         if name == "input" and text[value] == "[":
-            for begin, end in _elements(text, value):
+            for begin, _ in _elements(text, value):
                 if text[begin] == "{":
                     objects.append(list(_members(text, begin)))
     for name, _, value, _ in (member for each in objects for member in each):
