@@ -52,6 +52,7 @@ if TYPE_CHECKING:
     from omniperf.results.journal import Journal
     from omniperf.sandbox.spec import Spec
     from omniperf.sandbox.standing import Completed
+    from omniperf.tasks.schema import Task
     from omniperf.verify.preflight import Preflight
     from omniperf.workspace.patch import Patch
     from omniperf.workspace.worktree import Workspace
@@ -74,7 +75,7 @@ class SessionTools:
 
     def __init__(
         self, bench: Bench, workspace: Workspace, proved: Preflight, budget: Budget, journal: Journal, emit: Emit,
-        equipped: Callable[[Spec], AbstractContextManager[Spec]] | None = None,
+        equipped: Callable[[Spec, Task], AbstractContextManager[Spec]] | None = None,
     ) -> None:  # fmt: skip
         """With `equipped`, which an agent of its own in the sandbox has, that agent's tool calls are the steps."""
         self._bench, self._workspace, self._proved = bench, workspace, proved
@@ -95,7 +96,7 @@ class SessionTools:
         try:
             spec = bench.spec(workspace, agent=True)
             if equipped is not None:
-                spec = self._stack.enter_context(equipped(spec))
+                spec = self._stack.enter_context(equipped(spec, bench.task))
             self.sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
             self._caches = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
         except BaseException:

@@ -42,11 +42,16 @@ def patiently(
 
     `failed` is told of each failure and of the seconds until the next try (0: there is none), and the last is raised.
     All that have the same `pause` wait when one of them is to; `wait` is given the seconds
-    each time, and sleeps.
+    each time, and sleeps. Where a pause that others began would outlast `deadline`, no call is made: it is raised, as
+    throttled where no call had failed before.
     """
     pause = pause or Pause(Shared(), "", "", FIRST_WAIT)
+    before: CallError | None = None
     for tried in range(1, TRIES + 1):
         if (left := pause.left) > 0:
+            if time.monotonic() + left >= deadline:
+                said = f"calls to this server pause for {left:.0f} s more, which is longer than there is time"
+                raise before or CallError("throttled", said, retry=True)
             (wait or time.sleep)(left)
         began = time.monotonic()
         try:
@@ -55,6 +60,7 @@ def patiently(
             seconds = pause.failed(began, error.after) if error.retry else 0.0
             last = gives_up(error, tried, seconds, deadline)
             failed(error, 0.0 if last else seconds)
+            before = error
             if last:
                 raise
         else:

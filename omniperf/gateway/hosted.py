@@ -21,7 +21,9 @@ _CLIENTS = {
     "tool_search", "tool_search_tool_regex", "tool_search_tool_bm25",
 }  # fmt: skip
 _DATE = re.compile(r"_\d{8}$")
-_FIELDS = {"mcp_servers", "connectors", "web_search_options"}
+_FIELDS = {
+    "mcp_servers", "connectors", "web_search_options", "plugins", "search_parameters", "enable_search",
+}  # fmt: skip
 _REFUSED = {
     "background": "a reply that is made in the background",
     "previous_response_id": "a conversation that the server keeps",
@@ -32,7 +34,9 @@ _REFUSED = {
 _TALK = ("messages", "system", "input")
 _KEPT = {"file_id", "container", "container_id"}
 _INLINE = {"base64", "text", "content"}  # types of a source of Anthropic's
-_OPAQUE = {"input", "arguments", "action", "operation", "citations", "annotations"}  # said by the model, read by nobody
+_DATA = {"file_data", "video", "data"}  # content, for which some servers take a URL too
+# Said by the model and read by nobody; tools are looked at as tools, and their schemas name what they like.
+_OPAQUE = {"input", "arguments", "action", "operation", "citations", "annotations", "tools"}
 _BLANK = " \t\n\r"
 _DECODER = JSONDecoder()
 
@@ -62,6 +66,8 @@ def refused(asked: dict[str, Any]) -> str:
     """Why a body is not passed on at all: what it asks for could not be counted, or is elsewhere. "" where it is."""
     if found := next((name for name in _REFUSED if asked.get(name)), ""):
         return f"the gateway does not serve {_REFUSED[found]} ({found}): send the whole conversation"
+    if any(not isinstance(each.get("tools") or [], list) for each in (asked, *_items(asked))):
+        return "the gateway does not serve tools that are no list"
     try:
         found = next(filter(None, (_elsewhere(asked.get(name)) for name in _TALK)), "")
     except RecursionError:
@@ -89,23 +95,33 @@ def _elsewhere(value: object) -> str:
                 return name
         elif name == "source" and isinstance(held, dict) and held.get("type") not in _INLINE:
             return f"a source of type {held.get('type')}"
+        elif name == "source" and isinstance(held, dict) and held.get("type") == "text":
+            continue  # may well begin with a URL
+        elif name in _DATA and _linked(held):
+            return name
         elif name not in _OPAQUE and (found := _elsewhere(held)):
             return found
     return ""
+
+
+def _linked(held: object) -> bool:
+    if isinstance(held, list):
+        return any(map(_linked, held))
+    return isinstance(held, str) and held.lstrip().lower().startswith(("http:", "https:"))
 
 
 def asks_hosted(asked: dict[str, Any]) -> bool:
     """Whether anything of a body runs at the provider."""
     if any(name in asked for name in _FIELDS):
         return True
-    items = asked.get("input")
-    more = [item for item in items if _adds_tools(item)] if isinstance(items, list) else []
-    lists = [each.get("tools") for each in (asked, *more)]
+    lists = [each.get("tools") for each in (asked, *_items(asked))]
     return any(_hosted(tool) for tools in lists if isinstance(tools, list) for tool in tools)
 
 
-def _adds_tools(item: object) -> bool:
-    return isinstance(item, dict) and item.get("type") == "additional_tools"
+def _items(asked: dict[str, Any]) -> list[dict[str, Any]]:
+    """The items of a conversation of Responses: whichever kind they are, some of them bring tools."""
+    items = asked.get("input")
+    return [item for item in items if isinstance(item, dict)] if isinstance(items, list) else []
 
 
 def without_hosted(body: bytes) -> tuple[bytes, list[str]]:
@@ -122,8 +138,8 @@ def without_hosted(body: bytes) -> tuple[bytes, list[str]]:
     objects = [members]
     for name, _, value, _ in members:
         if name == "input" and text[value] == "[":
-            for begin, end in _elements(text, value):
-                if _adds_tools(json.loads(text[begin:end])):
+            for begin, _ in _elements(text, value):
+                if text[begin] == "{":
                     objects.append(list(_members(text, begin)))
     for name, _, value, _ in (member for each in objects for member in each):
         if name == "tools" and text[value] == "[":
@@ -142,10 +158,11 @@ def _hosted(tool: Any) -> str:
         return "unknown"
     kind = str(tool.get("type") or "")
     place = tool.get("environment")
-    if _DATE.sub("", kind) not in _CLIENTS or (isinstance(place, dict) and place.get("type") != "local"):
+    local = place is None or (isinstance(place, dict) and place.get("type") == "local")
+    inner = tool.get("tools") or []  # of a namespace
+    if _DATE.sub("", kind) not in _CLIENTS or not local or not isinstance(inner, list):
         return kind or "unknown"
-    inner = tool.get("tools")  # of a namespace
-    return next(filter(None, map(_hosted, inner)), "") if isinstance(inner, list) else ""
+    return next(filter(None, map(_hosted, inner)), "")
 
 
 def _cuts(spans: list[tuple[int, int]], kept: list[bool]) -> Iterator[tuple[int, int]]:

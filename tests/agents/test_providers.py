@@ -16,6 +16,7 @@ from omniperf.agents.providers.protocol import Conversation
 from omniperf.agents.toolset import TOOLS
 from omniperf.gateway import backoff
 from omniperf.gateway.failures import CallError
+from omniperf.gateway.shared import Shared
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 from tests.agents.loopback import Fail, Loopback, Raw, Say, Step
 
@@ -273,6 +274,31 @@ def test_waiting_doubles_obeys_the_server_and_gives_up(monkeypatch: pytest.Monke
     assert all(19.9 <= wait <= 25 for wait in asked)
     assert failing(backoff.LONGEST_ASKED + 1) == []
     assert failing(20.0, time.monotonic() + 10) == []
+
+
+def test_a_pause_of_others_that_outlasts_the_deadline_is_not_waited_for(monkeypatch: pytest.MonkeyPatch) -> None:
+    waits: list[float] = []
+    monkeypatch.setattr(backoff.time, "sleep", waits.append)
+    pause, calls = backoff.Pause(Shared(), "openai", "", 0.5), []
+    pause.failed(time.monotonic(), 20.0)
+    with pytest.raises(CallError, match="longer than there is time") as caught:
+        backoff.patiently(lambda: calls.append(1), lambda error, wait: None, time.monotonic() + 10, pause)
+    assert (caught.value.kind, calls, waits) == ("throttled", [], [])
+    backoff.patiently(lambda: calls.append(1), lambda error, wait: None, time.monotonic() + 60, pause)
+    assert len(calls) == len(waits) == 1
+
+
+def test_a_pause_that_others_make_longer_raises_the_failure_before_it() -> None:
+    pause = backoff.Pause(Shared(), "openai", "", 0.01)
+    failure = CallError("network", "no", retry=True)
+
+    def call() -> None:
+        pause.failed(time.monotonic(), 20.0)
+        raise failure
+
+    with pytest.raises(CallError) as caught:
+        backoff.patiently(call, lambda error, wait: None, time.monotonic() + 10, pause)
+    assert caught.value is failure
 
 
 def chunk(*calls: dict[str, Any], finish: str | None = None, **delta: Any) -> tuple[str, Any]:

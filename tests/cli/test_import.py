@@ -170,3 +170,17 @@ def test_what_can_be_read_is_kept_beside_what_cannot(omniperf: Omniperf, folder:
     assert "bad is no output of any client" in done.stderr
     assert omniperf("import", "good", "--format", "codex").returncode == 2
     assert "There is no format 'aider'" in omniperf("import", "good", "--format", "aider").stderr
+
+
+def test_an_output_with_impossible_values_is_imported_and_so_are_those_after_it(
+    omniperf: Omniperf, folder: Path
+) -> None:
+    strange = {**CLAUDE, "total_cost_usd": 10**400, "num_turns": 10**400, "modelUsage": {"m\ud800": {}}}
+    names = [os.fsdecode(b"strange\xff"), "claude"]
+    for name, output in zip(names, (strange, CLAUDE), strict=True):
+        (folder / name).write_text(json.dumps(output))
+    done = omniperf("import", *names, "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    first, second = json.loads(done.stdout)["attempts"]
+    assert (first["usd"], first["turns"], first["models"], first["source"]) == (None, None, ["m?"], "strange?")
+    assert (second["usd"], second["turns"]) == (0.5, 3)

@@ -24,6 +24,9 @@ HOSTED: list[dict[str, Any]] = [
     {"type": "teleport_20301231"},  # which nobody has heard of yet
     {"type": "computer_20251124"},
     {"type": "shell", "environment": {"type": "anywhere"}},
+    {"type": "shell", "environment": "container_auto"},
+    {"type": "shell", "environment": {}},
+    {"type": "namespace", "tools": {"type": "web_search"}},
 ]
 OURS: list[dict[str, Any]] = [
     MINE, {"name": "edit", "input_schema": {}}, {"type": "custom", "name": "apply_patch"}, {"type": "bash_20250124"},
@@ -42,7 +45,7 @@ def test_hosted_tools_are_taken_out_wherever_they_stand(hosted: dict[str, Any], 
         left, gone = without_hosted(body)
         assert asks_hosted(json.loads(body)) == bool(gone)
         assert json.loads(left) == {"a": "tools: [é]", "tools": [MINE] * places.count(False), "z": [1.5, {}]}
-        kind = "file_search" if "tools" in hosted else hosted["type"]
+        kind = "file_search" if isinstance(hosted.get("tools"), list) else hosted["type"]
         assert gone == [kind] * places.count(True)
         assert gone or left == body
 
@@ -68,13 +71,37 @@ def test_what_the_client_runs_stays() -> None:
     assert not asks_hosted(json.loads(body))
 
 
-def test_tools_that_are_named_within_the_conversation_are_looked_at_too() -> None:
-    added = {"type": "additional_tools", "tools": [MINE, {"type": "web_search"}]}
+@pytest.mark.parametrize("kind", ["additional_tools", "tool_search_output", "message"])
+def test_tools_that_are_named_within_the_conversation_are_looked_at_too(kind: str) -> None:
+    added = {"type": kind, "tools": [MINE, {"type": "web_search"}]}
     asked = {"input": [{"role": "user", "content": "tools"}, added], "tools": []}
     assert asks_hosted(asked)
     left, gone = without_hosted(json.dumps(asked).encode())
     assert gone == ["web_search"]
     assert json.loads(left)["input"][1]["tools"] == [MINE]
+
+
+def test_tools_of_the_client_that_it_has_searched_for_pass() -> None:
+    schema = {"type": "object", "properties": {"image_url": {"type": "string"}, "file_id": {"type": "string"}}}
+    mine = {"type": "function", "name": "look", "parameters": schema}
+    found = {"type": "tool_search_output", "call_id": "c", "tools": [{"type": "namespace", "tools": [mine]}]}
+    asked = {"input": [found], "tools": [{"type": "tool_search"}]}
+    assert refused(asked) == ""
+    assert not asks_hosted(asked)
+
+
+def test_tools_that_are_no_list_are_refused() -> None:
+    tools = {"type": "web_search"}
+    for asked in ({"tools": tools}, {"tools": "web_search"}, {"input": [{"tools": tools}]}):
+        assert "no list" in refused(asked)
+    assert refused({"tools": None, "input": [{"role": "user", "content": "Go.", "tools": None}]}) == ""
+
+
+@pytest.mark.parametrize("name", ["plugins", "search_parameters", "enable_search"])
+def test_a_search_that_is_no_tool_is_taken_out_too(name: str) -> None:
+    asked = {"model": "m", name: [{"id": "web"}]}
+    assert asks_hosted(asked)
+    assert without_hosted(json.dumps(asked).encode()) == (b'{"model": "m"}', [name])
 
 
 def test_a_name_that_is_there_twice_is_refused_wherever_it_is() -> None:
@@ -116,6 +143,10 @@ ELSEWHERE: dict[str, tuple[str, dict[str, Any]]] = {
     "a prompt that is kept": ("responses", {"prompt": {"id": "pmpt_1"}}),
     "an image_url": ("chat", {"messages": user({"type": "image_url", "image_url": {"url": URL}})}),
     "a file of OpenAI's": ("chat", {"messages": user({"type": "file", "file": {"file_id": "file_1"}})}),
+    "a file's data by URL": ("chat", {"messages": user({"type": "file", "file": {"file_data": URL}})}),
+    "an input_file's data by URL": ("responses", {"input": user({"type": "input_file", "file_data": URL.upper()})}),
+    "a video by URLs": ("chat", {"messages": user({"type": "video", "video": [DATA, f" {URL}"]})}),
+    "sound by URL": ("chat", {"messages": user({"type": "input_audio", "input_audio": {"data": URL}})}),
     "a video_url": ("chat", {"messages": user({"type": "video_url", "video_url": {"url": f" {URL}"}})}),
 }  # fmt: skip
 
@@ -149,4 +180,6 @@ def test_what_is_sent_along_is_passed_on_and_what_the_model_said_is_not_judged()
     assert (
         refused({"input": user({"type": "input_image", "image_url": DATA}, {"type": "input_text", "text": URL})}) == ""
     )
+    assert refused({"messages": user({"type": "document", "source": {"type": "text", "data": URL}})}) == ""
+    assert refused({"messages": user({"type": "file", "file": {"file_data": DATA}})}) == ""
     assert refused({"input": "Go.", "previous_response_id": None}) == ""

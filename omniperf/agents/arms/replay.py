@@ -38,6 +38,7 @@ if TYPE_CHECKING:
 
     from omniperf.agents.protocol import Session
     from omniperf.sandbox.spec import Spec
+    from omniperf.tasks.schema import Task
 
 TRAJECTORY = "trajectory.jsonl"
 _CLOCK = {"t", "seconds", "wait"}
@@ -102,9 +103,9 @@ class ReplayedClient(ReplayAgent):
     def __init__(self, client: ExternalAgent) -> None:
         self.client: ExternalAgent = client
 
-    def equipped(self, spec: Spec) -> AbstractContextManager[Spec]:
+    def equipped(self, spec: Spec, task: Task) -> AbstractContextManager[Spec]:
         """The sandbox with the client in it."""
-        return self.client.equipped(spec)
+        return self.client.equipped(spec, task)
 
 
 def _again(session: Session, agent: ModelAgent | ExternalAgent, recorded: Recorded, folder: Path) -> Outcome:

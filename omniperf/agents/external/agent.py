@@ -27,6 +27,7 @@ if TYPE_CHECKING:
     from omniperf.gateway.shapes import Provider
     from omniperf.results.events import Emit
     from omniperf.sandbox.spec import Spec
+    from omniperf.tasks.schema import Task
 
 HOME = "/home/agent"
 
@@ -131,12 +132,12 @@ class ExternalAgent:
             admission.close()
 
     @contextmanager
-    def equipped(self, spec: Spec) -> Iterator[Spec]:
+    def equipped(self, spec: Spec, task: Task) -> Iterator[Spec]:
         """The sandbox with the client in it, and the way out of it, for one attempt."""
         from omniperf.agents.external.channel import Channel
         from omniperf.agents.external.mcp import mcp_server
 
-        self._server = mcp_server() if self.speaks_mcp else None
+        self._server = mcp_server(task) if self.speaks_mcp else None
         with Channel(self.find(), self._server) as self._channel:
             yield self._channel.equip(spec)
 

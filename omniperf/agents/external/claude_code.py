@@ -17,6 +17,7 @@ from omniperf.agents.external.stream import (
     failure_of,
     listed,
     mapped,
+    money,
     number,
     text,
     tokens,
@@ -111,8 +112,7 @@ class ClaudeCodeReader(JsonLines):
         report.turns += number(event.get("num_turns"))
         report.final = text(event.get("result"))
         report.tokens = tokens(mapped(event, "usage"))
-        usd = event.get("total_cost_usd")
-        report.usd = float(usd) if isinstance(usd, int | float) else None
+        report.usd = money(event.get("total_cost_usd"))
         for model in mapped(event, "modelUsage"):
             report.add_model(model)
         report.denials += [text(mapped(denial).get("tool_name")) for denial in listed(event, "permission_denials")]

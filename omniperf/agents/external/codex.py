@@ -175,7 +175,7 @@ def read_log(log: str) -> tuple[Report, list[Seen]]:
             seen.append(Said(report.final))
         elif section == "exec" and body:
             _command(body, seen)
-        elif section == "tokens used" and body and (digits := body[0].replace(",", "")).isdigit():
+        elif section == "tokens used" and body and re.fullmatch("[0-9]{1,15}", digits := body[0].replace(",", "")):
             report.tokens = Tokens(input=int(digits))  # the log has one number for all
 
     for line in lines:

@@ -7,7 +7,6 @@ from __future__ import annotations
 
 import hashlib
 import json
-import math
 import re
 from typing import TYPE_CHECKING, Any
 
@@ -16,7 +15,7 @@ from omniperf.agents.external.claude_code import ClaudeCodeReader
 from omniperf.agents.external.codex import CodexReader, read_log
 from omniperf.agents.external.mini_swe_agent import MiniReader
 from omniperf.agents.external.openhands import OpenHandsReader
-from omniperf.agents.external.stream import Answered, Called, JsonLines, as_record, mapped
+from omniperf.agents.external.stream import UNREADABLE, Answered, Called, JsonLines, as_record, encodable, mapped
 from omniperf.agents.external.trae import TraeReader
 from omniperf.errors import UsageError
 from omniperf.results.journal import Journal
@@ -41,7 +40,6 @@ _READERS: dict[str, Callable[[], Reader]] = {
 }
 FORMATS = ("auto", *_READERS)
 _LOG = re.compile(r"OpenAI Codex v([\d.]+)")
-_UNREADABLE = 10**15  # tokens or turns that nobody had
 
 
 def import_output(file: Path, client: str, run: Path, n: int) -> tuple[Path, Imported]:
@@ -55,7 +53,7 @@ def import_output(file: Path, client: str, run: Path, n: int) -> tuple[Path, Imp
         raise UsageError(f"{file} cannot be read ({error.strerror}).", "Name the output of a client.") from None
     found, report, seen, log = _recognised(file, data.decode("utf-8", "replace"), client)
     record = _record(report, seen, log, found, run.name, n).model_copy(
-        update={"source": file.name, "source_sha256": hashlib.sha256(data).hexdigest()}
+        update={"source": encodable(file.name), "source_sha256": hashlib.sha256(data).hexdigest()}
     )
     folder = run / "imported" / f"{found}.{n}"
     with Journal(folder / "trajectory.jsonl") as trajectory:
@@ -111,7 +109,6 @@ def _record(report: Report, seen: list[Seen], log: bool, client: str, run_id: st
     tokens = report.tokens if report.tokens and report.tokens.total else None
     apart = None if log else tokens  # the log has one number for all
     failed = sum(isinstance(one, Answered) and (one.failed or bool(one.exit_code)) for one in seen)
-    usd = report.usd
     return Imported(
         run_id=run_id,
         agent=client,
@@ -131,10 +128,10 @@ def _record(report: Report, seen: list[Seen], log: bool, client: str, run_id: st
         cache_write_tokens=_count(apart.cache_write if apart else None),
         output_tokens=_count(apart.output if apart else None),
         total_tokens=_count(tokens.total if tokens else None),
-        usd=usd if usd is not None and math.isfinite(usd) and usd >= 0 else None,
+        usd=report.usd,
         omniperf_version=omniperf.__version__,
     )
 
 
 def _count(number: int | None) -> int | None:
-    return number if number is not None and number < _UNREADABLE else None
+    return number if number is not None and number < UNREADABLE else None

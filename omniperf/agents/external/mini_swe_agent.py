@@ -6,7 +6,7 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omniperf.agents.external.agent import HOME, Launch, PythonAgent
-from omniperf.agents.external.stream import Answered, Called, Growing, Said, failure_of, listed, mapped, text
+from omniperf.agents.external.stream import Answered, Called, Growing, Said, failure_of, listed, mapped, money, text
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -67,8 +67,7 @@ class MiniReader(Growing):
         info = mapped(value, "info")
         report, status = self.report, text(info.get("exit_status"))
         report.version = text(info.get("mini_version"))
-        cost = mapped(info, "model_stats").get("instance_cost")
-        report.usd = float(cost) if isinstance(cost, int | float) else None
+        report.usd = money(mapped(info, "model_stats").get("instance_cost"))
         report.ended, report.ok = bool(status), status == "Submitted"
         report.final = text(info.get("submission"))
         if status and not report.ok:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import math
 import re
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeAlias
@@ -15,6 +16,9 @@ if TYPE_CHECKING:
     from omniperf.gateway.tokens import Tokens
 
 FailureKind: TypeAlias = Literal["", "agent", "auth", "quota", "throttled", "network", "protocol", "context", "turns"]
+
+UNREADABLE = 10**15
+"""Tokens or turns that nobody had: no count is more."""
 
 _STATUS = re.compile(r"\b(?:http|status|status code|code|\w*error):? ([45]\d\d)\b", re.I)
 
@@ -87,8 +91,8 @@ class Report:
 
     def add_model(self, name: object) -> None:
         """Note a model that answered."""
-        if isinstance(name, str) and name and name not in self.models:
-            self.models.append(name)
+        if isinstance(name, str) and name and (known := encodable(name)) not in self.models:
+            self.models.append(known)
 
 
 class Reader(Protocol):
@@ -176,15 +180,31 @@ def listed(value: Any, *path: str) -> list[Any]:
 def text(value: Any) -> str:
     """A value as text: of a list of content blocks, their texts."""
     if isinstance(value, str):
-        return value
+        return encodable(value)
     if isinstance(value, list):
         return "\n".join(filter(None, (text(mapped(part).get("text", part)) for part in value)))
     return "" if value is None else json.dumps(value)
 
 
+def encodable(text: str) -> str:
+    """The text with ? for halves of surrogates: JSON can name them, UTF-8 has none."""
+    return text.encode("utf-8", "replace").decode()
+
+
 def number(value: Any) -> int:
-    """A count; 0 for what is none."""
-    return value if type(value) is int and value >= 0 else 0
+    """A count, no more than UNREADABLE; 0 for what is none."""
+    return min(value, UNREADABLE) if type(value) is int and value >= 0 else 0
+
+
+def money(value: Any) -> float | None:
+    """USD; None for what is none."""
+    if isinstance(value, bool) or not isinstance(value, int | float):
+        return None
+    try:
+        usd = float(value)
+    except OverflowError:
+        return None
+    return usd if math.isfinite(usd) and usd >= 0 else None
 
 
 def tokens(used: dict[str, Any]) -> Tokens:

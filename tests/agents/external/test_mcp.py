@@ -4,17 +4,20 @@ from __future__ import annotations
 
 import json
 import shlex
+import tomllib
 from contextlib import ExitStack
+from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
 from omniperf.agents.external.channel import Channel
 from omniperf.agents.external.find import Client
-from omniperf.agents.external.mcp import mcp_server
+from omniperf.agents.external.mcp import PACKAGE, mcp_server
 from omniperf.agents.providers.protocol import ToolResult
 from omniperf.results.store import read_lines
 from omniperf.sandbox.standing import StandingSandbox
+from omniperf.tasks.schema import Repo
 from tests.agents.external.test_clients import EDIT, shell
 from tests.agents.loopback import Loopback, Say
 
@@ -57,7 +60,7 @@ anyio.run(main)
 
 @pytest.fixture
 def inside(bench: Bench, bubblewrap: None) -> Iterator[tuple[Channel, StandingSandbox]]:
-    server = mcp_server()
+    server = mcp_server(bench.task)
     assert server is not None
     workspace = bench.workspace("mcp-1")
     with ExitStack() as stack:
@@ -66,7 +69,9 @@ def inside(bench: Bench, bubblewrap: None) -> Iterator[tuple[Channel, StandingSa
         yield channel, stack.enter_context(StandingSandbox(bench.backend, spec))
 
 
-def test_the_official_client_asks_for_the_tools_of_the_harness(inside: tuple[Channel, StandingSandbox]) -> None:
+def test_the_official_client_asks_for_the_tools_of_the_harness(
+    inside: tuple[Channel, StandingSandbox], bench: Bench
+) -> None:
     channel, sandbox = inside
     calls: list[tuple[str, Any]] = []
 
@@ -75,7 +80,7 @@ def test_the_official_client_asks_for_the_tools_of_the_harness(inside: tuple[Cha
         return ToolResult("", f"{call.name} was used", failed=call.name == "test")
 
     channel.serve(use)
-    server = mcp_server()
+    server = mcp_server(bench.task)
     assert server is not None
     python, *_ = server.argv
     done = sandbox.run(f"{python} -I -c {shlex.quote(ASK)} {shlex.join(server.argv)} 2>/dev/null", 60)
@@ -126,7 +131,7 @@ def test_a_client_uses_the_server(
     assert result.usage.steps == 3
 
 
-def test_without_the_package_no_server_is_offered(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_without_the_package_no_server_is_offered(bench: Bench, monkeypatch: pytest.MonkeyPatch) -> None:
     import importlib.metadata as metadata
 
     from omniperf.agents.external import mcp
@@ -135,4 +140,39 @@ def test_without_the_package_no_server_is_offered(monkeypatch: pytest.MonkeyPatc
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(mcp, "distribution", gone)
-    assert mcp_server() is None
+    assert mcp_server(bench.task) is None
+
+
+def test_a_package_that_is_too_old_is_none(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    assert mcp_server(bench.task) is not None
+    old = tmp_path / "mcp-2.2.9.dist-info"
+    old.mkdir()
+    (old / "METADATA").write_text("Metadata-Version: 2.1\nName: mcp\nVersion: 2.2.9\n")
+    monkeypatch.syspath_prepend(tmp_path)
+    assert mcp_server(bench.task) is None
+
+
+def test_what_counts_as_too_old_is_what_the_extra_says() -> None:
+    project = tomllib.loads((Path(__file__).parents[3] / "pyproject.toml").read_text())
+    assert project["project"]["optional-dependencies"]["mcp"] == [PACKAGE]
+
+
+@pytest.mark.parametrize(
+    ("repo", "target", "offered"),
+    [
+        ({"pypi": "idna==3.6"}, "*.py", False),
+        ({"pypi": "toy==1"}, "src/idna/core.py", False),
+        ({"pypi": "toy==1"}, "typing_extensions.py", False),
+        ({"url": "https://example.org/python-attrs/Attrs.git", "base": "a" * 40}, "*.py", False),
+        ({"pypi": "Jsonschema.Specifications==1"}, "*.py", False),
+        ({"pypi": "pydantic-core==2"}, "src/*.rs", False),
+        ({"pypi": "toy==1"}, "src/toy/core.py", True),
+        ({"pypi": "tornado==6.4"}, "tornado/*.py", True),
+    ],
+    ids=str,
+)
+def test_a_task_about_one_of_the_packages_is_offered_no_server(
+    bench: Bench, repo: dict[str, str], target: str, offered: bool
+) -> None:
+    task = bench.task.model_copy(update={"repo": Repo.model_validate(repo), "targets": (target,)})
+    assert (mcp_server(task) is not None) == offered

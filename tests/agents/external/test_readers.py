@@ -13,7 +13,7 @@ from omniperf.agents.external.claude_code import ClaudeCodeReader
 from omniperf.agents.external.codex import CodexReader, read_log
 from omniperf.agents.external.mini_swe_agent import MiniReader
 from omniperf.agents.external.openhands import OpenHandsReader
-from omniperf.agents.external.stream import Answered, Called, Reader, Said, Seen
+from omniperf.agents.external.stream import UNREADABLE, Answered, Called, Reader, Said, Seen
 from omniperf.agents.external.trae import TraeReader
 from omniperf.gateway.tokens import Tokens
 
@@ -173,6 +173,33 @@ def test_an_error_after_openhands_finish_counts() -> None:
     assert (reader.report.ok, reader.report.final) == (True, "Done.")
     read(reader, {"kind": "ConversationErrorEvent", "code": "AuthenticationError", "detail": "401: invalid key"})
     assert (reader.report.ok, reader.report.failure) == (False, "auth")
+
+
+@pytest.mark.parametrize("usd", [True, -1, 10**400, float("inf"), float("nan"), "1", None])
+def test_what_is_no_money_is_no_cost(usd: object) -> None:
+    claude, mini = ClaudeCodeReader(), MiniReader()
+    read(claude, {"type": "result", "total_cost_usd": usd})
+    list(mini.document({"messages": [], "info": {"model_stats": {"instance_cost": usd}}}))
+    assert (claude.report.usd, mini.report.usd) == (None, None)
+
+
+def test_counts_that_nobody_had_stay_small_enough_to_be_written() -> None:
+    reader, most = ClaudeCodeReader(), int("9" * 4300)
+    for _ in range(2):
+        read(reader, {"type": "result", "num_turns": most, "usage": {"input_tokens": most, "output_tokens": most}})
+    json.dumps(reader.report.fields())
+    assert reader.report.tokens is not None
+    assert reader.report.tokens.total >= UNREADABLE
+    for said in ("9" * 5000, "²"):
+        assert read_log(f"OpenAI Codex v0.60.1\ncodex\nDone.\ntokens used\n{said}\n")[0].tokens is None
+
+
+def test_half_a_surrogate_is_no_text() -> None:
+    reader = ClaudeCodeReader()
+    (said,) = read(reader, {"type": "assistant", "message": {
+        "model": "m\ud800", "content": [{"type": "text", "text": "a\udfffb"}]}})  # fmt: skip
+    assert said == Said("a?b")
+    assert reader.report.models == ["m?"]
 
 
 STRANGE = [
