@@ -26,7 +26,7 @@ def show(
     from omniperf.settings import load_settings
 
     folders = find_attempts(load_settings({"results": results}), what, (RESULT, IMPORTED))
-    made = [folder for folder in folders if (folder / RESULT).is_file()]
+    made = [folder for folder in folders if not (folder / IMPORTED).is_file()]
     imported = [(folder, load_record(folder / IMPORTED, Imported)) for folder in folders if folder not in made]
     found = [load_result(folder) for folder in made]
     if json:

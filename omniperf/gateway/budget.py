@@ -63,7 +63,7 @@ class Budget:
     usd: float | None = 0.0
     held_tokens: int = 0  # reserved for calls under way
     held_usd: float = 0.0
-    clock: Callable[[], float] = time.monotonic  # a replay has the recorded one
+    clock: Callable[[], float] = field(default_factory=lambda: time.monotonic)  # a replay has the recorded one
     waits: int = 0  # under way now
     _since: float = 0.0  # when the first of them began
 
