@@ -279,7 +279,7 @@ def test_a_final_state_that_cannot_be_collected_is_the_agents_doing(
             session.tools.benchmark()
             session.tools.commit("fast")
 
-    def refuse(workspace: object) -> None:
+    def refuse(workspace: object, *, final: bool) -> None:
         raise NotCollectableError("The tree that was left cannot be collected: no.")
 
     monkeypatch.setattr(work, "collect", refuse)

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
-ATTEMPTS, FILLS, SEED = (int(part) for part in os.environ.get("CHAOS_DISKS", "16 2 7").split())
+ATTEMPTS, FILLS, SEED = (int(part) for part in os.environ.get("CHAOS_DISKS", "8 1 7").split())
 SIZE = "512m"  # a sandbox stops commands that write where less than 256 MiB are left
 PATIENCE = 60.0  # seconds for which the disk is full at most, if the sweep does not end of it
 

@@ -28,7 +28,7 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
-ATTEMPTS, OUTAGES, SEED = (int(part) for part in os.environ.get("CHAOS_OUTAGES", "4 2 3").split())
+ATTEMPTS, OUTAGES, SEED = (int(part) for part in os.environ.get("CHAOS_OUTAGES", "2 1 3").split())
 MOST_RESUMES = 10 * OUTAGES
 KEY = "sk-chaos-0123456789abcdef"
 KINDS = ("refuses", "resets", "529", "500", "hangs", "breaks off")
