@@ -15,27 +15,14 @@ import pytest
 
 from omniperf.results.store import load_result, read_lines
 from tests.agents.loopback import Call, Loopback, Say, Step
-from tests.sweep.commands import Sweeps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
+    from collections.abc import Callable
 
-    from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
+    from tests.sweep.commands import Sweeps
 
 SECONDS = 60.0  # that anything here may take on a busy machine
-
-
-@pytest.fixture
-def sweeps(settings: Settings, tmp_path: Path, bubblewrap: None) -> Sweeps:
-    return Sweeps(settings, tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    loopback = Loopback()
-    yield loopback
-    loopback.close()
 
 
 @pytest.fixture

@@ -15,30 +15,17 @@ from omniperf.sweep.plan import make_plan
 from omniperf.sweep.spec import Sweep
 from tests.agents.loopback import Call, Loopback, Say, Step
 from tests.conftest import SLOW
-from tests.sweep.commands import Sweeps
 
 if TYPE_CHECKING:
-    from collections.abc import Callable, Iterator
-    from pathlib import Path
+    from collections.abc import Callable
 
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
+    from tests.sweep.commands import Sweeps
 
 SET = SLOW.replace("seen = []", "seen, known = [], set()").replace("not in seen", "not in known")
 SET = SET.replace("            seen.append(item)", "            known.add(item)\n            seen.append(item)")
 ADDED = 'open("toy/more.py", "w").write("")'
-
-
-@pytest.fixture
-def sweeps(settings: Settings, tmp_path: Path, bubblewrap: None) -> Sweeps:
-    return Sweeps(settings, tmp_path)
-
-
-@pytest.fixture
-def server() -> Iterator[Loopback]:
-    loopback = Loopback()
-    yield loopback
-    loopback.close()
 
 
 class Model:
