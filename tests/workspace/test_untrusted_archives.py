@@ -75,7 +75,11 @@ def test_what_shrinks_like_ordinary_files_is_unpacked(tmp_path: Path) -> None:
     assert (tmp_path / "in/tree/run.sh").stat().st_mode & 0o7777 == 0o755
 
 
-@pytest.mark.parametrize("data", [b"no gzip", gzip.compress(b"no tar"), gzip.compress(b"x" * 5000)[:-20], b""])
+@pytest.mark.parametrize(
+    "data",
+    [b"no gzip", gzip.compress(b"no tar"), gzip.compress(b"x" * 5000)[:-20], b""],
+    ids=["no gzip", "no tar", "cut short", "empty"],
+)
 def test_what_is_no_archive_is_refused(tmp_path: Path, data: bytes) -> None:
     file = tmp_path / "a-1.tar.gz"
     file.write_bytes(data)
