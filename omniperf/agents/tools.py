@@ -304,7 +304,7 @@ class SessionTools:
         self._emit(Event("agent", tool, {"step": self._budget.steps, "transient": True}))
 
     def _command(self, command: str, timeout: float | None) -> Completed:
-        limit = self._bench.task.limits.command_seconds
+        limit = self._budget.limits.command_seconds
         wanted = limit if timeout is None else min(timeout, limit)
         done = self.sandbox.run(command, min(wanted, self._seconds_left()))
         if done.stopped_by == "disk" and _full_without(self._workspace.root):

@@ -34,7 +34,7 @@ _REFUSED = {
 _TALK = ("messages", "system", "input")
 _KEPT = {"file_id", "container", "container_id"}
 _INLINE = {"base64", "text", "content"}  # types of a source of Anthropic's
-_DATA = {"file_data", "video", "data"}  # content, for which some servers take a URL too
+_DATA = {"file_data", "image", "audio", "video", "data"}  # content, for which some servers take a URL too
 # Said by the model and read by nobody; tools are looked at as tools, and their schemas name what they like.
 _OPAQUE = {"input", "arguments", "action", "operation", "citations", "annotations", "tools"}
 _BLANK = " \t\n\r"
@@ -105,6 +105,8 @@ def _elsewhere(value: object) -> str:
 
 
 def _linked(held: object) -> bool:
+    if isinstance(held, dict):
+        return _linked(held.get("url"))
     if isinstance(held, list):
         return any(map(_linked, held))
     return isinstance(held, str) and held.lstrip().lower().startswith(("http:", "https:"))

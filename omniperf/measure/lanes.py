@@ -165,13 +165,12 @@ def _turn(lanes: tuple[Lane, ...], held: ExitStack, waiting: Callable[[], None])
 
 def at_once(lane: Lane) -> ExitStack | None:
     """Hold a lane until the stack is closed, if nobody else does; None where somebody does."""
-    held = ExitStack()
-    try:
-        _take(lane, held, fcntl.LOCK_NB)
-    except BlockingIOError:
-        held.close()
-        return None
-    return held
+    with ExitStack() as held:
+        try:
+            _take(lane, held, fcntl.LOCK_NB)
+        except BlockingIOError:
+            return None
+        return held.pop_all()
 
 
 def _take(lane: Lane, held: ExitStack, how: int) -> None:
@@ -191,7 +190,8 @@ def _open(name: str) -> int:
     except FileNotFoundError:
         before = os.umask(0)
         try:
-            return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+            with disk_errors(path):
+                return os.open(path, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
         finally:
             os.umask(before)
 

@@ -94,7 +94,7 @@ class StandingSandbox:
         try:
             body = marshal.dumps(request, 2)
             self._process.stdin.write(b"%d\n" % len(body) + body)
-        except BrokenPipeError:
+        except (BrokenPipeError, ValueError):  # a closed pipe: it had died before
             raise self._died() from None
         deadline = time.monotonic() + seconds + _GRACE
         exit_code, stopped_by, took, dropped, length = self._line(deadline).split()

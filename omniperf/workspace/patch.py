@@ -124,34 +124,46 @@ def _collect_anew(workspace: Workspace, ignores: str) -> Patch:
         git_dir = _fresh_git(Path(scratch), seal, NOT_COLLECTED + _rooted(workspace.installed) + ignores)
         # With its time: what was changed in the very second of the checkout is found by that alone.
         shutil.copy2(workspace.index, git_dir / "index")
-        # Not `ls-files --modified`: it follows a link that has taken a folder's place, and sees no change behind it.
-        changed = _fields(git("diff-files", "-z", "--name-only", git_dir=git_dir, work_tree=tree))
+        changed, gone = _changed(git_dir, tree)
         # `git add` would read the ignore files of the tree, which are the agent's by now; `ls-files` need not.
         listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
         new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not is_git(path)]
-        if not changed and not new:
+        if not changed and not gone and not new:
             return Patch(b"", seal.tree, ())
-        _refuse_too_much(tree, [*changed, *new])
-        if changed:
-            git("add", "-u", git_dir=git_dir, work_tree=tree)
-        if new:
-            stdin = "".join(path + "\0" for path in new).encode("utf-8", "surrogateescape")
-            git("update-index", "--add", "-z", "--stdin", git_dir=git_dir, work_tree=tree, stdin=stdin)
+        if _too_much(tree, [*changed, *gone, *new]):  # perhaps of most of them only a time is another
+            with suppress(GitError):  # it says so where it finds changes
+                git("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=tree)
+            changed, gone = _changed(git_dir, tree)
+            if said := _too_much(tree, [*changed, *gone, *new]):
+                raise NotCollectableError(f"The tree that was left cannot be collected: {said}.")
+        # Not `git add -u`: it would start another git in submodules, as the agent has configured it.
+        for paths, how in ((gone, "--force-remove"), ([*changed, *new], "--add")):
+            if paths:
+                stdin = "".join(path + "\0" for path in paths).encode("utf-8", "surrogateescape")
+                git("update-index", how, "-z", "--stdin", git_dir=git_dir, work_tree=tree, stdin=stdin)
         return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
 
 
-def _refuse_too_much(tree: Path, changed: list[str]) -> None:
-    """Raise NotCollectableError where more has changed than a patch may hold, by the sizes that files claim."""
+def _changed(git_dir: Path, tree: Path) -> tuple[list[str], list[str]]:
+    """The paths of the index that are not as they were, or of which a time is not; and those that are gone."""
+    # Not `ls-files --modified`: it follows a link that has taken a folder's place, and sees no change behind it. What
+    # is changed inside a submodule is not looked for: that would start another git there, as the agent configured it.
+    seen = ("-z", "--name-status", "--ignore-submodules=dirty")
+    said = _fields(git("diff-files", *seen, git_dir=git_dir, work_tree=tree))
+    found = list(zip(said[::2], said[1::2], strict=True))
+    return [path for status, path in found if status != "D"], [path for status, path in found if status == "D"]
+
+
+def _too_much(tree: Path, changed: list[str]) -> str:
+    """What has changed where that is more than a patch may hold, by the sizes that files claim, else ""."""
     size = 0
     for path in changed:
         with suppress(OSError):  # it was deleted
             size += (tree / path).lstat().st_size
-    if len(changed) > _MOST_FILES or size > _MOST_BYTES:
-        most = f"{_MOST_FILES:,} files and {_MOST_BYTES // 2**20} MiB"
-        raise NotCollectableError(
-            f"The tree that was left cannot be collected: {len(changed):,} files of {size / 2**20:,.0f} MiB have"
-            f" changed, and a patch may hold {most}."
-        )
+    if len(changed) <= _MOST_FILES and size <= _MOST_BYTES:
+        return ""
+    most = f"{_MOST_FILES:,} files and {_MOST_BYTES // 2**20} MiB"
+    return f"{len(changed):,} files of {size / 2**20:,.0f} MiB have changed, and a patch may hold {most}"
 
 
 @lru_cache(maxsize=16)

@@ -107,7 +107,9 @@ class Workspace:
     def edited(self) -> bool:
         """Whether a file of base is another one now. Files that are new do not count."""
         try:
-            git("diff-index", "--quiet", self.seal.tree, git_dir=self._seal_view(), work_tree=self.tree)
+            # To look inside a submodule would start another git there, as the agent has configured it.
+            how = ("--quiet", "--ignore-submodules=dirty")
+            git("diff-index", *how, self.seal.tree, git_dir=self._seal_view(), work_tree=self.tree)
         except GitError:
             return True
         return False

@@ -7,6 +7,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
@@ -14,6 +15,7 @@ import pytest
 from omniperf.measure.bench import Bench
 from omniperf.workspace import patch as patch_module
 from omniperf.workspace.patch import NotCollectableError, Patch, PatchDoesNotApplyError, collect, parse
+from omniperf.workspace.seal import seal
 from omniperf.workspace.worktree import Workspace
 from tests.conftest import git
 
@@ -374,18 +376,58 @@ def test_an_edit_in_the_second_of_the_checkout_is_seen(bench: Bench) -> None:
     pytest.fail("no checkout was followed by its edit within one second")
 
 
-def test_a_submodule_stub_stays_as_it_is(tmp_path: Path, settings: object, bench: Bench) -> None:
+@pytest.fixture
+def with_submodule(bench: Bench) -> Workspace:
+    """A workspace whose base has a submodule at `vendored`."""
     repo = bench.task.folder / "repo"
     git(repo, "update-index", "--add", "--cacheinfo", f"160000,{bench.source.base},vendored")
     git(repo, "commit", "-q", "-m", "submodule")
-    from dataclasses import replace
-
-    from omniperf.workspace.seal import seal
-
     source = replace(bench.source, base=git(repo, "rev-parse", "HEAD"))
-    sealed = seal(source, (), bench.settings.cache)
-    workspace = replace(bench, seal=sealed).workspace("agent")
+    return replace(bench, seal=seal(source, (), bench.settings.cache)).workspace("agent")
+
+
+def test_a_submodule_stub_stays_as_it_is(with_submodule: Workspace) -> None:
+    edit(with_submodule.tree)
+    assert [file.path for file in collect(with_submodule).files] == ["toy/order.py"]
+
+
+def test_a_submodule_that_became_a_file_is_seen(with_submodule: Workspace) -> None:
+    (with_submodule.tree / "vendored").rmdir()
+    (with_submodule.tree / "vendored").write_text("x\n")
+    (with_submodule.tree / ".gitmodules").write_text('[submodule "v"]\n\tpath = vendored\n\tignore = all\n')
+    found = {file.path: file.mode for file in collect(with_submodule).files}
+    assert found == {".gitmodules": "100644", "vendored": "100644"}
+
+
+@pytest.mark.parametrize("how", ["look", "collect"])
+def test_no_git_of_a_submodule_runs_on_the_host(
+    with_submodule: Workspace, bench: Bench, tmp_path: Path, how: str
+) -> None:
+    mark, inner = tmp_path / "ran", with_submodule.tree / "vendored"
+    (inner / "f").write_text("x")
+    git(inner, "init", "-q")
+    git(inner, "add", "f")
+    (inner / ".git" / "HEAD").write_text(f"{bench.source.base}\n")  # no commit of its own stands out
+    (inner / ".git" / "info").mkdir(exist_ok=True)
+    (inner / ".git" / "info" / "attributes").write_text("* filter=planted\n")
+    with (inner / ".git" / "config").open("a") as config:
+        config.write(f'[filter "planted"]\n\tclean = touch {mark}; cat\n')
+    os.utime(inner / "f", (1, 1))
+    if how == "look":
+        assert not with_submodule.edited()
+    else:  # as where a process puts it back after it was deleted
+        edit(with_submodule.tree)
+        assert [file.path for file in patch_module._collect_anew(with_submodule, "").files] == ["toy/order.py"]
+    assert not mark.exists()
+
+
+def test_files_of_which_only_the_time_changed_are_not_too_many(
+    workspace: Workspace, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(patch_module, "_MOST_FILES", 1)
     edit(workspace.tree)
+    for file in workspace.tree.rglob("*.py"):
+        os.utime(file, (1, 1))
     assert [file.path for file in collect(workspace).files] == ["toy/order.py"]
 
 

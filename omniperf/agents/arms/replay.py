@@ -189,7 +189,7 @@ def _other_patch(session: Session, recorded: Recorded, folder: Path) -> str:
     with suppress(OmniPerfError, ToolError, BudgetExhaustedError):  # as where an attempt's patch is chosen
         best = session.tools.best()
     with suppress(NotCollectableError):
-        final = collect(session.workspace)
+        final = collect(session.workspace, final=True)
         now["final"] = final.sha256
     if best is not None and (final is None or best.tree != final.tree):
         now["best"] = best.sha256

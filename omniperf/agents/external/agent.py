@@ -137,7 +137,8 @@ class ExternalAgent:
         from omniperf.agents.external.channel import Channel
         from omniperf.agents.external.mcp import mcp_server
 
-        self._server = mcp_server(task) if self.speaks_mcp else None
+        (tree,) = (mount.source for mount in spec.mounts if mount.target == "/workspace")
+        self._server = mcp_server(task, tree) if self.speaks_mcp else None
         with Channel(self.find(), self._server) as self._channel:
             yield self._channel.equip(spec)
 

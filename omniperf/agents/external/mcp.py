@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 from importlib.metadata import PackageNotFoundError, distribution
@@ -21,20 +22,21 @@ NAME = "omniperf"
 
 PACKAGE = "mcp>=2.3"  # as the extra has it
 _PLACE = "/omniperf/mcp"
+_DEEPEST = 2  # folders, below which no package of a repository is looked for
 _SCRIPT = Path(__file__).with_name("inside") / "mcp_server.py"
 
 
-def mcp_server(task: Task) -> Client | None:
+def mcp_server(task: Task, tree: Path) -> Client | None:
     """The server, to be started inside by `argv`; None where its package is not installed, or too old.
 
     Of this process's packages it shows the official package and what that needs, no others. None too where one of
-    them is what the task is about: a newer release would be there to copy.
+    them is what the task, whose worktree is `tree`, is about: a newer release would be there to copy.
     """
     try:
         shown = _needed(PACKAGE)
     except PackageNotFoundError:
         return None
-    if _own(task) & {_leading(path.name) for path in shown}:
+    if _own(task, tree) & {_leading(path.name) for path in shown}:
         return None
     python = Path(sys.base_prefix, "bin", f"python{sys.version_info[0]}.{sys.version_info[1]}").resolve()
     mounts = [Mount(path, f"{_PLACE}/packages/{path.name}") for path in sorted(shown)]
@@ -42,9 +44,13 @@ def mcp_server(task: Task) -> Client | None:
     return Client((str(python), "-I", place), "", (*mounts, Mount(_SCRIPT, place)), python.parent.parent)
 
 
-def _own(task: Task) -> set[str]:
-    """What packages of the task's may be called: its repo, and each part of its targets' paths."""
+def _own(task: Task, tree: Path) -> set[str]:
+    """What packages of the task's may be called: its repo, each part of its targets' paths, and what the tree holds."""
     names = {part for target in task.targets for part in target.split("/")}
+    for folder, folders, files in os.walk(tree):
+        names.update(folders, files)
+        if len(Path(folder).relative_to(tree).parts) == _DEEPEST:
+            folders.clear()
     if task.repo is not None:
         source = task.repo.url or task.repo.path or (task.repo.pypi or "").partition("==")[0]
         names.add(source.rstrip("/").rpartition("/")[2])

@@ -31,6 +31,8 @@ if TYPE_CHECKING:
 
 pytest.importorskip("mcp", reason="the extra mcp is not installed: pip install -c constraints.txt -e '.[mcp]'")
 
+NOTHING = Path("/nonexistent")  # a tree in which none of the packages can be
+
 # What the official client makes of a server that is started by the command line after it.
 ASK = """
 import sys
@@ -60,7 +62,7 @@ anyio.run(main)
 
 @pytest.fixture
 def inside(bench: Bench, bubblewrap: None) -> Iterator[tuple[Channel, StandingSandbox]]:
-    server = mcp_server(bench.task)
+    server = mcp_server(bench.task, NOTHING)
     assert server is not None
     workspace = bench.workspace("mcp-1")
     with ExitStack() as stack:
@@ -80,7 +82,7 @@ def test_the_official_client_asks_for_the_tools_of_the_harness(
         return ToolResult("", f"{call.name} was used", failed=call.name == "test")
 
     channel.serve(use)
-    server = mcp_server(bench.task)
+    server = mcp_server(bench.task, NOTHING)
     assert server is not None
     python, *_ = server.argv
     done = sandbox.run(f"{python} -I -c {shlex.quote(ASK)} {shlex.join(server.argv)} 2>/dev/null", 60)
@@ -140,16 +142,16 @@ def test_without_the_package_no_server_is_offered(bench: Bench, monkeypatch: pyt
         raise metadata.PackageNotFoundError(name)
 
     monkeypatch.setattr(mcp, "distribution", gone)
-    assert mcp_server(bench.task) is None
+    assert mcp_server(bench.task, NOTHING) is None
 
 
 def test_a_package_that_is_too_old_is_none(bench: Bench, tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
-    assert mcp_server(bench.task) is not None
+    assert mcp_server(bench.task, NOTHING) is not None
     old = tmp_path / "mcp-2.2.9.dist-info"
     old.mkdir()
     (old / "METADATA").write_text("Metadata-Version: 2.1\nName: mcp\nVersion: 2.2.9\n")
     monkeypatch.syspath_prepend(tmp_path)
-    assert mcp_server(bench.task) is None
+    assert mcp_server(bench.task, NOTHING) is None
 
 
 def test_what_counts_as_too_old_is_what_the_extra_says() -> None:
@@ -175,4 +177,9 @@ def test_a_task_about_one_of_the_packages_is_offered_no_server(
     bench: Bench, repo: dict[str, str], target: str, offered: bool
 ) -> None:
     task = bench.task.model_copy(update={"repo": Repo.model_validate(repo), "targets": (target,)})
-    assert (mcp_server(task) is not None) == offered
+    assert (mcp_server(task, NOTHING) is not None) == offered
+
+
+def test_nor_is_a_task_whose_tree_holds_one(bench: Bench, tmp_path: Path) -> None:
+    (tmp_path / "src" / "pydantic").mkdir(parents=True)
+    assert mcp_server(bench.task, tmp_path) is None
