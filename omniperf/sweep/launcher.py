@@ -23,27 +23,25 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omniperf.attempt import run_attempt
-from omniperf.errors import OmniPerfError
+from omniperf.errors import InfraError, OmniPerfError
 from omniperf.gateway.process import Entrance
+from omniperf.measure.host import host_facts
 from omniperf.prompt.history import with_history
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.redact import clean
 from omniperf.results.start import read_start
-from omniperf.sandbox.standing import StandingSandbox
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
 from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 from omniperf.tasks.load import load_task
-from omniperf.workspace.patch import collect
+from omniperf.verify.integrity.trajectory import inspect_trajectory
 
 if TYPE_CHECKING:
-    from omniperf.measure.bench import Bench
     from omniperf.settings import Settings
     from omniperf.sweep.ready import Ready
 
 _PR_SET_PDEATHSIG = 1
-_READY_SECONDS = 30.0
 _SHOWN = 1000  # characters of a message
 _CORES_OF_A_PROOF = 4.0  # roughly: those that the build, tests and workload of one task keep busy
 _WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one pipe and none is torn
@@ -91,6 +89,7 @@ class Launcher:
             about = {"message": error.message, "remedy": error.remedy, "output": error.output[-_SHOWN:]}
             self._say({"refused": {**about, "exit_code": error.exit_code}})
         else:
+            _keep_pages()
             self._say({"prepared": True})
 
     def _prove_beside(self, items: list[dict[str, Any]]) -> None:
@@ -121,7 +120,7 @@ class Launcher:
         key = _key(item, _spec(item))
         if key not in self._tasks:
             ready = self._made_ready(item)
-            _rehearse(replace(ready.bench, settings=replace(self._settings, worktrees=Path(item["scratch"]))))
+            _rehearse(ready, replace(self._settings, worktrees=Path(item["scratch"])))
             self._tasks[key] = ready
         return self._tasks[key]
 
@@ -194,15 +193,25 @@ class Launcher:
         os.write(self._out, line)
 
 
-def _rehearse(bench: Bench) -> None:
-    """Make a workspace, start a sandbox, collect: what is found out and kept under way, no attempt finds out again."""
-    workspace = bench.workspace("rehearsal")
-    try:
-        with StandingSandbox(bench.backend, bench.spec(workspace, agent=True)) as sandbox:
-            sandbox.run("true", _READY_SECONDS)
-        collect(workspace)
-    finally:
-        workspace.remove()
+def _rehearse(ready: Ready, settings: Settings) -> None:
+    """Make an attempt of no consequence: what is found out and kept under way, no attempt finds out again.
+
+    Raises InfraError where the host fails it.
+    """
+    bench = replace(ready.bench, settings=settings)
+    spec = AttemptSpec("rehearsal", "null", 1, verify=False, prompt_check=ready.checked)
+    with tempfile.TemporaryDirectory(prefix="omniperf-rehearsal-") as folder:
+        outcome = run_attempt(bench, ready.proved, spec, ready.prompt, Path(folder), lambda _: None).outcome
+    if outcome.infra_kind is not None:
+        raise InfraError(outcome.infra_kind, outcome.detail, "Run `omniperf doctor`.")
+    inspect_trajectory([{"kind": "step", "command": "true"}], bench.task)
+    host_facts.cache_clear()  # they are those of an attempt's beginning
+
+
+def _keep_pages() -> None:
+    """Let no child's collector touch, and so copy, every page of what there is now."""
+    gc.collect()
+    gc.freeze()
 
 
 def _plain(event: Event) -> dict[str, Any]:
@@ -251,8 +260,6 @@ def main() -> None:
     out = os.dup(1)
     os.set_inheritable(out, False)
     os.dup2(2, 1)  # what anything prints is not an answer
-    gc.collect()
-    gc.freeze()  # so that a child's collector does not touch, and so copy, every page of the launcher
     Launcher(settings, out, Entrance.inherited(first["gateway"])).serve()
 
 

@@ -79,6 +79,15 @@ class Patch:
         return hashlib.sha256(self.data).hexdigest()
 
 
+@dataclass(frozen=True)
+class Collected:
+    """A patch, the files of which a time was not base's then, and a hash of what was in them just before."""
+
+    patch: Patch
+    paths: tuple[str, ...]
+    contents: bytes
+
+
 def collect(workspace: Workspace, *, final: bool = False) -> Patch:
     """Collect everything between base and the tree's final state, committed or not.
 
@@ -88,8 +97,8 @@ def collect(workspace: Workspace, *, final: bool = False) -> Patch:
     and that what was closed is opened. Nothing that the agent did to its own git takes part. Secrets of this process
     are taken out of the patch, never out of the tree.
 
-    Where no time has changed since the last collection, that one holds, unless this is the `final` one: what is written
-    through a mapping of a file may change no time.
+    Where no time has changed since the last collection, that one holds. The `final` one looks into files all the same
+    of which a time is not base's: what is written through a mapping may change none.
 
     Raises NotCollectableError where the tree is such that git cannot take it, InfraError where the disk is full.
     """
@@ -109,16 +118,30 @@ def collect(workspace: Workspace, *, final: bool = False) -> Patch:
 def _collect(workspace: Workspace, ignores: str, final: bool) -> Patch:
     looked = time.time_ns()
     about, newest = _make_collectable(workspace.tree)
-    if not final and (before := workspace.collected.get(about)) is not None:
-        return before
-    patch = _collect_anew(workspace, ignores)
+    before = workspace.collected.get(about)
+    if before is not None and (not final or before.contents == _contents(workspace.tree, before.paths)):
+        return before.patch
+    collected = _collect_anew(workspace, ignores)
     workspace.collected.clear()
     if newest < looked - _TICK:
-        workspace.collected[about] = patch
-    return patch
+        workspace.collected[about] = collected
+    return collected.patch
 
 
-def _collect_anew(workspace: Workspace, ignores: str) -> Patch:
+def _contents(tree: Path, paths: tuple[str, ...]) -> bytes:
+    """A hash of the contents of files; what is no file, or cannot be read, has none."""
+    seen = hashlib.blake2b()
+    for path in paths:
+        with suppress(OSError):
+            with os.fdopen(
+                os.open(tree / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
+            ) as file:
+                one = hashlib.file_digest(file, "blake2b") if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
+            seen.update(os.fsencode(path) + b"\0" + (one.digest() if one else b""))
+    return seen.digest()
+
+
+def _collect_anew(workspace: Workspace, ignores: str) -> Collected:
     tree, seal = workspace.tree, workspace.seal
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="collect-") as scratch:
         git_dir = _fresh_git(Path(scratch), seal, NOT_COLLECTED + _rooted(workspace.installed) + ignores)
@@ -129,19 +152,21 @@ def _collect_anew(workspace: Workspace, ignores: str) -> Patch:
         listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
         new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not is_git(path)]
         if not changed and not gone and not new:
-            return Patch(b"", seal.tree, ())
+            return Collected(Patch(b"", seal.tree, ()), (), _contents(tree, ()))
         if _too_much(tree, [*changed, *gone, *new]):  # perhaps of most of them only a time is another
             with suppress(GitError):  # it says so where it finds changes
                 git("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=tree)
             changed, gone = _changed(git_dir, tree)
             if said := _too_much(tree, [*changed, *gone, *new]):
                 raise NotCollectableError(f"The tree that was left cannot be collected: {said}.")
+        paths = (*changed, *new)
+        contents = _contents(tree, paths)
         # Not `git add -u`: it would start another git in submodules, as the agent has configured it.
-        for paths, how in ((gone, "--force-remove"), ([*changed, *new], "--add")):
-            if paths:
-                stdin = "".join(path + "\0" for path in paths).encode("utf-8", "surrogateescape")
+        for some, how in ((gone, "--force-remove"), (paths, "--add")):
+            if some:
+                stdin = "".join(path + "\0" for path in some).encode("utf-8", "surrogateescape")
                 git("update-index", how, "-z", "--stdin", git_dir=git_dir, work_tree=tree, stdin=stdin)
-        return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
+        return Collected(_between(seal, text(git("write-tree", git_dir=git_dir)), git_dir), paths, contents)
 
 
 def _changed(git_dir: Path, tree: Path) -> tuple[list[str], list[str]]:

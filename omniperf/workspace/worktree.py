@@ -21,7 +21,7 @@ if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator
     from pathlib import Path
 
-    from omniperf.workspace.patch import Patch
+    from omniperf.workspace.patch import Collected
     from omniperf.workspace.seal import Seal
 
 # Never part of a patch: the agents' scratch folder, a diff an agent wrote by itself, and what tools generate.
@@ -65,7 +65,7 @@ class Workspace:
     root: Path
     seal: Seal
     installed: tuple[str, ...] = field(default=())
-    collected: dict[bytes, Patch] = field(default_factory=dict, compare=False)
+    collected: dict[bytes, Collected] = field(default_factory=dict, compare=False)
     """The last patch that was collected, by what the tree was then."""
     patched: bool = False  # before anybody worked in it
 

@@ -66,6 +66,7 @@ def test_what_has_not_changed_is_not_collected_anew(workspace: Workspace, monkey
     with monkeypatch.context() as patched:
         patched.setattr(patch_module, "git", lambda *_, **__: pytest.fail("git was asked"))
         assert collect(workspace) == first
+        assert collect(workspace, final=True) == first
     about = file.stat()
 
     def rewrite() -> None:
@@ -417,7 +418,7 @@ def test_no_git_of_a_submodule_runs_on_the_host(
         assert not with_submodule.edited()
     else:  # as where a process puts it back after it was deleted
         edit(with_submodule.tree)
-        assert [file.path for file in patch_module._collect_anew(with_submodule, "").files] == ["toy/order.py"]
+        assert [file.path for file in patch_module._collect_anew(with_submodule, "").patch.files] == ["toy/order.py"]
     assert not mark.exists()
 
 
@@ -480,3 +481,13 @@ def test_the_final_collection_sees_what_changes_no_time(workspace: Workspace) ->
         last = collect(workspace, final=True)
     assert first.data != last.data
     assert b"+##" in last.data
+
+
+def test_what_was_as_base_through_a_mapping_and_is_no_longer_is_seen(workspace: Workspace) -> None:
+    file = workspace.tree / "toy/order.py"
+    with file.open("r+b") as opened, mmap.mmap(opened.fileno(), 0) as mapped:
+        mapped[:1] = mapped[:1]
+        time.sleep(1.2)
+        assert collect(workspace).files == ()
+        mapped[:1] = b"#"
+        assert [changed.path for changed in collect(workspace, final=True).files] == ["toy/order.py"]
