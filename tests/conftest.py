@@ -80,7 +80,10 @@ TASK = dedent(
 
 
 def git(folder: Path, *arguments: str) -> str:
-    """Run git as a user would, with a name and no configuration of the host."""
+    """Run git as a user would, with a name and no configuration of the host.
+
+    Always at one moment: the same tree is the same commit then, and what is proved of a base once is known.
+    """
     identity = (
         "-c",
         "user.name=t",
@@ -91,7 +94,9 @@ def git(folder: Path, *arguments: str) -> str:
         "-c",
         "commit.gpgsign=false",
     )
-    done = subprocess.run(("git", *identity, *arguments), cwd=folder, capture_output=True, text=True, check=True)
+    moment = {"GIT_AUTHOR_DATE": "2026-01-01T00:00:00Z", "GIT_COMMITTER_DATE": "2026-01-01T00:00:00Z"}
+    command = ("git", *identity, *arguments)
+    done = subprocess.run(command, cwd=folder, capture_output=True, text=True, check=True, env={**os.environ, **moment})
     return done.stdout.strip()
 
 
