@@ -68,6 +68,7 @@ def governor() -> str | None:
         return None
 
 
+@lru_cache
 def package_version(name: str) -> str | None:
     """Return the version of an installed package without importing it."""
     try:

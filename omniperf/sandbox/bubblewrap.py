@@ -152,7 +152,7 @@ def _options(spec: Spec) -> list[str]:
             options += ["--dev-bind", node, node]
     targets = [mount.target for mount in spec.mounts]
     for mount in spec.mounts:
-        if not any(Path(mount.target).is_relative_to(target) for target in targets if target != mount.target):
+        if not any(mount.target.startswith(f"{target}/") for target in targets):
             options += _folders_to(Path(mount.target))
         options += _mounted(mount)
     options += ["--remount-ro", "/dev", "--remount-ro", "/"]

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import contextlib
+from functools import lru_cache
 from pathlib import Path
 
 _SYSTEM = ("/usr", "/bin", "/sbin", "/lib", "/lib32", "/lib64", "/etc", "/opt")
@@ -25,7 +26,8 @@ def gpu_nodes() -> list[str]:
     return sorted({str(node) for glob in _GPU_NODES for node in Path("/dev").glob(glob)})
 
 
-def host_packages(prefix: Path) -> list[str]:
+@lru_cache
+def host_packages(prefix: Path) -> tuple[str, ...]:
     """Folders of packages that the host has installed: a later release of the task's own library may be among them.
 
     Also those of the virtual environments that conda and pyenv keep below an interpreter, and conda's own store.
@@ -36,4 +38,4 @@ def host_packages(prefix: Path) -> list[str]:
         for path in (path for glob in globs for path in top.glob(glob) if path.is_dir()):
             with contextlib.suppress(ValueError):  # a link that leads elsewhere, where nothing is mounted
                 found.add(str(top / path.resolve().relative_to(top.resolve())))
-    return sorted(found)
+    return tuple(sorted(found))
