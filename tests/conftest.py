@@ -5,6 +5,7 @@ from __future__ import annotations
 import base64
 import os
 import secrets
+import shutil
 import subprocess
 from collections.abc import Callable, Iterator
 from textwrap import dedent
@@ -145,6 +146,12 @@ def all_cores() -> Iterator[None]:
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache a worker: seals and environments are content-addressed, so sharing is what a user has too."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def no_test_knows_the_noise_of_another(shared_cache: Path) -> Iterator[None]:
+    yield
+    shutil.rmtree(shared_cache / "calibration", ignore_errors=True)
 
 
 @pytest.fixture

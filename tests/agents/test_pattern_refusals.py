@@ -669,16 +669,16 @@ def test_rules_keep_what_a_program_prints(tmp_path: Any) -> None:
     lines = [line for rule in RULES.values() if calls(rule) for line in rule.EXAMPLE_BEFORE.splitlines(keepends=True)]
     imports = dict.fromkeys(line for line in lines if line.startswith("import "))
     text = "".join((*imports, *(line for line in lines if line not in imports)))
-    source = Source.parse(text)
-    assert source is not None
+    now = Source.parse(text)
+    assert now is not None
     changed, done = text, 0
     for rule in RULES.values():
-        for number in range(len(functions(source))):
-            now = Source.parse(changed)
-            assert now is not None
+        for number in range(len(functions(now))):
             candidate = whole(now, functions(now)[number], rule)
             if candidate is not None and not candidate.speculative:
                 changed, done = candidate.text, done + 1
+                now = Source.parse(changed)
+                assert now is not None
     assert done >= 20
     for call in (call for rule in RULES.values() for call in calls(rule)):
         assert value(changed, call) == value(text, call), call
