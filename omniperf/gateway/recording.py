@@ -30,8 +30,9 @@ _REMEMBERED = 8  # conversations that go on at the same time
 _VOLATILE = tuple(
     (re.compile(shape, re.IGNORECASE), left)
     for shape, left in (
-        (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>"),
+        (r"(?<![0-9a-z])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-z])", "<id>"),  # also after msg_
         (r"\b[0-9a-f]{7,64}\b", "<id>"),
+        (r"\bChunk ID: [0-9a-f]{6}\b", "<id>"),  # Codex's, of a command's output
         (r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)?(?:Z|\s?[+-]\d\d:?\d\d)?", "<time>"),
         (r"\b\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\b", "<time>"),
         (r"\b\d+(?:\.\d+)?\s?(?:ns|us|µs|ms|s|secs?|seconds?|min|minutes?)\b", "<seconds>"),

@@ -62,7 +62,7 @@ def record(run: Run, server: Loopback, client: Callable[[str], None], monkeypatc
     assert not server.calls
 
 
-@pytest.mark.parametrize("agent", ["mini-swe-agent", "claude-code"])
+@pytest.mark.parametrize("agent", ["mini-swe-agent", "claude-code", "codex"])
 def test_a_client_comes_out_again_byte_for_byte(
     agent: str, make_task: Callable[..., Task], record: Run, run: Run
 ) -> None:
