@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -101,10 +100,9 @@ class RecordedShared(Shared):
         super().__init__()
         self._playback = playback
 
-    @property
-    def usd_left(self) -> float:
-        """Infinite, and nothing at all once every reply was played."""
-        return math.inf if self._playback.left > 0 else -math.inf
+    def hold(self, usd: float, *, fits: bool = False) -> bool:  # noqa: ARG002 - nothing is paid
+        """There is enough for whatever call, and nothing at all once every reply was played."""
+        return not fits or self._playback.left > 0
 
 
 def _time(line: dict[str, Any]) -> float:
