@@ -24,6 +24,15 @@ _PLACE = "/omniperf/mcp"
 _SCRIPT = Path(__file__).with_name("inside") / "mcp_server.py"
 
 
+def why_not() -> str:
+    """Why no client is offered the server, whatever its task is; "" where it is."""
+    try:
+        _needed(PACKAGE)
+    except PackageNotFoundError as error:
+        return f"{error.name} is not installed beside OmniPerf"
+    return ""
+
+
 def mcp_server(task: Task) -> Client | None:
     """The server, to be started inside by `argv`; None where its package is not installed, or too old.
 
@@ -69,7 +78,7 @@ def _needed(asked: str) -> set[Path]:
         seen.add(str(requirement))
         package = distribution(requirement.name)
         if not requirement.specifier.contains(package.version, prereleases=True):
-            raise PackageNotFoundError(requirement.name)
+            raise PackageNotFoundError(f"{requirement.name}{requirement.specifier}")
         for file in package.files or ():
             top = file.parts[0]
             if top not in ("..", "__pycache__", "/"):
