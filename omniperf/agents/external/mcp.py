@@ -24,15 +24,6 @@ _PLACE = "/omniperf/mcp"
 _SCRIPT = Path(__file__).with_name("inside") / "mcp_server.py"
 
 
-def why_not() -> str:
-    """Why no client is offered the server, whatever its task is; "" where it is."""
-    try:
-        _needed(PACKAGE)
-    except PackageNotFoundError as error:
-        return f"{error.name} is not installed beside OmniPerf"
-    return ""
-
-
 def mcp_server(task: Task) -> Client | None:
     """The server, to be started inside by `argv`; None where its package is not installed, or too old.
 
@@ -89,3 +80,12 @@ def _needed(asked: str) -> set[Path]:
             if needs.marker is None or any(needs.marker.evaluate({"extra": extra}) for extra in extras):
                 wanted.append(needs)
     return {path for path in found if path.exists()}
+
+
+def why_not() -> str:
+    """Why no client is offered the server, whatever its task is; "" where it is."""
+    try:
+        _needed(PACKAGE)
+    except PackageNotFoundError as error:
+        return f"{error.name} is not installed beside OmniPerf"
+    return ""
