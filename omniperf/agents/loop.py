@@ -5,6 +5,7 @@ from __future__ import annotations
 import hashlib
 import math
 import time
+from contextlib import ExitStack
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any, Self
 
@@ -158,7 +159,7 @@ class Loop:
         sent = self._sent()
 
         def call() -> Reply:
-            budget.reserve(sent, self._max_output, self._dearest(sent, self._max_output))
+            held.enter_context(budget.holding(sent, self._max_output, self._dearest(sent, self._max_output)))
             self._trajectory.write(
                 "request",
                 items=self._new,
@@ -174,23 +175,25 @@ class Loop:
 
         def failed(error: CallError, wait: float) -> None:
             self._failed(error, wait, sent)
+            held.close()
 
-        reply = patiently(call, failed, pause=self._pause, wait=self._wait)
-        written = len(str(reply.items).encode("utf-8", "replace"))
-        used = reply.tokens or Tokens(sent, output=written // BYTES_PER_TOKEN)
-        malformed = {call.id: call.arguments for call in reply.calls if as_object(call.arguments) is None}
-        self._trajectory.write(
-            "reply",
-            model=reply.model,
-            items=reply.items,
-            stop=reply.stop,
-            seconds=round(time.monotonic() - started, 3),
-            tokens=used.__dict__,
-            estimated=reply.tokens is None,
-            **({"malformed": malformed} if malformed else {}),
-            **({"text": reply.text} if reply.stop == "refusal" else {}),
-        )
-        self._paid(reply.items, used, reply.model)
+        with ExitStack() as held:  # until it is charged
+            reply = patiently(call, failed, pause=self._pause, wait=self._wait)
+            written = len(str(reply.items).encode("utf-8", "replace"))
+            used = reply.tokens or Tokens(sent, output=written // BYTES_PER_TOKEN)
+            malformed = {call.id: call.arguments for call in reply.calls if as_object(call.arguments) is None}
+            self._trajectory.write(
+                "reply",
+                model=reply.model,
+                items=reply.items,
+                stop=reply.stop,
+                seconds=round(time.monotonic() - started, 3),
+                tokens=used.__dict__,
+                estimated=reply.tokens is None,
+                **({"malformed": malformed} if malformed else {}),
+                **({"text": reply.text} if reply.stop == "refusal" else {}),
+            )
+            self._paid(reply.items, used, reply.model)
         return reply
 
     def _paid(self, items: tuple[Item, ...], used: Tokens, model: str) -> None:

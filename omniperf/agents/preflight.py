@@ -26,7 +26,10 @@ def check_options(agent: Agent, name: str, options: Mapping[str, str]) -> None:
 
 
 def agent_checks(name: str, options: Mapping[str, str]) -> list[Check]:
-    """A line for what costs nothing (client, version, options, key), and one for the smallest call there is."""
+    """A line for what costs nothing (client, version, options, key), and one for the smallest call there is.
+
+    Between them, of a client that speaks MCP, is one for whether it is offered the harness's server.
+    """
     agent = load_agent(name)
     said: list[str] = []
 
@@ -39,6 +42,8 @@ def agent_checks(name: str, options: Mapping[str, str]) -> list[Check]:
     except OmniPerfError as error:
         return [Check(f"agent {name}", "fail", error.message, error.remedy)]
     found = [Check(f"agent {name}", "ok", f"version {agent.version}, options taken")]
+    if getattr(agent, "speaks_mcp", False):
+        found.append(_mcp())
     if (ready := getattr(agent, "ready", None)) is None:
         return found
     try:
@@ -47,3 +52,12 @@ def agent_checks(name: str, options: Mapping[str, str]) -> list[Check]:
     except OmniPerfError as error:
         return [*found, Check(f"model of {name}", "fail", error.message, error.remedy)]
     return [*found, Check(f"model of {name}", "ok", f"{', '.join(said)}: answered")]
+
+
+def _mcp() -> Check:
+    from omniperf.agents.external.mcp import why_not
+
+    if reason := why_not():
+        remedy = "Install the extra `mcp`: `pip install -c constraints.txt -e '.[mcp]'`."
+        return Check("MCP server", "warn", f"not offered, the commands alone are: {reason}", remedy)
+    return Check("MCP server", "ok", "offered, but for tasks about a package that it needs")

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 from datetime import datetime
 from typing import TYPE_CHECKING, Any
 
@@ -33,7 +32,9 @@ class Recorded:
         self.limits: Limits | None = None  # older recordings do not have them
         self.out_of_minutes = self.out_of_sweep = False
         self.source, self.sha256 = "", ""  # of the patch that was collected; empty where none was
-        self._said: dict[str, list[dict[str, Any] | None]] = {tool: [] for tool in (*_KINDS.values(), "final")}
+        self._said: dict[str, list[tuple[dict[str, Any], float] | None]]
+        self._said = {tool: [] for tool in (*_KINDS.values(), "final")}
+        began = 0.0
         for line in read_lines(folder / "journal.jsonl"):
             kind, tool = line["kind"], line.get("tool")
             if kind == "attempt":
@@ -41,6 +42,7 @@ class Recorded:
                 self.limits = Limits(**line["limits"]) if "limits" in line else None
             elif kind == "step" and tool in self._said and "refused" not in line:
                 self._said[tool].append(None)
+                began = _time(line)
             elif kind == "collected":
                 self.source, self.sha256 = str(line["source"]), str(line["sha256"])
                 detail = str(line["outcome"]["detail"]) if line["outcome"]["kind"] == "budget" else ""
@@ -48,12 +50,15 @@ class Recorded:
             elif kind in _KINDS:
                 fields = {name: value for name, value in line.items() if name not in _OURS}
                 if "of" in line:
-                    self._said["final"].append(fields)
+                    self._said["final"].append((fields, 0.0))
                 else:
-                    self._said[_KINDS[kind]][-1] = fields
+                    self._said[_KINDS[kind]][-1] = fields, _time(line) - began
 
-    def said(self, tool: str) -> dict[str, Any] | None:
-        """What the next call of that tool said; None where it failed, or there is no more: then it is made."""
+    def said(self, tool: str) -> tuple[dict[str, Any], float] | None:
+        """What the next call of that tool said, and after how many seconds.
+
+        None where it failed, or there is no more: then it is made.
+        """
         return self._said[tool].pop(0) if self._said[tool] else None
 
 
@@ -101,10 +106,9 @@ class RecordedShared(Shared):
         super().__init__()
         self._playback = playback
 
-    @property
-    def usd_left(self) -> float:
-        """Infinite, and nothing at all once every reply was played."""
-        return math.inf if self._playback.left > 0 else -math.inf
+    def hold(self, usd: float, *, fits: bool = False) -> bool:  # noqa: ARG002 - nothing is paid
+        """There is enough for whatever call, and nothing at all once every reply was played."""
+        return not fits or self._playback.left > 0
 
 
 def _time(line: dict[str, Any]) -> float:

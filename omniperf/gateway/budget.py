@@ -7,6 +7,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING
 
+from omniperf.gateway.shared import ROUNDING
 from omniperf.gateway.tokens import Tokens
 
 if TYPE_CHECKING:
@@ -15,8 +16,6 @@ if TYPE_CHECKING:
     from omniperf.gateway.prices import Price
     from omniperf.gateway.shared import Shared
     from omniperf.tasks.schema import Limits
-
-_ROUNDING = 1e-9  # USD that sums leave which were added and taken away again, far below the smallest price
 
 
 class BudgetExhaustedError(Exception):
@@ -118,15 +117,17 @@ class Budget:
             raise BudgetExhaustedError("USD", self.limits.usd, said=said)
         if self.usd is not None and self.usd + self.held_usd + most > self.limits.usd:
             raise BudgetExhaustedError("USD", self.limits.usd, round(self.usd + self.held_usd, 4))
-        if self.shared is not None and self.shared.held + most > self.shared.usd_left + _ROUNDING:
-            raise SweepSpentError
         return most
 
     @contextmanager
     def holding(self, sent: int, output: int, price: Price | None) -> Iterator[Held]:
-        """Reserve a call of at most this size while the block runs: calls at the same time reserve together."""
-        held = Held()
-        self._hold(held, sent + output, self.reserve(sent, output, price))
+        """Reserve a call of at most this size while the block runs: calls at the same time reserve together.
+
+        Of a sweep's USD it is reserved with those of all attempts, in whichever process they are. Raises what `reserve`
+        raises, and SweepSpentError.
+        """
+        held, most = Held(), self.reserve(sent, output, price)
+        self._hold(held, sent + output, most, fits=True)
         try:
             yield held
         finally:
@@ -138,11 +139,11 @@ class Budget:
         self._hold(held, max(held.tokens, used.total), max(held.usd, cost))
         return self.passed()
 
-    def _hold(self, held: Held, tokens: int, usd: float) -> None:
+    def _hold(self, held: Held, tokens: int, usd: float, *, fits: bool = False) -> None:
+        if self.shared is not None and usd != held.usd and not self.shared.hold(usd - held.usd, fits=fits):
+            raise SweepSpentError
         self.held_tokens += tokens - held.tokens
         self.held_usd += usd - held.usd
-        if self.shared is not None:
-            self.shared.held += usd - held.usd
         held.tokens, held.usd = tokens, usd
 
     def passed(self, *, held: bool = True) -> str:
@@ -150,7 +151,7 @@ class Budget:
         tokens, usd = (self.held_tokens, self.held_usd) if held else (0, 0.0)
         if self.tokens.total + tokens > self.limits.tokens:
             return "tokens"
-        return "USD" if self.usd is not None and self.usd + usd > self.limits.usd + _ROUNDING else ""
+        return "USD" if self.usd is not None and self.usd + usd > self.limits.usd + ROUNDING else ""
 
     def charge(self, tokens: Tokens, price: Price | None) -> None:
         """Count what a call has used."""

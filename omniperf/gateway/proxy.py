@@ -19,7 +19,7 @@ from omniperf.gateway.budget import BudgetExhaustedError, Held
 from omniperf.gateway.failures import CallError, from_exception, from_report
 from omniperf.gateway.hosted import asked_of, asks_hosted, refused, without_hosted
 from omniperf.gateway.meter import Meter
-from omniperf.gateway.recording import difference, parsed
+from omniperf.gateway.recording import difference, for_its_commands, parsed
 from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_status
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 
@@ -303,19 +303,21 @@ class Proxy:
             raise CallError("protocol", f"exchange {exchange.n}: the recording has {len(recorded)} alone")
         was = recorded[exchange.n - 1]
         apart = f"/: recorded {was.path}, seen {exchange.path}" if was.path != exchange.path else ""
-        if apart := apart or difference(was.request, parsed(exchange.request.body)):
+        seen = parsed(exchange.request.body)
+        if apart := apart or difference(was.request, seen):
             raise CallError("protocol", f"exchange {exchange.n} differs from the recorded one at {apart}")
-        exchange.status, exchange.headers, exchange.reply = was.status, dict(was.headers), bytearray(was.reply)
+        again = for_its_commands(was.reply, was.request, seen)
+        exchange.status, exchange.headers, exchange.reply = was.status, dict(was.headers), bytearray(again)
         exchange.error = str(was.line.get("error") or "")
         attempt.stopped = attempt.stopped or str(was.line.get("stopped") or "")
         assert exchange.meter is not None
-        exchange.meter.feed(was.reply)
+        exchange.meter.feed(again)
         for _ in range(int(was.line.get("lost") or 0)):
             self._lose(attempt, exchange)
         self._charge(attempt, exchange)
         headers = [(name.encode(), value.encode()) for name, value in was.headers]
         await reply.begin(was.status or 502, headers)
-        await reply.send(was.reply)
+        await reply.send(again)
         if was.line.get("whole"):
             await reply.end()
             exchange.whole = True

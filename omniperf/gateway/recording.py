@@ -30,13 +30,19 @@ _REMEMBERED = 8  # conversations that go on at the same time
 _VOLATILE = tuple(
     (re.compile(shape, re.IGNORECASE), left)
     for shape, left in (
-        (r"\b[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}\b", "<id>"),
+        (r"(?<![0-9a-z])[0-9a-f]{8}(?:-[0-9a-f]{4}){3}-[0-9a-f]{12}(?![0-9a-z])", "<id>"),  # also after msg_
         (r"\b[0-9a-f]{7,64}\b", "<id>"),
+        (r"\bChunk ID: [0-9a-f]{6}\b", "<id>"),  # Codex's, of a command's output
+        (r"\bProcess running with session ID \d+", "<id>"),
+        (r'"session_id":\s*\d+', "<id>"),
         (r"\b\d{4}-\d\d-\d\d(?:[T ]\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?)?(?:Z|\s?[+-]\d\d:?\d\d)?", "<time>"),
         (r"\b\d\d:\d\d(?::\d\d(?:[.,]\d+)?)?\b", "<time>"),
+        (r'"duration_seconds":\s*[\d.]+', "<seconds>"),
         (r"\b\d+(?:\.\d+)?\s?(?:ns|us|µs|ms|s|secs?|seconds?|min|minutes?)\b", "<seconds>"),
     )
 )
+_STILL_RUNS = re.compile(r"Process running with session ID (\d+)")  # Codex's random number of a command
+_GOES_ON = re.compile(rb'(\\"session_id\\":\s*)(\d+)')  # with it, in the text of a call's arguments
 _IDS = {"metadata", "prompt_cache_key", "client_metadata"}  # fields of a request that hold nothing but ids
 
 
@@ -142,6 +148,13 @@ def difference(recorded: object, seen: object) -> str:
 def same(recorded: str, seen: str) -> bool:
     """Whether two texts are the same once ids and times are set aside."""
     return recorded == seen or _plain(recorded) == _plain(seen)
+
+
+def for_its_commands(reply: bytes, recorded: object, seen: object) -> bytes:
+    """A recorded reply to two requests that are the same, with the numbers that running commands have in the latter."""
+    then, now = (_STILL_RUNS.findall(json.dumps(request)) for request in (recorded, seen))
+    numbers: dict[bytes, bytes] = {was.encode(): is_.encode() for was, is_ in zip(then, now, strict=False)}
+    return _GOES_ON.sub(lambda found: b"".join((found[1], numbers.get(found[2], found[2]))), reply)
 
 
 def _differences(one: object, other: object, pointer: str) -> Iterator[tuple[str, object, object]]:

@@ -10,11 +10,15 @@ import json
 import math
 import os
 from contextlib import contextmanager
+from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
+
+ROUNDING = 1e-9
+"""USD that sums leave which were added and taken away again, far below the smallest price."""
 
 
 class Shared:
@@ -23,7 +27,6 @@ class Shared:
     def __init__(self, descriptor: int | None = None) -> None:
         self._descriptor = os.memfd_create("omniperf") if descriptor is None else descriptor
         self._threads = Lock()  # a lock of the file is its whole process's
-        self.held = 0.0  # USD that this process has reserved for calls under way
 
     def fileno(self) -> int:
         """The descriptor, for a process that is to have it too."""
@@ -53,14 +56,38 @@ class Shared:
         with self.table() as table:
             table["usd"] = usd
 
-    @property
-    def usd_left(self) -> float:
-        """What all attempts together may still spend; infinite where nobody has said."""
-        with self.table() as table:
-            return float(table.get("usd", math.inf))
-
     def pay(self, usd: float) -> None:
         """Count what a call has cost."""
         with self.table() as table:
             if "usd" in table:
                 table["usd"] -= usd
+
+    def hold(self, usd: float, *, fits: bool = False) -> bool:
+        """Reserve USD for a call of this process; below 0 they are given back.
+
+        With `fits` nothing is held, and the answer is False, where what all processes hold would be more than is left.
+        What is held by a process that has ended is nobody's.
+        """
+        with self.table() as table:
+            held, left = table.setdefault("held", {}), float(table.get("usd", math.inf)) + ROUNDING
+            if fits and sum(held.values()) + usd > left:  # only now: with many processes it takes a while
+                held = table["held"] = {process: each for process, each in held.items() if _lives(process)}
+                if sum(held.values()) + usd > left:
+                    return False
+            own = _process(os.getpid())
+            if (mine := held.pop(own, 0.0) + usd) > ROUNDING:
+                held[own] = mine
+        return True
+
+
+def _process(pid: int) -> str:
+    """A process by its number and when it started, for numbers are given again; "" where it has ended."""
+    try:
+        state, *fields = Path(f"/proc/{pid}/stat").read_text(errors="replace").rpartition(")")[2].split()
+    except OSError:
+        return ""
+    return "" if state in "ZX" else f"{pid} {fields[18]}"  # proc(5): field 22, of which the state is the third
+
+
+def _lives(process: str) -> bool:
+    return _process(int(process.partition(" ")[0])) == process

@@ -24,6 +24,7 @@ if TYPE_CHECKING:
     from pathlib import Path
 
     from omniperf.agents.resume import ResumePoint
+    from omniperf.gateway.process import Gateway
     from omniperf.measure.bench import Bench
     from omniperf.workspace.worktree import Workspace
 
@@ -61,7 +62,7 @@ def attempt(loopback: Loopback, bench: Bench, tmp_path: Path, monkeypatch: pytes
 
     def run(
         script: Any, api: str = "chat", limits: dict[str, Any] | None = None, name: str = "attempt.1",
-        point: ResumePoint | None = None, **more: str,
+        point: ResumePoint | None = None, gateway: Gateway | None = None, **more: str,
     ) -> Ended:  # fmt: skip
         loopback.play(script)
         agent, model, path = "openai", "gpt-6.2-sol", "/v1"
@@ -75,7 +76,7 @@ def attempt(loopback: Loopback, bench: Bench, tmp_path: Path, monkeypatch: pytes
         with Journal(folder / "journal.jsonl") as journal:
             mine = replace(bench, task=task)
             # Nothing here runs the task's tests or measures, which alone ask what preflight proved.
-            work = Work(mine, cast("Any", None), {}, journal, ignore)
+            work = Work(mine, cast("Any", None), {}, journal, ignore, gateway)
             workspace = bench.workspace("attempt-1")
             try:
                 outcome = work.run(load_agent(agent), workspace, "Make distinct faster.", options, point)

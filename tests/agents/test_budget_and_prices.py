@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import pytest
 
@@ -12,13 +12,18 @@ from omniperf.agents.ratchet import Ratchet
 from omniperf.errors import UsageError
 from omniperf.gateway.budget import Budget, BudgetExhaustedError
 from omniperf.gateway.prices import SHIPPED, Price, Tier, load_prices
+from omniperf.gateway.process import Gateway
 from omniperf.gateway.tokens import Tokens
 from omniperf.results.schema import PatchFile
 from omniperf.tasks.schema import Limits
 from omniperf.workspace.patch import Patch
+from tests.agents.loopback import Fail
+from tests.agents.test_model_agent import FINISH
 
 if TYPE_CHECKING:
     from pathlib import Path
+
+    from tests.agents.conftest import Attempt
 
 PRICE = Price(tiers=(Tier(up_to=1000, input=2, output=10, cache_read=0.2, cache_write=2.5), Tier(input=4, output=15)))
 
@@ -104,6 +109,27 @@ def test_a_call_that_is_longer_than_any_whose_price_is_known_is_not_made() -> No
     assert budget.usd is None
     with pytest.raises(BudgetExhaustedError, match="price at 1,002 tokens is not known"):
         budget.reserve(1002, 10, short)
+
+
+def test_a_call_of_a_built_in_agent_holds_of_a_sweep_what_it_can_cost_until_it_is_paid(attempt: Attempt) -> None:
+    held, steps = [], iter([Fail(529, "overloaded_error"), FINISH])
+
+    def answer(_: object) -> Any:
+        with gateway.shared.table() as table:
+            held.append(sum(table["held"].values()))
+        return next(steps)
+
+    with Gateway() as gateway:
+        gateway.shared.allow(1.0)
+        ended = attempt(answer, "anthropic", gateway=gateway)
+        assert (ended.outcome.kind, held) == ("finished", [held[0]] * 2)
+        with gateway.shared.table() as table:
+            left, more = table["usd"], table["held"]
+        assert (left, more) == (pytest.approx(1.0 - (ended.usage.usd or 0.0)), {})
+        assert gateway.shared.hold(left, fits=True)  # another call holds all
+        ended = attempt([FINISH], "anthropic", gateway=gateway, name="attempt.2")
+    assert 0 < held[0] < left
+    assert (ended.outcome.kind, "the sweep's USD are spent" in ended.outcome.detail) == ("budget", True)
 
 
 def patch(tree: str) -> Patch:

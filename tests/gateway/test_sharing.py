@@ -51,6 +51,12 @@ def listening(port: int) -> bool:
     return True
 
 
+def left(shared: Shared) -> float:
+    """The USD that all attempts together may still spend."""
+    with shared.table() as table:
+        return float(table["usd"])
+
+
 def test_nobody_asks_and_nothing_is_started() -> None:
     with Gateway() as gateway:
         assert gateway.idle
@@ -184,7 +190,72 @@ def test_what_processes_share_is_changed_by_one_at_a_time() -> None:
         children.append(pid)
     for pid in children:
         os.waitpid(pid, 0)
-    assert shared.usd_left == 200.0
+    assert left(shared) == 200.0
+
+
+HOLDER = """
+import signal, sys
+from omniperf.gateway.shared import Shared
+print(Shared(int(sys.argv[1])).hold(0.6, fits=True), flush=True)
+signal.pause()
+"""
+
+
+def test_who_is_killed_gives_back_what_it_held() -> None:
+    shared = Shared()
+    shared.allow(1.0)
+    other = subprocess.Popen(
+        [sys.executable, "-c", HOLDER, str(shared.fileno())], stdout=subprocess.PIPE, text=True,
+        pass_fds=[shared.fileno()], env={**os.environ, "PYTHONPATH": os.pathsep.join(filter(None, sys.path))},
+    )  # fmt: skip
+    assert other.stdout is not None
+    try:
+        assert other.stdout.readline() == "True\n"
+        assert not shared.hold(0.6, fits=True)
+        assert shared.hold(0.4, fits=True)
+        assert shared.hold(-0.4)
+        os.kill(other.pid, signal.SIGSTOP)
+        assert not shared.hold(0.6, fits=True)  # it lives still
+    finally:
+        other.kill()
+    until(lambda: not alive(other.pid))
+    assert shared.hold(0.6, fits=True)  # though nobody has asked how it ended
+    other.wait()
+    other.stdout.close()
+    assert not shared.hold(0.6, fits=True)
+    assert left(shared) == 1.0
+
+
+def test_a_number_that_is_given_again_is_another_process() -> None:
+    shared = Shared()
+    shared.allow(1.0)
+    assert shared.hold(0.9)
+    with shared.table() as table:
+        ((own, usd),) = table["held"].items()
+        table["held"] = {f"{own}0": usd}  # one of this number that had started at another time
+    assert shared.hold(0.9, fits=True)
+
+
+def test_of_calls_that_are_reserved_at_once_only_so_many_are_as_fit() -> None:
+    shared = Shared()
+    shared.allow(1.0)
+    (start, begin), (told, tell) = os.pipe(), os.pipe()
+    children = []
+    for _ in range(8):
+        if not (pid := os.fork()):
+            os.close(begin)
+            os.read(start, 1)
+            os.write(tell, b"y" if shared.hold(0.3, fits=True) else b"n")
+            signal.pause()
+        children.append(pid)
+    os.close(begin)
+    said = b"".join(os.read(told, 1) for _ in children)
+    for pid in children:
+        os.kill(pid, signal.SIGKILL)
+        os.waitpid(pid, 0)
+    for descriptor in (start, told, tell):
+        os.close(descriptor)
+    assert (said.count(b"y"), said.count(b"n")) == (3, 5)
 
 
 def test_what_a_sweep_may_spend_holds_for_all_its_attempts_together(upstream: Upstream, admit: Admit) -> None:
@@ -198,4 +269,4 @@ def test_what_a_sweep_may_spend_holds_for_all_its_attempts_together(upstream: Up
         told = [client.admission.close() for client in (one, other)]
         assert {each.stopped for each in told} == {"sweep"}
         assert 0.01 < sum(each.usd or 0 for each in told) <= 0.03
-        assert gateway.shared.usd_left == pytest.approx(0.03 - sum(each.usd or 0 for each in told))
+        assert left(gateway.shared) == pytest.approx(0.03 - sum(each.usd or 0 for each in told))

@@ -75,7 +75,7 @@ def _needed(asked: str) -> set[Path]:
         seen.add(str(requirement))
         package = distribution(requirement.name)
         if not requirement.specifier.contains(package.version, prereleases=True):
-            raise PackageNotFoundError(requirement.name)
+            raise PackageNotFoundError(f"{requirement.name}{requirement.specifier}")
         for file in package.files or ():
             top = file.parts[0]
             if top not in ("..", "__pycache__", "/"):
@@ -86,3 +86,12 @@ def _needed(asked: str) -> set[Path]:
             if needs.marker is None or any(needs.marker.evaluate({"extra": extra}) for extra in extras):
                 wanted.append(needs)
     return {path for path in found if path.exists()}
+
+
+def why_not() -> str:
+    """Why no client is offered the server, whatever its task is; "" where it is."""
+    try:
+        _needed(PACKAGE)
+    except PackageNotFoundError as error:
+        return f"{error.name} is not installed beside OmniPerf"
+    return ""

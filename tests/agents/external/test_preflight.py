@@ -15,7 +15,7 @@ from omniperf.errors import InfraError, UsageError
 from omniperf.record import AttemptSpec
 from omniperf.results.events import ignore
 from omniperf.sweep.run import run_task
-from tests.agents.external.conftest import KEY
+from tests.agents.external.conftest import KEY, VERSIONS
 from tests.agents.loopback import Fail, Loopback
 
 if TYPE_CHECKING:
@@ -101,7 +101,7 @@ def test_the_setting_says_where_a_model_is_asked_and_no_variable_of_an_sdk(
     server.play(())
     monkeypatch.setenv("ANTHROPIC_BASE_URL", "http://127.0.0.1:9")
     monkeypatch.setenv("OMNIPERF_ANTHROPIC_BASE_URL", server.url)
-    assert [check.status for check in agent_checks(agent, {"model": "m"})] == ["ok", "ok"]
+    assert agent_checks(agent, {"model": "m"})[-1].status == "ok"
     assert len(server.probes) == 1
     monkeypatch.delenv("OMNIPERF_ANTHROPIC_BASE_URL")
     assert AnthropicAgent().base_url({}) == "https://api.anthropic.com"
@@ -114,8 +114,8 @@ def test_doctor_asks_the_model_and_says_what_it_refuses(
     server.play(())
     options = {"model": "claude-opus-5-5", "base_url": server.url}
     found = agent_checks("claude-code", options)
-    assert [check.status for check in found] == ["ok", "ok"]
-    assert found[1].detail == "claude 2.1.329, asking anthropic for claude-opus-5-5: answered"
+    assert [check.status for check in (found[0], found[-1])] == ["ok", "ok"]
+    assert found[-1].detail == "claude 2.1.329, asking anthropic for claude-opus-5-5: answered"
     for fail, said in (
         (Fail(401, "authentication_error", "invalid x-api-key"), "refused the key"),
         (Fail(404, "not_found_error", "model: claude-opus-5-5"), "did not accept the call"),
@@ -123,9 +123,42 @@ def test_doctor_asks_the_model_and_says_what_it_refuses(
     ):
         server.probe = fail
         found = agent_checks("claude-code", options)
-        assert [check.status for check in found] == ["ok", "fail"]
-        assert said in found[1].detail
+        assert [check.status for check in (found[0], found[-1])] == ["ok", "fail"]
+        assert said in found[-1].detail
         assert KEY not in json.dumps([check.__dict__ for check in found])
+
+
+@pytest.mark.parametrize("agent", ["claude-code", "codex"])
+def test_doctor_says_whether_the_server_of_the_tools_will_be_offered(
+    agent: str, client: Callable[[str], None], server: Loopback, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    from importlib.metadata import Distribution, PackageNotFoundError
+
+    from omniperf.agents.external import mcp
+
+    pytest.importorskip("mcp", reason="the extra mcp is not installed: pip install -c constraints.txt -e '.[mcp]'")
+    client(VERSIONS[agent])
+    server.play(())
+    options = {"model": "m", "base_url": server.url if agent == "claude-code" else f"{server.url}/v1"}
+    _, check, _ = agent_checks(agent, options)
+    assert (check.name, check.status) == ("MCP server", "ok")
+    assert check.detail.startswith("offered")
+    there = mcp.distribution
+
+    def without(name: str) -> Distribution:
+        if name == gone:
+            raise PackageNotFoundError(name)
+        return there(name)
+
+    monkeypatch.setattr(mcp, "distribution", without)
+    for gone in ("mcp", "pydantic"):
+        _, check, _ = agent_checks(agent, options)
+        assert (check.name, check.status) == ("MCP server", "warn")
+        assert f"not offered, the commands alone are: {gone} is not installed" in check.detail
+        assert "pip install -c constraints.txt -e '.[mcp]'" in check.remedy
+    gone = ""
+    monkeypatch.setattr(mcp, "PACKAGE", "mcp>=999")
+    assert "mcp>=999 is not installed" in agent_checks(agent, options)[1].detail
 
 
 def test_a_run_is_refused_before_a_worktree_is_made(
