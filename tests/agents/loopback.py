@@ -100,7 +100,7 @@ class Loopback:
         self.probes: list[Call] = []
         self.probe: Step = Say("Yes.")
         self.model = "a-model-2026-11-01"  # what replies say that they come from
-        self.skew = 0.0  # seconds by which its clock, which its replies name, is ahead
+        self.skew = 0.0  # seconds by which the clock is ahead that its replies are dated by
         self._script: Iterator[Step] = iter(())
         self._by_call: Callable[[Call], Step] | None = None
         self._lock = Lock()
@@ -117,7 +117,7 @@ class Loopback:
         """Start over with another script: steps in their order, or what says the step for a call."""
         self._by_call = script if callable(script) else None
         self._script, self.calls, self.probes = iter(() if callable(script) else script), [], []
-        self.probe, self.model = Say("Yes."), "a-model-2026-11-01"
+        self.probe, self.model, self.skew = Say("Yes."), "a-model-2026-11-01", 0.0
 
     def play_by_turns(self, script: Sequence[Step]) -> None:
         """Start over; a call is answered by how many replies it already holds, however often it is made."""

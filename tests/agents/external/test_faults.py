@@ -42,7 +42,7 @@ if TYPE_CHECKING:
 MODELS = {"claude-code": "claude-opus-5-5", "codex": "gpt-5.5"}
 AT_ONCE = 5
 HOUR = 3600
-SLACK = 30.0  # seconds for what is done before and after a client's minutes
+SOON = 60.0  # seconds
 LONG = "prompt is too long: 300000 tokens > 200000 maximum"
 FILTERED = "Output blocked by content filtering policy"
 DONE = Say("Done.")
@@ -60,7 +60,7 @@ class Row:
     calls: int = 1  # that reach the server
     steps: int = 0  # tool calls that the client shows
     told: tuple[str, ...] = ()  # what is in the results that the model is sent last
-    limits: dict[str, float] = field(default_factory=lambda: {"minutes": 0.5})
+    limits: dict[str, float] = field(default_factory=lambda: {"minutes": 2 * SOON / 60})
     skew: float = 0.0  # seconds by which the server's clock is ahead
 
     def __str__(self) -> str:
@@ -238,7 +238,7 @@ def test_a_limit_stops_a_client(row: Row, ended: Ended) -> None:
         case "steps":
             assert (usage.steps, result.verdict.class_) == (3, "improved")
         case "minutes":
-            assert usage.wall_seconds < 60 * row.limits["minutes"] + SLACK
+            assert usage.wall_seconds < SOON
         case "tokens, some used":
             assert usage.steps == calls > 0
             assert (usage.input_tokens, usage.output_tokens) == (60_000 * calls, 900 * calls)
@@ -253,7 +253,7 @@ def test_a_fault(row: Row, ended: Ended) -> None:
     usage, calls = result.usage, server.calls
     assert (result.outcome.kind, result.outcome.infra_kind) == (row.kind, row.infra), result.outcome
     assert (len(calls), usage.steps) == (row.calls, row.steps)
-    assert usage.wall_seconds < 60 * row.limits["minutes"] + SLACK
+    assert usage.wall_seconds < SOON  # no client waits for its limit
     assert result.verdict.class_ == ("unverified" if row.infra else "no_patch")
     told = [text for _, text in answers_of(listed(calls[-1].body))]
     assert [part in text for part, text in zip(row.told, told, strict=True)] == [True] * len(told), told
