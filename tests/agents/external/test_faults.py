@@ -106,8 +106,8 @@ def faults(agent: str) -> list[Row]:
     def asks(*given: object, **more: str) -> Say:
         return Say("I look.", tuple((tool, each) for each in given), **more)
 
-    one, two = {name: "echo one"}, {name: "echo two"}
-    # Claude Code shows its model one answer to each id, Codex both. Both run both.
+    one, two = {name: "echo one"}, {name: "python3 -c 'import time; time.sleep(1); print(\"two\")'"}
+    # Both run both. Claude Code shows its model one answer to an id, the first that there is, Codex both.
     both = {"steps": 2, "told": ("one",) if claude else ("one", "two")}
     # Codex shows no call of a tool that there is not, or with arguments that it cannot read.
     wrong = {"calls": 2, "steps": 1 if claude else 0}
@@ -219,7 +219,7 @@ def ended(
     if not begun:
         begun.append(Attempts(pool, make_task("measure: {max_minutes: 0.5}"), settings))
     rows = [item.callspec.params["row"] for item in request.session.items if item.module is request.module]
-    for ahead in rows[rows.index(row) :][: 4 * AT_ONCE]:
+    for ahead in rows[rows.index(row) :][: 8 * AT_ONCE]:
         if program(VERSIONS[ahead.agent]):
             begun[0].begin(ahead)
     result, server = begun[0].begin(row)
