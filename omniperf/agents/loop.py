@@ -99,6 +99,8 @@ class Loop:
             except CallError as error:
                 if error.kind == "context":
                     return Outcome("agent_error", f"the conversation grew longer than the model takes ({error})")
+                if error.kind == "filtered":
+                    return Outcome("agent_error", f"the provider's content filter refused to go on ({error})")
                 raise as_infra(error, self._provider.name, self._provider.model, self._key_variable) from None
             if reply.stop == "refusal":
                 return Outcome("agent_error", f"the model refused to go on: {reply.text[:500]}".rstrip(": "))

@@ -31,6 +31,7 @@ _REMEDIES: dict[FailureKind, str] = {
     "network": "Check the network and --base-url, or try again later.",
     "protocol": "Check --model, --base-url and --api.",
     "context": "Use a model with a longer context.",
+    "filtered": "Use another model, or another prompt.",
 }
 
 
@@ -118,7 +119,7 @@ def _wait(failed: int, asked: float | None, first: float) -> float:
 
 def as_infra(error: CallError, provider: str, model: str, variable: str) -> InfraError:
     """What a call that failed for good means for the attempt."""
-    kind = "protocol" if error.kind == "context" else error.kind
+    kind = "protocol" if error.kind in ("context", "filtered") else error.kind
     did = {
         "auth": "refused the key",
         "quota": "has no quota left for this key",

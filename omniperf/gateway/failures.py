@@ -14,7 +14,7 @@ if TYPE_CHECKING:
 
     from omniperf.gateway.tokens import Tokens
 
-FailureKind: TypeAlias = Literal["auth", "quota", "throttled", "network", "protocol", "context"]
+FailureKind: TypeAlias = Literal["auth", "quota", "throttled", "network", "protocol", "context", "filtered"]
 
 _QUOTA = {"insufficient_quota", "billing_error", "billing_not_active", "billing_hard_limit_reached"}
 _AUTH = {"authentication_error", "permission_error", "invalid_api_key"}
@@ -24,6 +24,7 @@ _TOO_LONG = re.compile(
     "prompt is too long|exceeds? (the )?context (limit|window)|maximum context length|context size"
     "|input token count.*exceeds the maximum"
 )
+_FILTERED = re.compile(r"content (filter|management policy)|safety system|violat\w+ our usage polic")
 _WINDOW = re.compile(
     r"(?:maximum context length is |context (?:size|window|limit)\D{0,20}|tokens allowed \(|> )(\d[\d,_]{2,})"
     r"(?![\d,_]|\s*\+)"
@@ -36,7 +37,7 @@ class CallError(Exception):
 
     `retry` says whether the same call may succeed later, `after` how many seconds the server asked to wait. `tokens`
     estimate what it cost all the same, with no input where the server had not counted it; None: it cost nothing. The
-    kind `context` means that the conversation is too long for the model.
+    kind `context` means that the conversation is too long for the model, `filtered` that its content is not allowed.
     """
 
     def __init__(
@@ -97,6 +98,8 @@ def _kind(status: int | None, codes: set[str], message: str) -> tuple[FailureKin
         return "auth", False
     if status == 413 or "context_length_exceeded" in codes or _TOO_LONG.search(message):
         return "context", False
+    if (status or 400) < 500 and _FILTERED.search(message):
+        return "filtered", False
     if status in (429, 503, 529) or codes & _THROTTLED:
         return "throttled", True
     if status in (408, 409) or (status or 0) >= 500 or codes & _SERVER:
@@ -113,7 +116,15 @@ def _retry_after(headers: Mapping[str, str]) -> float | None:
         except ValueError:
             pass
         try:
-            return max(0.0, (parsedate_to_datetime(text) - datetime.now(UTC)).total_seconds())
+            return max(0.0, (parsedate_to_datetime(text) - _server_time(headers)).total_seconds())
         except (ValueError, TypeError):
             continue
     return None
+
+
+def _server_time(headers: Mapping[str, str]) -> datetime:
+    """The time by the clock that the server's dates are of, which may be hours off; ours where it tells none."""
+    try:
+        return parsedate_to_datetime(headers.get("date", ""))
+    except ValueError:
+        return datetime.now(UTC)

@@ -40,8 +40,11 @@ _NOT_FORWARDED = {
     b"trailer", b"transfer-encoding", b"upgrade", b"content-length", b"accept-encoding", b"expect", b"cookie",
     b"authorization", b"x-api-key",
 }  # fmt: skip
-_NOT_RETURNED = _NOT_FORWARDED | {b"content-encoding", b"set-cookie", b"date", b"server"}
-_RECORDED = ("content-type", "retry-after", "retry-after-ms", "x-should-retry", "request-id", "x-request-id")
+# A wait that a server asks for is the gateway's: a client would wait on past any limit, in its attempt's minutes.
+_NOT_RETURNED = _NOT_FORWARDED | {
+    b"content-encoding", b"set-cookie", b"date", b"server", b"retry-after", b"retry-after-ms",
+}  # fmt: skip
+_RECORDED = ("content-type", "x-should-retry", "request-id", "x-request-id")
 _VARIABLES = {"anthropic": "ANTHROPIC_API_KEY", "openai": "OPENAI_API_KEY"}
 
 

@@ -30,7 +30,7 @@ class Say:
 
     text: str = ""
     calls: tuple[tuple[str, Any], ...] = ()
-    stop: str = ""  # "length" or "refusal"
+    stop: str = ""  # "length", "refusal" or, for OpenAI's, "filter"
     usage: tuple[int, int, int, int] | None = USAGE
     cut: bool = False  # the connection breaks in the middle
     stall: float = 0.0  # seconds of silence in the middle
@@ -38,6 +38,10 @@ class Say:
     model: str = ""  # that says it answered; the server's own where there is none
     trouble: str | int = ""  # an error inside the stream, of this type or code
     thinking: str = ""
+    id: str = ""  # of each of its calls; ids of their own where there is none
+
+    def id_of(self, kind: str, turn: int, number: int) -> str:
+        return self.id or f"{kind}_{turn}_{number}"
 
 
 @dataclass(frozen=True)
@@ -96,6 +100,7 @@ class Loopback:
         self.probes: list[Call] = []
         self.probe: Step = Say("Yes.")
         self.model = "a-model-2026-11-01"  # what replies say that they come from
+        self.skew = 0.0  # seconds by which the clock is ahead that its replies are dated by
         self._script: Iterator[Step] = iter(())
         self._by_call: Callable[[Call], Step] | None = None
         self._lock = Lock()
@@ -112,7 +117,7 @@ class Loopback:
         """Start over with another script: steps in their order, or what says the step for a call."""
         self._by_call = script if callable(script) else None
         self._script, self.calls, self.probes = iter(() if callable(script) else script), [], []
-        self.probe, self.model = Say("Yes."), "a-model-2026-11-01"
+        self.probe, self.model, self.skew = Say("Yes."), "a-model-2026-11-01", 0.0
 
     def play_by_turns(self, script: Sequence[Step]) -> None:
         """Start over; a call is answered by how many replies it already holds, however often it is made."""
@@ -177,6 +182,9 @@ class _Handler(BaseHTTPRequestHandler):
     def do_HEAD(self) -> None:
         self.send_response(200)
         self.end_headers()
+
+    def date_time_string(self, timestamp: float | None = None) -> str:
+        return super().date_time_string((timestamp or time.time()) + self.loopback.skew)
 
     def _plain(self, status: int, value: object, headers: dict[str, str]) -> None:
         data = json.dumps(value).encode()
@@ -267,13 +275,14 @@ def whole(path: str, events: list[Event], step: Say, turn: int) -> dict[str, Any
     if path == "/v1/messages":
         blocks: list[dict[str, Any]] = [{"type": "text", "text": step.text}] if step.text else []
         for number, (name, arguments) in enumerate(step.calls):
-            blocks.append({"type": "tool_use", "id": f"toolu_{turn}_{number}", "name": name, "input": arguments})
+            id_ = step.id_of("toolu", turn, number)
+            blocks.append({"type": "tool_use", "id": id_, "name": name, "input": arguments})
         last = events[-2][1]
         start: dict[str, Any] = events[0][1]["message"]
         return {**start, "content": blocks, **last["delta"], "usage": {**start["usage"], **last["usage"]}}
     calls = [
-        {"id": f"call_{turn}_{n}", "type": "function", "function": {"name": name, "arguments": _written(arguments)}}
-        for n, (name, arguments) in enumerate(step.calls)
+        {"id": id_, "type": "function", "function": {"name": name, "arguments": _written(arguments)}}
+        for id_, (name, arguments) in ((step.id_of("call", turn, n), call) for n, call in enumerate(step.calls))
     ]
     message = {"role": "assistant", "content": step.text, **({"tool_calls": calls} if calls else {})}
     choice = {"index": 0, "message": message, "finish_reason": "tool_calls" if calls else "stop"}
@@ -303,7 +312,7 @@ def messages(step: Say, model: str, turn: int) -> list[Event]:
             ({"type": "text", "text": ""}, [{"type": "text_delta", "text": half} for half in _halves(step.text)])
         )
     for number, (name, arguments) in enumerate(step.calls):
-        block = {"type": "tool_use", "id": f"toolu_{turn}_{number}", "name": name, "input": {}}
+        block = {"type": "tool_use", "id": step.id_of("toolu", turn, number), "name": name, "input": {}}
         halves = _halves(_written(arguments))
         blocks.append((block, [{"type": "input_json_delta", "partial_json": half} for half in halves]))
     for index, (block, deltas) in enumerate(blocks):
@@ -333,7 +342,7 @@ def responses(step: Say, model: str, turn: int) -> list[Event]:
         message = {"type": "message", "id": f"msg_{turn}", "role": "assistant", "status": "completed"}
         output.append({**message, "content": [part]})
     for number, (name, arguments) in enumerate(step.calls):
-        ids = {"id": f"fc_{turn}_{number}", "call_id": f"call_{turn}_{number}"}
+        ids = {"id": f"fc_{turn}_{number}", "call_id": step.id_of("call", turn, number)}
         *space, name = name.rsplit("/", 1)  # as Codex calls tools of an MCP server
         ids |= {"namespace": space[0]} if space else {}
         call = {"type": "function_call", **ids, "name": name, "arguments": _written(arguments), "status": "completed"}
@@ -358,9 +367,9 @@ def responses(step: Say, model: str, turn: int) -> list[Event]:
             "total_tokens": fresh + read + written + out,
             "output_tokens_details": {"reasoning_tokens": 0},
         }
-    if step.stop == "length":
-        whole["incomplete_details"] = {"reason": "max_output_tokens"}
-    status = "incomplete" if step.stop == "length" else "completed"
+    if why := {"length": "max_output_tokens", "filter": "content_filter"}.get(step.stop):
+        whole["incomplete_details"] = {"reason": why}
+    status = "incomplete" if why else "completed"
     last = {"type": f"response.{status}", "response": {**whole, "status": status, "output": output}}
     return [*events, (f"response.{status}", last)]
 
@@ -377,12 +386,14 @@ def chat(step: Say, model: str, turn: int) -> list[Event]:
     events += [chunk({field_: half}) for half in _halves(step.text) if half]
     for number, (name, arguments) in enumerate(step.calls):
         first, second = _halves(_written(arguments))
-        start = {"id": f"call_{turn}_{number}", "type": "function", "function": {"name": name, "arguments": first}}
+        id_ = step.id_of("call", turn, number)
+        start = {"id": id_, "type": "function", "function": {"name": name, "arguments": first}}
         events.append(chunk({"tool_calls": [{"index": number, **start}]}))
         events.append(chunk({"tool_calls": [{"index": number, "function": {"arguments": second}}]}))
     if step.trouble:
         return [*events, ("", {"error": {"type": step.trouble, "code": step.trouble, "message": "trouble"}})]
-    events.append(chunk({}, "length" if step.stop == "length" else "tool_calls" if step.calls else "stop"))
+    stop = {"length": "length", "filter": "content_filter"}.get(step.stop, "tool_calls" if step.calls else "stop")
+    events.append(chunk({}, stop))
     if step.usage:
         fresh, read, written, out = step.usage
         details = {"cached_tokens": read, "cache_write_tokens": written}

@@ -69,6 +69,7 @@ ROWS = [
     Row("arguments not an object", [Say("", (("bash", "[1]"),)), FINISH, FINISH], "finished", None, 3, 3),
     Row("too long twice", [Fail(400, "context_length_exceeded")] * 3, "agent_error", None, 1),
     Row("content filter", [Say("I must not.", stop="refusal")], "agent_error", None, 1, 1),
+    Row("content filter of the server", [Fail(400, "content_filter", "blocked by content filtering")], "agent_error"),
     Row("an error in the stream for ever", [Say("I", trouble="overloaded_error")] * FOR_EVER, "infra_error",
         "throttled", TRIES),
 ]  # fmt: skip

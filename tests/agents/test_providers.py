@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import math
 import time
+from email.utils import formatdate
 from typing import TYPE_CHECKING, Any
 
 import pytest
@@ -156,6 +157,8 @@ FAILURES = [
     (Fail(400, "BadRequestError", "This model's maximum context length is 4096 tokens."), "context", False),
     (Fail(400, "invalid_request_error", "Your input exceeds the context window of this model."), "context", False),
     (Fail(422, "unprocessable"), "protocol", False),
+    (Fail(400, "invalid_request_error", "Output blocked by content filtering policy"), "filtered", False),
+    (Fail(400, "content_filter", "The prompt triggers Azure OpenAI's content management policy."), "filtered", False),
     (Say("I", trouble="overloaded_error"), "throttled", True),
     (Say("I", trouble="server_error"), "network", True),
     (Say("I", trouble="invalid_request_error"), "protocol", False),
@@ -181,6 +184,17 @@ def test_what_a_failure_is_and_whether_it_may_pass(
     assert len(server.calls) == 1  # the SDK retries nothing by itself
     assert KEY not in str(error)
     assert error.after == (3600 if step in [Fail(429, "rate_limit_error", headers=HOUR)] else None)
+
+
+@pytest.mark.parametrize("skew", [-5 * 3600, 5 * 3600])
+def test_a_date_to_wait_for_is_by_the_servers_own_clock(provider: Provider, server: Loopback, skew: float) -> None:
+    after = {"retry-after": formatdate(time.time() + skew + 60, usegmt=True)}
+    server.play([Fail(429, "rate_limit_error", headers=after)])
+    server.skew = skew
+    with pytest.raises(CallError) as caught:
+        provider.send(talk(provider), 1000, 10)
+    assert caught.value.after is not None
+    assert 30 < caught.value.after <= 60
 
 
 def test_a_server_that_is_not_there(provider: Provider, server: Loopback) -> None:

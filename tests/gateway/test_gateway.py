@@ -319,6 +319,7 @@ def test_a_server_that_fails_before_its_reply(fault: str, api: str, upstream: Up
     before = client.admission.spent()
     reply = client.ask(api)
     assert (reply.status_code, len(upstream.got)) == (status, 1 + asked)
+    assert "retry-after" not in reply.headers  # which a client would obey, however long
     spent = client.admission.spent()
     assert (spent.failure and spent.failure.kind) == kind
     lost = asked - (status == 200) if "reset" in fault or fault == "silence" else 0

@@ -38,6 +38,10 @@ _LOG = 256 * 2**20  # bytes of each raw log
 _SILENCE = 300.0  # seconds beyond the longest command after which a silent client counts as stuck
 _PATIENCE = 120.0  # seconds in which a client may still mend a call that failed for good, by another kind of call
 _END_SECONDS = 15.0
+_OF_THE_MODEL = {  # failures of calls that are no fault of the provider's
+    "context": "the conversation grew longer than the model takes",
+    "filtered": "the provider's content filter refused to go on",
+}
 _REMEDY = "See logs/agent.stdout and logs/agent.stderr of the attempt."
 
 
@@ -277,9 +281,9 @@ class Run:
         self._check(spent)
         said = report.said or self._errors.last
         if spent.failure is not None:
-            if from_report({"message": str(spent.failure)}).kind != "context":
+            if (why := _OF_THE_MODEL.get(from_report({"message": str(spent.failure)}).kind)) is None:
                 raise spent.failure
-            return Outcome("agent_error", f"the conversation grew longer than the model takes: {said[:600]}", code)
+            return Outcome("agent_error", f"{why}: {said[:600]}", code)
         stopped = self._channel.completed.stopped_by if self._channel.completed else ""
         if code in (126, 127) and not report.ended and spent.exchanges == 0:
             raise InfraError("missing_dep", f"The client did not start: {said[:600]}", _REMEDY)

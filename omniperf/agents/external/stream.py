@@ -15,7 +15,9 @@ if TYPE_CHECKING:
 
     from omniperf.gateway.tokens import Tokens
 
-FailureKind: TypeAlias = Literal["", "agent", "auth", "quota", "throttled", "network", "protocol", "context", "turns"]
+FailureKind: TypeAlias = Literal[
+    "", "agent", "auth", "quota", "throttled", "network", "protocol", "context", "filtered", "turns"
+]
 
 UNREADABLE = 10**15
 """Tokens or turns that nobody had: no count is more."""
