@@ -8,8 +8,8 @@ the same; one writes a file. An attempt of ours has a sealed worktree, a sandbox
 verified; one of mini-swe-agent's runs its commands in a folder of the host (its environment `local`). Both write what
 they did. Start-up counts; what is made once per task, and the other's cache of its list of tasks, is there before.
 
-Memory is the proportional set size (pages that processes share count once) of all processes of a batch, looked at twice
-a second; of processes that may not be looked at, what they share with nobody. mini-swe-agent is found where
+Memory is the proportional set size (pages that processes share count once) of all processes of a batch, looked at every
+two seconds; of processes that may not be looked at, what they share with nobody. mini-swe-agent is found where
 `python -m tests.clients.install mini-swe-agent-2.4.6` puts it. `--write` makes benchmarks/evidence/sweep.md.
 """
 
@@ -45,7 +45,7 @@ ENDS = {
 LIMITS = "limits: {steps: 1000, minutes: 60, usd: 100000, tokens: 100000000000}"
 TURN, MODEL = re.compile(rb'"role":\s*"assistant"'), re.compile(rb'"model":\s*"(omniperf|mini)"')
 LENGTH, STREAM = re.compile(rb"(?i)\r\ncontent-length: (\d+)"), re.compile(rb'"stream":\s*true')
-LOOK = 0.5  # seconds between looks at the memory
+LOOK = 2.0  # seconds between looks at the memory, each of which takes time of what is measured
 
 
 def replied(body: bytes) -> bytes:
