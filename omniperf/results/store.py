@@ -177,6 +177,12 @@ def find_run(settings: Settings, run: str, records: tuple[str, ...] = (RESULT,))
     return found[0]
 
 
+def find_sweep(settings: Settings, run: str) -> Path:
+    """Return the folder of a sweep, named as for `find_run`; `latest` is the newest, whether it has a result or none."""
+    sweeps = [folder for folder in run_folders(settings) if (folder / "plan.json").is_file()]
+    return sweeps[-1] if run == "latest" and sweeps else find_run(settings, run)
+
+
 def run_folders(settings: Settings) -> list[Path]:
     """Return the folders of all runs, oldest first."""
     if not settings.results.is_dir():
