@@ -166,7 +166,7 @@ def _cpu() -> Iterator[Check]:
         yield Check("governor", "warn", f"{governor}: clocks follow the load, so samples are noisier", remedy)
     load = os.getloadavg()[0]
     busy = load > max(0.5, 0.25 * (os.cpu_count() or 1))
-    remedy = "Stop other work while measuring; verdicts stay right, but take longer." if busy else ""
+    remedy = "Stop other work while measuring; verdicts stay right, but take longer, or become inconclusive." * busy
     yield Check("load", "warn" if busy else "ok", f"{load:.2f} over the last minute", remedy)
 
 

@@ -12,6 +12,8 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import omniperf
+from omniperf.agents.discover import load_agent
+from omniperf.agents.preflight import check_options
 from omniperf.errors import InfraError, UsageError
 from omniperf.record import now
 from omniperf.results.predictions import prediction
@@ -55,6 +57,15 @@ def new_sweep(sweep: Sweep, jobs: int, settings: Settings, view: View) -> tuple[
     check_folders(settings)
     plan = make_plan(sweep, new_run_id(), settings)
     return settings.results / plan.run_id, _run(plan, jobs, settings, view)
+
+
+def dry_run(sweep: Sweep, settings: Settings) -> Plan:
+    """Plan a sweep and do no more. Raises UsageError and InfraError where an agent cannot work as asked."""
+    plan = make_plan(sweep, "(not started)", settings)
+    for one in sweep.agents:
+        options = {key: str(value) for key, value in one.options.items()}
+        check_options(load_agent(one.agent), one.agent, options)
+    return plan
 
 
 def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[Path, Progress]:
