@@ -103,11 +103,13 @@ def validate(
 
     from omniperf.cli.output import print_json, print_view
     from omniperf.report.progress import progress
+    from omniperf.results.store import check_folders
     from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.validate import validate_task
 
     settings = load_settings({"tasks": tasks, "cache": cache, "mirrors": mirror or None, "sandbox": sandbox})
+    check_folders(settings, ("cache",))
     with progress() as emit:
         found = validate_task(load_task(task, settings), settings, emit)
     if json:

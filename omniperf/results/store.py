@@ -56,7 +56,7 @@ def check_output(path: Path | None, flag: str, *, folder: bool = False) -> None:
 def can_hold(folder: Path) -> bool:
     """Whether files can be made in a folder, which is made itself where it is not there yet."""
     nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
-    kept_by_the_kernel = str(nearest.resolve()).startswith(("/proc", "/sys"))
+    kept_by_the_kernel = any(nearest.resolve().is_relative_to(top) for top in ("/proc", "/sys"))
     return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) and not kept_by_the_kernel
 
 

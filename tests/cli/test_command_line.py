@@ -118,6 +118,8 @@ def test_a_group_alone_prints_its_help(omniperf: Omniperf, group: str) -> None:
         (("tasks", "certify", "quickstart", "--measurements", "f/x"), "Name another file with --measurements."),
         (("tasks", "certify", "quickstart", "--out", "/proc"), "Name a folder with --out."),
         (("tasks", "certify", "quickstart", "--worktrees", "f"), "Name another folder with --worktrees."),
+        (("tasks", "validate", "quickstart", "--cache", "f"), "Name another folder with --cache."),
+        (("prompt", "check", "quickstart", "--cache", "f"), "Name another folder with --cache."),
         (("tasks", "new", "xx", "--tasks", "/proc/tasks"), "Name another folder with --tasks."),
         (("import", "f", "--results", "f"), "Name another folder with --results."),
     ],
@@ -157,6 +159,8 @@ def test_a_dry_run_refuses_what_the_sweep_would(omniperf: Omniperf, arguments: t
 def test_a_remedy_can_be_followed(omniperf: Omniperf, folder: Path) -> None:
     assert "There is no file nosuch.yaml. Name one that exists." in omniperf("sweep", "nosuch.yaml").stderr
     omniperf("tasks", "new", "mine")
+    assert "--patch FILE" in omniperf("agents").stdout
+    assert "option from=" not in omniperf("agents").stdout
     unfilled = omniperf("tasks", "validate", "mine", "--sandbox", "none")
     assert unfilled.returncode == 1
     assert "Fill in `repo`" in " ".join(unfilled.stdout.split())
