@@ -24,7 +24,7 @@ from omniperf.results.store import append_line, read_lines, write_whole
 from omniperf.verify.integrity.rules import unrepeated
 from omniperf.verify.integrity.trajectory import inspect_trajectory
 from omniperf.verify.verdict import verify_patch
-from omniperf.workspace.patch import NotCollectableError, collect
+from omniperf.workspace.patch import NotCollectableError, PatchDoesNotApplyError, collect
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -91,6 +91,10 @@ def run_attempt(
         except NotCollectableError as error:  # the agent's doing, and no reason to lose what else is known
             verdict = schema.Verdict(class_="invalid", reason=str(error))
             journal.write("not-collected", detail=str(error))
+        except PatchDoesNotApplyError as error:  # of the agent `patch`: there is nothing to collect
+            outcome = schema.Outcome(kind="agent_error", detail=str(error), phase=phase)
+            verdict = schema.Verdict(class_="invalid", reason=str(error))
+            journal.write("not-applied", detail=str(error))
         except KeyboardInterrupt as interrupt:
             cancelled = interrupt
             outcome = schema.Outcome(kind="cancelled", detail="interrupted", phase=phase)

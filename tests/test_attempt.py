@@ -103,7 +103,10 @@ def test_a_given_patch(task: Task, settings: Settings, tmp_path: Path) -> None:
     result = run(task, settings, "patch", file=str(bad))[1]
     assert result.outcome.kind == "agent_error"
     assert "does not apply" in result.outcome.detail
-    assert result.verdict.class_ == "no_patch"
+    assert (result.verdict.class_, result.verdict.reason) == ("invalid", result.outcome.detail)
+    assert result.patch is None
+    bad.write_text("")
+    assert run(task, settings, "patch", file=str(bad))[1].verdict.class_ == "no_patch"
 
 
 class _Scripted:

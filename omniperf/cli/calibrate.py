@@ -37,7 +37,7 @@ def calibrate(
 
     if task and all_:
         raise UsageError(f"{task} is one task, --all means every one.", "Give one of the two.")
-    check_folders(settings)
+    check_folders(settings, ("worktrees", "cache"))
     with progress() as emit:
         if all_:
             found, skipped = calibrate_all(settings, emit)

@@ -38,6 +38,7 @@ def show(
             else plain
         )
         return
+    width = max(map(len, values))
     for key, value in values.items():
         shown = (":".join(value) if isinstance(value, tuple) else str(value or "")) or "(none)"
-        typer.echo(f"{key:<10} {shown}" + (f"    ({settings.origins[key]})" if origin else ""))
+        typer.echo(f"{key:<{width}} {shown}" + (f"    ({settings.origins[key]})" if origin else ""))

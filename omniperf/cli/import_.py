@@ -26,12 +26,14 @@ def import_(
     from omniperf.errors import OmniPerfError, UsageError
     from omniperf.report.escape import plain
     from omniperf.report.imported_view import imported_view
-    from omniperf.results.store import new_run_id
+    from omniperf.results.store import check_folders, new_run_id
     from omniperf.settings import load_settings
 
     if client not in FORMATS:
         raise UsageError(f"There is no format {client!r}.", f"One of: {', '.join(FORMATS)}.")
-    run = load_settings({"results": results}).results / new_run_id()
+    settings = load_settings({"results": results})
+    check_folders(settings, ("results",))
+    run = settings.results / new_run_id()
     found, problems = [], []
     for n, file in enumerate(files, 1):
         try:

@@ -105,6 +105,11 @@ def with_settings(*flags: str) -> Callable[[Callable[..., None]], Callable[..., 
     return given_to
 
 
+def _help_of_group(context: typer.Context) -> None:
+    if context.invoked_subcommand is None:
+        typer.echo(context.get_help())
+
+
 def new_app(summary: str | None = None) -> typer.Typer:
     """Return an empty Typer app in the one style: plain help, no pretty exceptions. A group gives its summary."""
     app = typer.Typer(
@@ -115,5 +120,5 @@ def new_app(summary: str | None = None) -> typer.Typer:
         context_settings={"help_option_names": ["-h", "--help"]},
     )
     if summary is not None:  # a callback makes it a group, even with one command
-        app.callback(no_args_is_help=True, help=summary)(lambda: None)
+        app.callback(invoke_without_command=True, help=summary)(_help_of_group)
     return app

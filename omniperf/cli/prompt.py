@@ -66,12 +66,14 @@ def check(
     """
     from omniperf.cli.output import print_json, print_view
     from omniperf.prompt.render import own_template, render
+    from omniperf.results.store import check_folders
     from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.leaks import check_of
     from omniperf.workspace.source import resolve_source
 
     settings = load_settings({"tasks": tasks, "cache": cache, "mirrors": mirror or None})
+    check_folders(settings, ("cache",))
     found = load_task(task, settings)
     prompt = render(found, template or own_template(found), hints=hints)
     source = None if found.prompt_only else resolve_source(found, settings)

@@ -48,8 +48,8 @@ def sweep(
     from omniperf.cli.resume import conclude, live_view
     from omniperf.errors import UsageError
     from omniperf.report.sweep import plan_table
-    from omniperf.sweep.plan import make_plan
     from omniperf.sweep.spec import Contender, Sweep, load_sweep
+    from omniperf.sweep.sweep import dry_run as planned_only
     from omniperf.sweep.sweep import new_sweep
 
     if (file is None) == (not task and not agent):
@@ -64,7 +64,7 @@ def sweep(
     given = {"attempts": attempts, "strategy": strategy, "usd": usd, "seed": seed}
     planned = planned.model_copy(update={key: value for key, value in given.items() if value is not None})
     if dry_run:
-        plan = make_plan(planned, "(not started)", settings)
+        plan = planned_only(planned, settings)
         if json:
             print_json(plan.model_dump(mode="json", by_alias=True))
         else:

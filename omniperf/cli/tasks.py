@@ -103,11 +103,13 @@ def validate(
 
     from omniperf.cli.output import print_json, print_view
     from omniperf.report.progress import progress
+    from omniperf.results.store import check_folders
     from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.validate import validate_task
 
     settings = load_settings({"tasks": tasks, "cache": cache, "mirrors": mirror or None, "sandbox": sandbox})
+    check_folders(settings, ("cache",))
     with progress() as emit:
         found = validate_task(load_task(task, settings), settings, emit)
     if json:
@@ -149,7 +151,7 @@ def certify(
     """
     from omniperf.cli.output import print_json, print_view
     from omniperf.report.progress import progress
-    from omniperf.results.store import append_line, check_folders
+    from omniperf.results.store import append_line, check_folders, check_output
     from omniperf.settings import load_settings
     from omniperf.tasks.load import load_task
     from omniperf.verify.certify import certify as certify_task
@@ -157,7 +159,8 @@ def certify(
     settings = load_settings(
         {"tasks": tasks, "worktrees": worktrees, "cache": cache, "mirrors": mirror or None, "sandbox": sandbox}
     )
-    check_folders(settings)
+    check_folders(settings, ("worktrees", "cache"))
+    check_output(measurements, "--measurements")
     with progress() as emit:
         test = certify_task(
             load_task(task, settings), settings, emit, out=out, fixed_pairs=fixed_pairs,
@@ -171,6 +174,9 @@ def certify(
         from omniperf.report.certificate_view import certificate_line, self_test_view
 
         said = "refused: no certificate was written"
+        if any(step.name == "noise floor" for step in test.steps):
+            again = f"measure it again with `omniperf calibrate {task}`"
+            said += f"\nThe noise floor holds for later verdicts of this task all the same: kept 30 days; {again}."
         if test.certificate is not None:
             said = f"certified: {certificate_line('here', test.certificate)}\n{test.file}"
         print_view(self_test_view(test.steps, said))

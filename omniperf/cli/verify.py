@@ -50,9 +50,11 @@ def verify(
     from omniperf.report.escape import plain
     from omniperf.report.progress import progress
     from omniperf.report.terminal import verdict_view, verifications_table
-    from omniperf.results.store import append_line, check_folders
+    from omniperf.results.store import append_line, check_folders, check_output
     from omniperf.sweep.remeasure import verify_claims
 
+    check_output(out, "--out", folder=True)
+    check_output(record, "--record")
     claims, problems = _claims(settings, what, patch, predictions, force=force)
     check_folders(settings)
 

@@ -27,11 +27,11 @@ def watch(
 
     from omniperf.cli.output import print_json
     from omniperf.report.sweep import show_while
-    from omniperf.results.store import find_run
+    from omniperf.results.store import find_sweep
     from omniperf.settings import load_settings
     from omniperf.sweep.state import Watched
 
-    watched = Watched(find_run(load_settings({"results": results}), run))
+    watched = Watched(find_sweep(load_settings({"results": results}), run))
     if json:
         print_json(asdict(watched.look()))
     else:

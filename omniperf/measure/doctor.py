@@ -15,6 +15,7 @@ from typing import TYPE_CHECKING, Literal
 
 from omniperf.measure import host, nvml
 from omniperf.results.redact import keyless
+from omniperf.results.store import can_hold
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -166,7 +167,7 @@ def _cpu() -> Iterator[Check]:
         yield Check("governor", "warn", f"{governor}: clocks follow the load, so samples are noisier", remedy)
     load = os.getloadavg()[0]
     busy = load > max(0.5, 0.25 * (os.cpu_count() or 1))
-    remedy = "Stop other work while measuring; verdicts stay right, but take longer." if busy else ""
+    remedy = "Stop other work while measuring; verdicts stay right, but take longer, or become inconclusive." * busy
     yield Check("load", "warn" if busy else "ok", f"{load:.2f} over the last minute", remedy)
 
 
@@ -244,7 +245,7 @@ def _disk(settings: Settings) -> Iterator[Check]:
         there = next(above for above in (folder, *folder.parents) if above.exists())
         free = shutil.disk_usage(there).free / 2**30
         said = f"{free:.1f} GiB free at {folder}"
-        if not os.access(there, os.W_OK):
+        if not can_hold(folder):
             yield Check(name, "fail", f"{folder} cannot be written", f"Choose another folder with --{name}.")
         elif free < _DISK_FAIL_GIB:
             yield Check(name, "fail", said, f"Make room, or choose another folder with --{name}.")

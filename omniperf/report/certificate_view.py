@@ -10,7 +10,7 @@ from rich.text import Text
 
 from omniperf.report.escape import one_line, plain
 from omniperf.report.numbers import duration, percent, plus_minus
-from omniperf.report.terminal import WIDE, checks_view, table
+from omniperf.report.terminal import WIDE, Rows, checks_view, table
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -58,8 +58,8 @@ class TasksTable:
             shown.remove(2)
         elif options.max_width < WIDE:
             shown.remove(3)
-        cells = ([row[column] for column in shown] for row in self.rows)
-        yield table([headers[column] for column in shown], cells, whole=("task", "certificate", "from"))
+        cells = [[row[column] for column in shown] for row in self.rows]
+        yield Rows([headers[column] for column in shown], cells, whole=("task", "certificate", "from"))
 
 
 def self_test_view(steps: Iterable[Step], said: str) -> RenderableType:

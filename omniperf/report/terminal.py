@@ -7,6 +7,7 @@ from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from rich import box
+from rich.cells import cell_len
 from rich.console import Group
 from rich.padding import Padding
 from rich.table import Table
@@ -45,6 +46,7 @@ STYLES = {
     "unverified": "bold",
 }
 WIDE, _SHOWN_ASIDE = 110, 3
+_GAP, _FOLDED = 3, 16  # columns between two cells, and of a cell that may be folded
 _ENDED_WELL = ("finished", "budget")
 _SEVERITIES = {"reject": "red", "warn": "yellow", "info": "dim"}
 _STATUSES = {"ok": ("ok", "green"), "info": ("info", "dim"), "warn": ("warn", "yellow"), "fail": ("FAIL", "bold red")}
@@ -69,6 +71,36 @@ def table(
     for row in rows:
         view.add_row(*(cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row))
     return view
+
+
+@dataclass(frozen=True)
+class Rows:
+    """A `table` where there is room for whole rows, without columns that are `spare` if need be; else a block a row."""
+
+    headers: Sequence[str]
+    rows: Sequence[Sequence[str | Text]]
+    right: Sequence[str] = ()
+    whole: Sequence[str] = ()
+    spare: Sequence[str] = ()
+
+    def __rich_console__(self, console: Console, options: ConsoleOptions) -> Iterator[RenderableType]:
+        for given_up in range(len(self.spare) + 1):
+            shown = [at for at, name in enumerate(self.headers) if name not in self.spare[:given_up]]
+            if sum(self._width(at) for at in shown) + _GAP * (len(shown) - 1) <= options.max_width:
+                rows = ([row[at] for at in shown] for row in self.rows)
+                yield table([self.headers[at] for at in shown], rows, self.right, self.whole)
+                return
+        for row in self.rows:
+            first, *others = (cell if isinstance(cell, Text) else Text(plain(cell)) for cell in row)
+            yield first
+            yield Padding(Text(" · ").join(cell for cell in others if cell), (0, 0, 0, 2))
+
+    def _width(self, column: int) -> int:
+        """How wide a column must be: as its longest cell, unless that may go on in a second line."""
+        header = self.headers[column]
+        longest = max((cell_len(plain(str(row[column]))) for row in self.rows), default=0)
+        kept = header in self.whole or header in self.right
+        return max(cell_len(header), longest if kept else min(longest, _FOLDED))
 
 
 def summary(result: Result, folder: Path | None = None) -> RenderableType:
@@ -126,17 +158,15 @@ def results_table(results: Sequence[Result]) -> RenderableType:
 
 def verifications_table(found: Sequence[Verification]) -> RenderableType:
     """Return a line for each patch that was measured again, and how many got each verdict."""
-    headers = ["task", "patch of", "verdict", "speedup", "interval", "before"]
+    headers = ["task", "patch of", "verdict", "speedup", "interval", *("before",) * any(one.before for one in found)]
     rows = []
     for one in found:
         cells = _verdict_cells(one.verdict)
-        before = "" if one.before is None else Text(one.before, STYLES[one.before])
-        rows.append([one.task_id, one.label, *(cells[name] for name in headers[2:5]), before])
+        cells["before"] = "" if one.before is None else Text(one.before, STYLES[one.before])
+        rows.append([one.task_id, one.label, *(cells[name] for name in headers[2:])])
     totals = Counter(one.verdict.class_ for one in found)
     said = ", ".join(f"{number} {name}" for name, number in totals.items())
-    view = table(headers, rows, right=("speedup", "interval"), whole=("verdict", "before"))
-    if not any(one.before for one in found):
-        view.columns.pop()
+    view = Rows(headers, rows, ("speedup", "interval"), ("task", "verdict", "before"))
     return Group(view, Text(), Text(f"{count(len(found), 'patch', 'patches')}: {said}"))
 
 
@@ -159,7 +189,8 @@ class _Attempts:
             cells = _cells(result)
             rows.append([cells[header] for header in headers])
         numbers = ("speedup", "interval", "pairs", "patch", "time")
-        yield table(headers, rows, right=numbers, whole=("attempt", "from", "verdict", "outcome"))
+        whole = ("task", "attempt", "from", "verdict", "outcome")
+        yield Rows(headers, rows, numbers, whole, spare=("time",))
 
 
 def _cells(result: Result) -> dict[str, str | Text]:

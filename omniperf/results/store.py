@@ -33,15 +33,31 @@ RESULT, IMPORTED = "result.json", "imported.json"
 _RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
-def check_folders(settings: Settings) -> None:
-    """Raise UsageError where a run could not write what it makes."""
-    for name in ("results", "worktrees", "cache"):
+def check_folders(settings: Settings, names: tuple[str, ...] = ("results", "worktrees", "cache")) -> None:
+    """Raise UsageError where a run could not write what it makes; `names` are the folders that are written to."""
+    for name in names:
         folder: Path = getattr(settings, name)
-        nearest = next(path for path in (folder, *folder.parents) if path.exists())
-        if not nearest.is_dir() or not os.access(nearest, os.W_OK | os.X_OK) or str(nearest).startswith(("/proc", "/sys")):
+        if not can_hold(folder):
             raise UsageError(
                 f"Nothing can be written to {folder}, where {name} go.", f"Name another folder with --{name}."
             )
+
+
+def check_output(path: Path | None, flag: str, *, folder: bool = False) -> None:
+    """Raise UsageError where a file, or a folder with files, that a flag names could not be written."""
+    if path is None:
+        return
+    there = not folder and os.path.exists(path)
+    if not (not path.is_dir() and os.access(path, os.W_OK) if there else can_hold(path if folder else path.parent)):
+        what = "folder" if folder else "file"
+        raise UsageError(f"{path} cannot be written.", f"Name another {what} with {flag}.")
+
+
+def can_hold(folder: Path) -> bool:
+    """Whether files can be made in a folder, which is made itself where it is not there yet."""
+    nearest = next(path for path in (folder, *folder.parents) if os.path.exists(path))
+    kept_by_the_kernel = any(nearest.resolve().is_relative_to(top) for top in ("/proc", "/sys"))
+    return nearest.is_dir() and os.access(nearest, os.W_OK | os.X_OK) and not kept_by_the_kernel
 
 
 def write_whole(path: Path, data: bytes, *, exact: bool = False) -> None:
@@ -175,6 +191,12 @@ def find_run(settings: Settings, run: str, records: tuple[str, ...] = (RESULT,))
         names = ", ".join(folder.name for folder in found[:4]) + (", ..." if len(found) > 4 else "")
         raise UsageError(f"{run!r} fits {len(found)} runs: {names}.", "Give more of the id.")
     return found[0]
+
+
+def find_sweep(settings: Settings, run: str) -> Path:
+    """Return the folder of a sweep, named as for `find_run`; `latest` is the newest, whether it has a result or none."""
+    sweeps = [folder for folder in run_folders(settings) if (folder / "plan.json").is_file()]
+    return sweeps[-1] if run == "latest" and sweeps else find_run(settings, run)
 
 
 def run_folders(settings: Settings) -> list[Path]:

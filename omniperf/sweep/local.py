@@ -75,8 +75,9 @@ class LocalEngine:
         ]
 
     def close(self) -> None:
-        """End the launcher; the kernel ends the attempts with it. The gateway goes last."""
-        self._process.kill()
+        """End the launcher and all that it runs, attempts and programs of the host alike. The gateway goes last."""
+        if self._process.poll() is None:
+            os.killpg(self._process.pid, signal.SIGKILL)
         self._process.wait()
         self.gateway.close()
         for pipe in (self._process.stdin, self._process.stdout):

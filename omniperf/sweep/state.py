@@ -41,6 +41,7 @@ class Watched:
         """Where it stands now."""
         plan = self._plan
         cells: dict[tuple[str, str], Cell] = {}
+        begun = self._begun()
         state = State(plan.run_id, [], len(plan.attempts), most_usd=plan.most_usd, alive=is_running(self._folder))
         for one in plan.attempts:
             cell = cells.setdefault((one.task, one.label), Cell(one.task, one.label))
@@ -50,7 +51,7 @@ class Watched:
                 self._results[one.id] = result  # any other may yet give way to another try
             if result is not None:
                 _count(result, cell, state)
-            elif state.alive and (phase := _phase(self._folder / one.id)):
+            elif state.alive and one.id in begun and (phase := _phase(self._folder / one.id)):
                 start = read_start(self._folder / one.id)
                 cell.running.append(f"{phase} from {start.origin}" if start else phase)
                 state.running += 1
@@ -58,6 +59,19 @@ class Watched:
         state.ends_in = self._left(state)
         state.timing = held_now() if state.alive else []
         return state
+
+    def _begun(self) -> set[str]:
+        """The attempts that have begun since the sweep, or its last resumption, did, and have not ended."""
+        begun: set[str] = set()
+        for line in read_lines(self._folder / "journal.jsonl"):
+            match line["kind"]:
+                case "sweep":
+                    begun.clear()
+                case "started":
+                    begun.add(line["attempt"])
+                case "ended" if "attempt" in line:
+                    begun.discard(line["attempt"])
+        return begun
 
     def _left(self, state: State) -> float | None:
         """Seconds until the end: what is left, at the pace since the sweep, or its last resumption, began.

@@ -12,13 +12,15 @@ from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
 import omniperf
+from omniperf.agents.discover import load_agent
+from omniperf.agents.preflight import check_options
 from omniperf.errors import InfraError, UsageError
 from omniperf.record import now
 from omniperf.results.predictions import prediction
 from omniperf.results.store import (
     check_folders,
     disk_errors,
-    find_run,
+    find_sweep,
     new_run_id,
     read_plain,
     run_folders,
@@ -57,9 +59,18 @@ def new_sweep(sweep: Sweep, jobs: int, settings: Settings, view: View) -> tuple[
     return settings.results / plan.run_id, _run(plan, jobs, settings, view)
 
 
+def dry_run(sweep: Sweep, settings: Settings) -> Plan:
+    """Plan a sweep and do no more. Raises UsageError and InfraError where an agent cannot work as asked."""
+    plan = make_plan(sweep, "(not started)", settings)
+    for one in sweep.agents:
+        options = {key: str(value) for key, value in one.options.items()}
+        check_options(load_agent(one.agent), one.agent, options)
+    return plan
+
+
 def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[Path, Progress]:
     """Go on with a sweep: exactly what has no result. Raises UsageError where it cannot be resumed."""
-    folder = find_run(settings, run)
+    folder = find_sweep(settings, run)
     try:
         plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
     except FileNotFoundError:
@@ -78,16 +89,23 @@ def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[P
 def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
     """Run what is unfinished of a plan, and sum up. Ctrl-C: finish what is running; twice: leave it to `resume`.
 
-    Nothing is written where something cannot run.
+    Nothing is written where something cannot run, or where Ctrl-C comes before that is known.
     """
     folder, scratch = settings.results / plan.run_id, settings.worktrees / plan.run_id
     at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
-    with _interruptible() as asked, view(folder) as emit, LocalEngine(at_once, settings, emit) as engine:
+    asked: list[int] = []
+    with view(folder) as emit, LocalEngine(at_once, replace(settings, worktrees=scratch), emit) as engine:
         allow = engine.gateway.shared.allow
         scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked, allow)
-        scheduler.prepare()
+        try:
+            scheduler.prepare()
+        except KeyboardInterrupt:
+            engine.close()
+            if not folder.exists():  # else the trees of killed attempts are there too, for who holds its lock
+                clear(scratch, settings.cache)
+            raise
         _begin(plan, folder)
-        with _only_one(folder):
+        with _interruptible(asked), _only_one(folder):
             clear(scratch, settings.cache)  # of attempts that were killed
             for torn in folder.rglob(".*.tmp"):  # files that were being written then
                 torn.unlink()
@@ -173,9 +191,8 @@ def _only_one(folder: Path) -> Iterator[None]:
 
 
 @contextmanager
-def _interruptible() -> Iterator[list[int]]:
-    """A list that is not empty once somebody has pressed Ctrl-C; the second time it is a KeyboardInterrupt."""
-    asked: list[int] = []
+def _interruptible(asked: list[int]) -> Iterator[None]:
+    """Note in that list that somebody has pressed Ctrl-C; the second time it is a KeyboardInterrupt."""
 
     def note(number: int, frame: object) -> None:
         del frame
@@ -185,7 +202,7 @@ def _interruptible() -> Iterator[list[int]]:
 
     before = {number: signal.signal(number, note) for number in (signal.SIGINT, signal.SIGTERM)}
     try:
-        yield asked
+        yield
     finally:
         for number, handler in before.items():
             signal.signal(number, handler)

@@ -161,6 +161,8 @@ def read_record(file: Path, kind: type[Record], schema: str) -> tuple[Record, Do
         document = parse(file.read_bytes())
     except NotPlainError as error:
         raise UsageError(f"{_shown(file)}:{error.line}: {error.message}.", error.remedy) from None
+    except FileNotFoundError:
+        raise UsageError(f"There is no file {_shown(file)}.", "Name one that exists.") from None
     except OSError as error:
         raise UsageError(f"{_shown(file)} cannot be read: {error.strerror}.", "Make it readable.") from None
     if not isinstance(document.value, dict):

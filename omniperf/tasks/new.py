@@ -10,6 +10,9 @@ from omniperf.errors import UsageError
 if TYPE_CHECKING:
     from pathlib import Path
 
+UNFILLED_URL, UNFILLED_BASE = "https://github.com/OWNER/NAME", "0" * 40
+"""What the file says of its repository until somebody fills it in."""
+
 _TASK = """\
 # One optimization problem. A key behind a # is optional and shows its default or an example; remove the # to set it.
 # Check the file with: omniperf tasks validate {id}
@@ -162,11 +165,15 @@ def new_task(folder: Path, task_id: str, repo: Path | None = None, kind: str = "
     for file in files:
         if file.exists() or file.is_symlink():
             raise UsageError(f"{file} is already there.", "Choose another id, or move it away.")
-    source, base = _head_of(repo, folder) if repo is not None else ("url: https://github.com/OWNER/NAME", "0" * 40)
-    folder.mkdir(parents=True, exist_ok=True)
-    for file, text in files.items():
-        with file.open("x", encoding="utf-8") as opened:
-            opened.write(text.format(id=task_id, source=source, base=base, workload=workload))
+    source, base = _head_of(repo, folder) if repo is not None else (f"url: {UNFILLED_URL}", UNFILLED_BASE)
+    try:
+        folder.mkdir(parents=True, exist_ok=True)
+        for file, text in files.items():
+            with file.open("x", encoding="utf-8") as opened:
+                opened.write(text.format(id=task_id, source=source, base=base, workload=workload))
+    except OSError as error:
+        said = f"{folder} cannot be written ({error.strerror})."
+        raise UsageError(said, "Name another folder with --tasks.") from None
     return tuple(files)
 
 

@@ -8,7 +8,6 @@ verdict. A step that fails refuses the certificate, and says what to do.
 from __future__ import annotations
 
 import math
-import os
 import time
 from dataclasses import dataclass
 from datetime import UTC, datetime
@@ -22,7 +21,7 @@ from omniperf.measure.statistics import hl_interval, hodges_lehmann
 from omniperf.results.certificate import Certificate, FixedPairs, Step, certificate_path
 from omniperf.results.events import Event
 from omniperf.results.schema import Interval
-from omniperf.results.store import write_whole
+from omniperf.results.store import can_hold, write_whole
 from omniperf.tasks.load import task_sha256
 from omniperf.verify.calibrate import calibrate, measure_fixed
 from omniperf.verify.preflight import preflight
@@ -144,8 +143,7 @@ def _of(step: str, record: Record) -> Record:
 
 def _check_writable(folder: Path, task: Task) -> None:
     """Raise UsageError, before anything is measured, where the certificate could not be written at the end."""
-    there = next(above for above in (folder, *folder.parents) if above.exists())
-    if not there.is_dir() or not os.access(there, os.W_OK | os.X_OK):
+    if not can_hold(folder):
         raise UsageError(
             f"The certificate of task {task.id} cannot be written to {folder}.", "Name a folder with --out."
         )

@@ -28,6 +28,7 @@ from packaging.version import InvalidVersion, Version
 from omniperf.errors import InfraError, UsageError
 from omniperf.results.redact import keyless
 from omniperf.tasks.globs import matches
+from omniperf.tasks.new import UNFILLED_BASE, UNFILLED_URL
 from omniperf.workspace.lock import locked
 from omniperf.workspace.plumbing import EXACT_BYTES, IDENTITY, GitError, git, is_git, text
 
@@ -68,6 +69,9 @@ def resolve_source(task: Task, settings: Settings) -> Source:
         raise UsageError(
             f"Task {task.id} is prompt-only: it names no repo.", "Give it a `repo`, targets and a workload."
         )
+    if repo.url == UNFILLED_URL or repo.base == UNFILLED_BASE:
+        said = f"Task {task.id}: `repo` is still as `omniperf tasks new` writes it."
+        raise UsageError(said, "Fill in `repo`: where the code is, and the commit to start from as `base`.")
     if repo.url:
         return _from_url(task, settings)
     if repo.pypi:
@@ -101,19 +105,22 @@ def mirror_of(url: str, mirrors: tuple[str, ...]) -> Path | None:
     A mirror is a folder, tried as FOLDER/HOST/OWNER/NAME and FOLDER/OWNER/NAME (each also with `.git`), or a template
     with {host}, {owner} and {name}.
     """
+    for stem in _in_mirrors(url, mirrors):
+        for candidate in (stem, stem.with_name(stem.name + ".git")):
+            git_dir = _git_dir_of(candidate)
+            if git_dir is not None:
+                return git_dir
+    return None
+
+
+def _in_mirrors(url: str, mirrors: tuple[str, ...]) -> list[Path]:
+    """Where the repository of that URL may be."""
     parts = urlsplit(url)
     path = parts.path.strip("/").removesuffix(".git")
     owner, _, name = path.rpartition("/")
     fields = {"host": parts.hostname or "", "owner": owner, "name": name}
-    for mirror in mirrors:
-        tails = ("",) if "{" in mirror else ("/{host}/{owner}/{name}", "/{owner}/{name}")
-        for tail in tails:
-            stem = Path((mirror + tail).format(**fields)).expanduser()
-            for candidate in (stem, stem.with_name(stem.name + ".git")):
-                git_dir = _git_dir_of(candidate)
-                if git_dir is not None:
-                    return git_dir
-    return None
+    tails = {mirror: ("",) if "{" in mirror else ("/{host}/{owner}/{name}", "/{owner}/{name}") for mirror in mirrors}
+    return [Path((mirror + tail).format(**fields)).expanduser() for mirror in mirrors for tail in tails[mirror]]
 
 
 def _git_dir_of(folder: Path) -> Path | None:
@@ -177,10 +184,12 @@ def _from_url(task: Task, settings: Settings) -> Source:
                     refs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
                     git("fetch", "-q", "--filter=blob:none", repo.url, *refs, git_dir=cached, network=True)
             except GitError as error:
+                tried = " or ".join(str(path) for path in _in_mirrors(repo.url, settings.mirrors))
+                mirrored = f"put a clone at {tried}" if tried else "name a local mirror in OMNIPERF_MIRRORS"
                 raise InfraError(
                     "network",
                     f"{repo.url} could not be fetched ({error.message.removeprefix('git fetch failed: ')}).",
-                    "Check the network, or name a local mirror in OMNIPERF_MIRRORS.",
+                    f"Check the network, or {mirrored}.",
                 ) from error
     return _commits(task, cached, repo.url, repo.base)
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING
 
-from tests.verify.test_certify import ASKS_LITTLE, SCRIPT
+from tests.verify.test_certify import ASKS_LITTLE, ASKS_MUCH, SCRIPT
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -53,6 +53,16 @@ def test_certify_list_and_show(
     assert "noise floor" in omniperf("tasks", "show", "toy", **where).stdout
     shown = json.loads(omniperf("tasks", "show", "toy", "--json", **where).stdout)
     assert shown["certificates"] == [certificate]
+
+
+def test_what_stays_of_a_refused_certificate_is_said(
+    make_task: MakeTask, omniperf: Omniperf, shared_cache: Path, bubblewrap: None
+) -> None:
+    task = make_task(ASKS_MUCH, workload=SCRIPT)
+    done = omniperf("tasks", "certify", str(task.folder), OMNIPERF_CACHE=str(shared_cache), COLUMNS="500")
+    assert done.returncode == 1
+    assert "refused: no certificate was written\n" in done.stdout
+    assert f"kept 30 days; measure it again with `omniperf calibrate {task.folder}`." in done.stdout
 
 
 def test_a_refused_certificate_is_exit_code_1_and_says_why_as_json(

@@ -19,6 +19,7 @@ from omniperf.errors import InfraError, UsageError
 
 if TYPE_CHECKING:
     from collections.abc import Callable
+    from pathlib import Path
 
     Omniperf = Callable[..., subprocess.CompletedProcess[str]]
 
@@ -95,6 +96,81 @@ def test_a_usage_error_is_one_line_and_exit_code_2(omniperf: Omniperf, arguments
     assert done.stderr.startswith(message)
     assert done.stderr.count("\n") == 1
     assert done.stdout == ""
+
+
+@pytest.mark.parametrize("group", ["tasks", "config", "prompt"])
+def test_a_group_alone_prints_its_help(omniperf: Omniperf, group: str) -> None:
+    done = omniperf(group)
+    assert (done.returncode, done.stderr) == (0, "")
+    assert done.stdout == omniperf(group, "--help").stdout
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (
+            ("verify", "quickstart", "--patch", "f", "--out", "f"),
+            "f cannot be written. Name another folder with --out.",
+        ),
+        (("verify", "quickstart", "--patch", "f", "--out", "/proc/x"), "Name another folder with --out."),
+        (("verify", "quickstart", "--patch", "f", "--record", "f/x"), "Name another file with --record."),
+        (("verify", "quickstart", "--patch", "f", "--record", "."), "Name another file with --record."),
+        (("tasks", "certify", "quickstart", "--measurements", "f/x"), "Name another file with --measurements."),
+        (("tasks", "certify", "quickstart", "--out", "/proc"), "Name a folder with --out."),
+        (("tasks", "certify", "quickstart", "--worktrees", "f"), "Name another folder with --worktrees."),
+        (("tasks", "validate", "quickstart", "--cache", "f"), "Name another folder with --cache."),
+        (("prompt", "check", "quickstart", "--cache", "f"), "Name another folder with --cache."),
+        (("tasks", "new", "xx", "--tasks", "/proc/tasks"), "Name another folder with --tasks."),
+        (("import", "f", "--results", "f"), "Name another folder with --results."),
+    ],
+)
+def test_where_nothing_can_be_written_is_said_before_anything_is_done(
+    omniperf: Omniperf, folder: Path, arguments: tuple[str, ...], said: str
+) -> None:
+    (folder / "f").touch()
+    done = omniperf(*arguments)
+    assert (done.returncode, done.stdout, done.stderr.count("\n")) == (2, "", 1), done.stderr
+    assert done.stderr.startswith("error: ")
+    assert said in done.stderr
+
+
+def test_no_flag_is_named_that_a_command_lacks(omniperf: Omniperf, folder: Path) -> None:
+    """Certificates and calibrations are no results: whether these can be written is not asked."""
+    (folder / "f").touch()
+    done = omniperf("tasks", "certify", "nothing", OMNIPERF_RESULTS=str(folder / "f"))
+    assert "There is no task 'nothing'" in done.stderr
+
+
+@pytest.mark.parametrize(
+    ("arguments", "said"),
+    [
+        (("--agent", "nul"), "There is no agent 'nul'."),
+        (("--agent", "anthropic"), "needs a model."),
+        (("--agent", "replay"), "Name its folder with --from"),
+        (("--agent", "patch"), "Name one with --patch"),
+    ],
+)
+def test_a_dry_run_refuses_what_the_sweep_would(omniperf: Omniperf, arguments: tuple[str, ...], said: str) -> None:
+    done = omniperf("sweep", "--dry-run", "--task", "quickstart", *arguments, ANTHROPIC_API_KEY="k")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert said in done.stderr
+
+
+def test_a_remedy_can_be_followed(omniperf: Omniperf, folder: Path) -> None:
+    assert "There is no file nosuch.yaml. Name one that exists." in omniperf("sweep", "nosuch.yaml").stderr
+    omniperf("tasks", "new", "mine")
+    assert "--patch FILE" in omniperf("agents").stdout
+    assert "option from=" not in omniperf("agents").stdout
+    unfilled = omniperf("tasks", "validate", "mine", "--sandbox", "none")
+    assert unfilled.returncode == 1
+    assert "Fill in `repo`" in " ".join(unfilled.stdout.split())
+    file = folder / "tasks" / "mine" / "task.yaml"
+    written = file.read_text().replace("https://github.com/OWNER/NAME", "https://127.0.0.1:1/them/it")
+    file.write_text(written.replace("0" * 40, "1" * 40))
+    mirrors = ("--mirror", str(folder / "m"), "--mirror", f"{folder}/{{owner}}+{{name}}")
+    tried = omniperf("tasks", "validate", "mine", "--sandbox", "none", *mirrors, COLUMNS="1000").stdout
+    places = (folder / "m/127.0.0.1/them/it", folder / "m/them/it", folder / "them+it")
+    assert f"put a clone at {' or '.join(map(str, places))}." in tried
 
 
 def failing(

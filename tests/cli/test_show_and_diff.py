@@ -47,6 +47,23 @@ def test_one_attempt_in_full(omniperf: Omniperf, attempt: Path) -> None:
         assert fact in shown, fact
 
 
+@pytest.mark.parametrize("columns", [40, 60, 80, 100, 120])
+def test_names_of_tasks_are_whole_on_any_terminal(omniperf: Omniperf, folder: Path, columns: int) -> None:
+    task = "networkx-bidirectional-path"
+    for n in (1, 2):
+        result = example_result()
+        identity = result.identity.model_copy(update={"task_id": task, "n": n})
+        write_attempt(folder / "results", result.model_copy(update={"identity": identity}))
+    shown = omniperf("show", COLUMNS=str(columns)).stdout
+    lines = [" ".join(line.split()) for line in shown.splitlines()]
+    assert sum(task in line for line in lines) == 2
+    assert " ".join(lines).count("1.785 to 1.895") == 2
+    assert "2 attempts: 2 improved" in shown
+    listed = omniperf("tasks", "list", COLUMNS=str(columns)).stdout
+    assert any(line.split()[:1] == ["networkx-is-reachable"] for line in listed.splitlines())
+    assert max(map(len, (*shown.splitlines(), *listed.splitlines()))) <= columns
+
+
 @pytest.mark.parametrize("name", ["no_change", "regressed", "inconclusive", "incorrect", "rejected", "invalid"])
 def test_only_an_improvement_is_called_one(omniperf: Omniperf, folder: Path, name: str) -> None:
     verdict = Verdict.model_validate({"class": name, "reason": "because", "speedup": estimate(1.5)})

@@ -184,3 +184,10 @@ def test_a_host_without_an_overlay_is_told_what_it_costs(
     monkeypatch.setattr("omniperf.sandbox.bubblewrap.why_no_overlay", lambda mount: "wrong fs type")
     found = by_name(checks(here))["overlay"]
     assert (found.status, "copies the environment" in found.detail) == ("info", True)
+
+
+def test_a_busy_host_may_leave_verdicts_inconclusive(here: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(doctor.os, "getloadavg", lambda: (1000.0, 0.0, 0.0))
+    (load,) = (check for check in checks(here) if check.name == "load")
+    assert load.status == "warn"
+    assert "become inconclusive" in load.remedy

@@ -81,6 +81,26 @@ def test_two_interrupts_stop_at_once(sweeps: Sweeps, task: Task, tmp_path: Path)
     assert not sweeps.settings.worktrees.exists() or not list(sweeps.settings.worktrees.rglob("tree"))
 
 
+def test_an_interrupt_before_the_first_attempt_stops_at_once_and_leaves_nothing(
+    sweeps: Sweeps, task: Task, tmp_path: Path
+) -> None:
+    tests, file = f"sleep 20.{os.getpid()}", task.folder / "task.yaml"
+    file.write_text(file.read_text().replace("python -m unittest -q tests.test_order", tests))
+    process = sweeps.start("sweep", write(tmp_path, task, 2, verify=False), "--jobs", "1")
+    wait_for(lambda: tests in commands())
+    process.send_signal(signal.SIGINT)
+    _, said = process.communicate(timeout=SECONDS)
+    assert (process.returncode, said.splitlines()[-1]) == (130, "interrupted")
+    assert not sweeps.settings.results.exists()
+    assert not list(sweeps.settings.worktrees.glob("*"))
+    wait_for(lambda: tests not in commands())
+
+
+def commands() -> str:
+    """The command lines of all processes."""
+    return subprocess.run(("ps", "-ewwo", "args"), capture_output=True, text=True, check=True).stdout
+
+
 def test_a_patch_that_was_collected_is_only_measured(sweeps: Sweeps, task: Task, tmp_path: Path) -> None:
     process = sweeps.start("sweep", write(tmp_path, task, 1, verify=True), "--jobs", "1", "--json")
     place = Path()

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -11,8 +12,6 @@ from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.spec import Caps, Contender, Sweep, load_sweep
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from omniperf.settings import Settings
 
 MODEL = Contender(agent="anthropic", label="a-model", options={"model": "claude-opus-5-5"})
@@ -86,3 +85,11 @@ def test_null_needs_no_quotes(tmp_path: Path) -> None:
 def test_an_agent_with_a_model_on_the_command_line() -> None:
     named = Contender.named("openai:my/model:7b")
     assert (named.agent, named.name, named.options) == ("openai", "openai-my-model-7b", {"model": "my/model:7b"})
+
+
+def test_the_sweep_file_of_the_readme_is_one(tmp_path: Path) -> None:
+    text = (Path(__file__).parents[2] / "README.md").read_text()
+    (tmp_path / "sweep.yaml").write_text(text.partition("```yaml\n")[2].partition("```")[0])
+    read = load_sweep(tmp_path / "sweep.yaml")
+    assert [one.name for one in read.agents] == ["null", "oracle", "anthropic"]
+    assert (read.tasks, read.attempts) == (("networkx-*", "tag:gpu"), 3)

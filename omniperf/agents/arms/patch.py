@@ -8,8 +8,11 @@ from typing import TYPE_CHECKING
 from omniperf.agents.protocol import Outcome, ToolError
 from omniperf.errors import OmniPerfError, UsageError
 from omniperf.gateway.budget import BudgetExhaustedError
+from omniperf.workspace.patch import PatchDoesNotApplyError
 
 if TYPE_CHECKING:
+    from collections.abc import Mapping
+
     from omniperf.agents.protocol import Session
 
 
@@ -17,15 +20,23 @@ class PatchAgent:
     """Applies the diff that the option `file` names."""
 
     version = "1"
-    summary = "applies a given diff (option file=PATH)"
+    summary = "applies a given diff (--patch FILE)"
     options = ("file", "sha256")
     refines = False
 
+    def check(self, options: Mapping[str, str]) -> None:
+        """Read the diff. Raises UsageError where there is none."""
+        _read(options.get("file", ""))
+
     def solve(self, session: Session) -> Outcome:
-        """Apply the diff, commit, finish. Raises UsageError where there is no diff to apply."""
+        """Apply the diff, commit, finish. Raises UsageError where there is none, PatchDoesNotApplyError."""
         data = _read(session.options.get("file", ""))
+        if data.strip():
+            try:
+                session.workspace.apply(data)
+            except OmniPerfError as error:
+                raise PatchDoesNotApplyError(str(error)) from None
         try:
-            session.workspace.apply(data)
             session.tools.commit("Apply the given patch")
             session.tools.finish("The given patch is applied.")
         except BudgetExhaustedError as error:
@@ -37,7 +48,9 @@ class PatchAgent:
 
 def _read(name: str) -> bytes:
     if not name:
-        raise UsageError("The agent `patch` was given no diff.", "Name one with the option file=PATH.")
+        raise UsageError(
+            "The agent `patch` was given no diff.", "Name one with --patch, or `options: {file: PATH}` in a sweep file."
+        )
     try:
         return Path(name).read_bytes()
     except OSError as error:

@@ -48,7 +48,7 @@ class ReplayAgent:
     """Runs a recorded attempt again, and says where it differs."""
 
     version = "1"
-    summary = "a recorded attempt of a built-in agent or a client again, with no model (option from=FOLDER)"
+    summary = "a recorded attempt of a built-in agent or a client again, with no model (--from FOLDER)"
     options = ("from",)
     client: ExternalAgent | None = None
     refines = False
@@ -153,7 +153,10 @@ def _compare(session: Session, there: int, recorded: Recorded) -> None:
 
 def _load(options: Mapping[str, str]) -> tuple[Path, ModelAgent | ExternalAgent, Recorded]:
     if not (name := options.get("from", "")):
-        raise UsageError("The agent `replay` was given no attempt.", "Name its folder with the option from=FOLDER.")
+        raise UsageError(
+            "The agent `replay` was given no attempt.",
+            "Name its folder with --from, or `options: {from: FOLDER}` in a sweep file.",
+        )
     folder = Path(name)
     try:
         recorded = Recorded(folder)
