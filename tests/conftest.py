@@ -6,6 +6,7 @@ import base64
 import os
 import secrets
 import shutil
+import signal
 import subprocess
 from collections.abc import Callable, Iterator
 from textwrap import dedent
@@ -114,8 +115,13 @@ _PLANTED = f"sk-planted-{secrets.token_hex(12)}"
 
 
 def pytest_configure() -> None:
-    """Plant a key, and give each worker of pytest-xdist a core of its own: then none waits for another's lane."""
+    """Plant a key, let Ctrl-C be heard, and give each worker of pytest-xdist a core of its own.
+
+    Then none waits for another's lane.
+    """
     os.environ["PLANTED_API_KEY"] = _PLANTED
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:  # a shell leaves it so to what it starts in the background
+        signal.signal(signal.SIGINT, signal.default_int_handler)
     if name := os.environ.get("PYTEST_XDIST_WORKER"):
         os.sched_setaffinity(0, {sorted(_CORES)[int(name.removeprefix("gw")) % len(_CORES)]})
 

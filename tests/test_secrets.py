@@ -10,6 +10,7 @@ import subprocess
 import sys
 import threading
 import time
+from contextlib import suppress
 from pathlib import Path
 from typing import TYPE_CHECKING
 from urllib.parse import quote
@@ -176,12 +177,10 @@ def words(pid: int) -> bytes:
 def below(pid: int) -> list[int]:
     """The descendants of a process."""
     found = []
-    for task in Path(f"/proc/{pid}/task").glob("*/children"):
-        try:
+    with suppress(OSError):  # it has ended
+        for task in Path(f"/proc/{pid}/task").glob("*/children"):
             children = [int(child) for child in task.read_text().split()]
-        except OSError:
-            continue
-        found += children + [each for child in children for each in below(child)]
+            found += children + [each for child in children for each in below(child)]
     return found
 
 

@@ -182,7 +182,7 @@ class SessionTools:
         fields, seconds = said
         if not self._counts:  # a client may do something else after a while, and does so by its own clock
             with self._budget.waiting():
-                time.sleep(seconds)
+                time.sleep(max(0.0, seconds))  # by a clock that may have been set
         return kind(**fields)
 
     def profile(self, *, deep: bool = False) -> Profile:

@@ -98,12 +98,12 @@ def _kind(status: int | None, codes: set[str], message: str) -> tuple[FailureKin
         return "auth", False
     if status == 413 or "context_length_exceeded" in codes or _TOO_LONG.search(message):
         return "context", False
-    if (status or 400) < 500 and _FILTERED.search(message):
-        return "filtered", False
     if status in (429, 503, 529) or codes & _THROTTLED:
         return "throttled", True
     if status in (408, 409) or (status or 0) >= 500 or codes & _SERVER:
         return "network", True
+    if _FILTERED.search(message):
+        return "filtered", False
     return "protocol", False
 
 

@@ -26,6 +26,8 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
     from omniperf.sweep.engine import Item, Report
 
+_END_SECONDS = 2.0  # to end by themselves
+
 
 class LocalEngine:
     """A launcher and its attempts. A context manager; when its process is gone, so are all of them."""
@@ -76,8 +78,14 @@ class LocalEngine:
 
     def close(self) -> None:
         """End the launcher and all that it runs, attempts and programs of the host alike. The gateway goes last."""
-        if self._process.poll() is None:
-            os.killpg(self._process.pid, signal.SIGKILL)
+        group, deadline = self._process.pid, time.monotonic() + _END_SECONDS
+        with suppress(ProcessLookupError):  # nobody is left
+            os.killpg(group, signal.SIGTERM)  # git takes its locks away
+            while time.monotonic() < deadline:
+                self._process.poll()
+                os.killpg(group, 0)
+                time.sleep(0.01)
+            os.killpg(group, signal.SIGKILL)
         self._process.wait()
         self.gateway.close()
         for pipe in (self._process.stdin, self._process.stdout):

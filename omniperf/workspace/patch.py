@@ -81,10 +81,9 @@ class Patch:
 
 @dataclass(frozen=True)
 class Collected:
-    """A patch, the files of which a time was not base's then, and a hash of what was in them just before."""
+    """A patch, and a hash of what was, just before, in the files that were touched since the checkout."""
 
     patch: Patch
-    paths: tuple[str, ...]
     contents: bytes
 
 
@@ -97,8 +96,8 @@ def collect(workspace: Workspace, *, final: bool = False) -> Patch:
     and that what was closed is opened. Nothing that the agent did to its own git takes part. Secrets of this process
     are taken out of the patch, never out of the tree.
 
-    Where no time has changed since the last collection, that one holds. The `final` one looks into files all the same
-    of which a time is not base's: what is written through a mapping may change none.
+    Where no time has changed since the last collection, that one holds. The `final` one looks all the same into what
+    was touched since the checkout: what is written through a mapping may change no time but once.
 
     Raises NotCollectableError where the tree is such that git cannot take it, InfraError where the disk is full.
     """
@@ -117,31 +116,34 @@ def collect(workspace: Workspace, *, final: bool = False) -> Patch:
 
 def _collect(workspace: Workspace, ignores: str, final: bool) -> Patch:
     looked = time.time_ns()
-    about, newest = _make_collectable(workspace.tree)
+    about, newest, touched = _make_collectable(workspace.tree, since=int(workspace.index.stat().st_mtime))
     before = workspace.collected.get(about)
-    if before is not None and (not final or before.contents == _contents(workspace.tree, before.paths)):
+    if before is not None and not final:
         return before.patch
-    collected = _collect_anew(workspace, ignores)
+    contents = _contents(touched)
+    if before is not None and contents and before.contents == contents:
+        return before.patch
+    patch = _collect_anew(workspace, ignores)
     workspace.collected.clear()
     if newest < looked - _TICK:
-        workspace.collected[about] = collected
-    return collected.patch
+        workspace.collected[about] = Collected(patch, contents)
+    return patch
 
 
-def _contents(tree: Path, paths: tuple[str, ...]) -> bytes:
-    """A hash of the contents of files; what is no file, or cannot be read, has none."""
+def _contents(files: dict[str, int]) -> bytes:
+    """A hash of the contents of files, given with their sizes; what cannot be read has none. Empty for too much."""
+    if len(files) > _MOST_FILES or sum(files.values()) > _MOST_BYTES:
+        return b""
     seen = hashlib.blake2b()
-    for path in paths:
-        with suppress(OSError):
-            with os.fdopen(
-                os.open(tree / path, os.O_RDONLY | os.O_NOFOLLOW | os.O_NONBLOCK | os.O_CLOEXEC), "rb"
-            ) as file:
-                one = hashlib.file_digest(file, "blake2b") if stat.S_ISREG(os.fstat(file.fileno()).st_mode) else None
-            seen.update(os.fsencode(path) + b"\0" + (one.digest() if one else b""))
+    for path, size in files.items():
+        with suppress(OSError):  # a process may have put something else there meanwhile
+            descriptor = os.open(path, os.O_RDONLY | os.O_CLOEXEC | os.O_NOFOLLOW | os.O_NONBLOCK)
+            with os.fdopen(descriptor, "rb") as file:
+                seen.update(os.fsencode(path) + b"\0" + hashlib.blake2b(file.read(size + 1)).digest())
     return seen.digest()
 
 
-def _collect_anew(workspace: Workspace, ignores: str) -> Collected:
+def _collect_anew(workspace: Workspace, ignores: str) -> Patch:
     tree, seal = workspace.tree, workspace.seal
     with tempfile.TemporaryDirectory(dir=workspace.root, prefix="collect-") as scratch:
         git_dir = _fresh_git(Path(scratch), seal, NOT_COLLECTED + _rooted(workspace.installed) + ignores)
@@ -152,21 +154,19 @@ def _collect_anew(workspace: Workspace, ignores: str) -> Collected:
         listing = ("ls-files", "-z", "--others", f"--exclude-from={git_dir / 'info' / 'exclude'}")
         new = [path for path in _fields(git(*listing, git_dir=git_dir, work_tree=tree)) if not is_git(path)]
         if not changed and not gone and not new:
-            return Collected(Patch(b"", seal.tree, ()), (), _contents(tree, ()))
+            return Patch(b"", seal.tree, ())
         if _too_much(tree, [*changed, *gone, *new]):  # perhaps of most of them only a time is another
             with suppress(GitError):  # it says so where it finds changes
                 git("update-index", "-q", "--refresh", git_dir=git_dir, work_tree=tree)
             changed, gone = _changed(git_dir, tree)
             if said := _too_much(tree, [*changed, *gone, *new]):
                 raise NotCollectableError(f"The tree that was left cannot be collected: {said}.")
-        paths = (*changed, *new)
-        contents = _contents(tree, paths)
         # Not `git add -u`: it would start another git in submodules, as the agent has configured it.
-        for some, how in ((gone, "--force-remove"), (paths, "--add")):
-            if some:
-                stdin = "".join(path + "\0" for path in some).encode("utf-8", "surrogateescape")
+        for paths, how in ((gone, "--force-remove"), ([*changed, *new], "--add")):
+            if paths:
+                stdin = "".join(path + "\0" for path in paths).encode("utf-8", "surrogateescape")
                 git("update-index", how, "-z", "--stdin", git_dir=git_dir, work_tree=tree, stdin=stdin)
-        return Collected(_between(seal, text(git("write-tree", git_dir=git_dir)), git_dir), paths, contents)
+        return _between(seal, text(git("write-tree", git_dir=git_dir)), git_dir)
 
 
 def _changed(git_dir: Path, tree: Path) -> tuple[list[str], list[str]]:
@@ -354,13 +354,13 @@ def _shown(path: str) -> str:
     return path.encode("utf-8", "surrogateescape").decode("utf-8", "backslashreplace")
 
 
-def _make_collectable(tree: Path) -> tuple[bytes, int]:
+def _make_collectable(tree: Path, since: int) -> tuple[bytes, int, dict[str, int]]:
     """Delete nested `.git` entries, special files and folders beyond what paths can name, and open what was closed.
 
     Returns a hash of what the kernel says of each entry, the time of its last change among it, which nobody can set;
-    and the newest of those times.
+    the newest of those times; and the files, with their sizes, where it is not before `since`, in seconds.
     """
-    pending, seen, newest = [tree], hashlib.blake2b(), 0
+    pending, seen, newest, touched = [tree], hashlib.blake2b(), 0, dict[str, int]()
     while pending:
         folder = pending.pop()
         if len(folder.parts) - len(tree.parts) > _DEEPEST or len(os.fsencode(folder)) > _LONGEST:
@@ -383,9 +383,11 @@ def _make_collectable(tree: Path) -> tuple[bytes, int]:
                 pending.append(Path(entry.path))
             elif stat.S_ISREG(about.st_mode):
                 _open(Path(entry.path), os.R_OK)
+                if about.st_ctime_ns // 10**9 >= since:
+                    touched[entry.path] = about.st_size
             elif not stat.S_ISLNK(about.st_mode):
                 Path(entry.path).unlink()
-    return seen.digest(), newest
+    return seen.digest(), newest, touched
 
 
 def _open(path: Path, wanted: int) -> None:

@@ -42,6 +42,9 @@ _SDIST_FILES, _SDIST_BYTES = 20_000, 512 * 2**20
 _SDIST_SMALL, _SDIST_RATIO = 16 * 2**20, 100  # bytes that any archive may hold, and by how much more it may shrink
 _LISTING_BYTES = 64 * 2**20
 
+# What was being unpacked when somebody pressed Ctrl-C would stay so, by half.
+_AS_A_PACK = {"GIT_CONFIG_COUNT": "1", "GIT_CONFIG_KEY_0": "fetch.unpackLimit", "GIT_CONFIG_VALUE_0": "1"}
+
 
 @dataclass(frozen=True)
 class Source:
@@ -69,7 +72,7 @@ def resolve_source(task: Task, settings: Settings) -> Source:
         raise UsageError(
             f"Task {task.id} is prompt-only: it names no repo.", "Give it a `repo`, targets and a workload."
         )
-    if repo.url == UNFILLED_URL or repo.base == UNFILLED_BASE:
+    if repo.url == UNFILLED_URL or (repo.url and repo.base == UNFILLED_BASE):
         said = f"Task {task.id}: `repo` is still as `omniperf tasks new` writes it."
         raise UsageError(said, "Fill in `repo`: where the code is, and the commit to start from as `base`.")
     if repo.url:
@@ -179,10 +182,16 @@ def _from_url(task: Task, settings: Settings) -> Source:
                 pass
             try:
                 if re.fullmatch(r"[0-9a-f]{40}", revision):  # one commit is enough, history is not needed
-                    git("fetch", "-q", "--no-tags", "--depth=1", repo.url, revision, git_dir=cached, network=True)
+                    git(
+                        "fetch", "-q", "--no-tags", "--depth=1", repo.url, revision,
+                        git_dir=cached, network=True, env=_AS_A_PACK,
+                    )  # fmt: skip
                 else:  # an abbreviated sha, a tag or a branch can only be found in the whole history
                     refs = ("+refs/heads/*:refs/heads/*", "+refs/tags/*:refs/tags/*")
-                    git("fetch", "-q", "--filter=blob:none", repo.url, *refs, git_dir=cached, network=True)
+                    git(
+                        "fetch", "-q", "--filter=blob:none", repo.url, *refs,
+                        git_dir=cached, network=True, env=_AS_A_PACK,
+                    )  # fmt: skip
             except GitError as error:
                 tried = " or ".join(str(path) for path in _in_mirrors(repo.url, settings.mirrors))
                 mirrored = f"put a clone at {tried}" if tried else "name a local mirror in OMNIPERF_MIRRORS"

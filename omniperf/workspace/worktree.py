@@ -90,13 +90,16 @@ class Workspace:
         return self.root / "index"
 
     def apply(self, patch: bytes) -> None:
-        """Apply a diff to the tree, whole or not at all. Raises OmniPerfError."""
+        """Apply a diff to the tree, whole or not at all. Raises OmniPerfError; InfraError for a full disk."""
         try:
             git(
                 "apply", "--whitespace=nowarn", "-",
                 work_tree=self.tree, git_dir=self._seal_view(), stdin=patch, umask=_umask(),
             )  # fmt: skip
         except GitError as error:
+            if "unable to write" in error.stderr or "No space left" in error.stderr:
+                said = f"A patch could not be applied in {self.tree}: {_first_line(error)}."
+                raise InfraError("disk", said, "Check the disk's space.") from error
             raise OmniPerfError(f"The patch does not apply to {self.seal.commit[:12]}: {_first_line(error)}.") from None
 
     def holding(self, patch: bytes) -> Workspace:

@@ -14,6 +14,7 @@ from omniperf.errors import OmniPerfError, UsageError
 from omniperf.gateway.budget import Budget
 from omniperf.tasks.schema import Limits, Task
 from omniperf.workspace.comment import COMMENT
+from omniperf.workspace.patch import PatchDoesNotApplyError
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -50,7 +51,7 @@ class FakeWorkspace:
         self.tree, self.applied = tree, b""
 
     def apply(self, patch: bytes) -> None:
-        if not patch:
+        if patch == b"of another base":
             raise OmniPerfError("The patch does not apply.")
         self.applied = patch
 
@@ -131,10 +132,19 @@ def test_patch_applies_the_named_diff(tmp_path: Path) -> None:
     assert tools.done == ["commit", "finish"]
 
 
-def test_a_patch_that_does_not_apply_is_the_agents_error(tmp_path: Path) -> None:
-    given, tools, _ = session(tmp_path, {"empty.diff": b""}, ("a.py",), file=str(tmp_path / "empty.diff"))
-    assert PatchAgent().solve(given) == Outcome("agent_error", "The patch does not apply.")
+def test_a_patch_that_does_not_apply_is_said_to_whoever_gives_the_verdict(tmp_path: Path) -> None:
+    given, tools, _ = session(
+        tmp_path, {"other.diff": b"of another base"}, ("a.py",), file=str(tmp_path / "other.diff")
+    )
+    with pytest.raises(PatchDoesNotApplyError, match=r"^The patch does not apply\.$"):
+        PatchAgent().solve(given)
     assert not tools.done
+
+
+def test_an_empty_patch_changes_nothing(tmp_path: Path) -> None:
+    given, tools, workspace = session(tmp_path, {"empty.diff": b"\n"}, ("a.py",), file=str(tmp_path / "empty.diff"))
+    assert PatchAgent().solve(given) == Outcome("finished")
+    assert (tools.done, workspace.applied) == (["commit", "finish"], b"")
 
 
 @pytest.mark.parametrize("options", [{}, {"file": ""}, {"file": "no/such.diff"}])

@@ -108,7 +108,7 @@ def test_a_disk_that_fills_over_and_over_loses_nothing(
         time.sleep(0.01)
     while True:
         if filled < FILLS:
-            time.sleep(draw.uniform(0, 0.7) + (1.5 if failed else 0))  # one that is resumed makes ready first
+            time.sleep(draw.uniform(0, ATTEMPTS / 40) + (1.5 if failed else 0))  # one that is resumed makes ready first
             filled, deadline = filled + 1, time.monotonic() + PATIENCE
             while process.poll() is None and time.monotonic() < deadline:
                 disk.fill()  # also what an attempt that ends gives back

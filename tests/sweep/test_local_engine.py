@@ -5,7 +5,7 @@ from __future__ import annotations
 import json
 import os
 import shutil
-from dataclasses import asdict
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING
 
 from omniperf.gateway.process import Gateway
@@ -88,7 +88,7 @@ def test_tasks_are_proved_beside_each_other_where_there_are_cores(
     ]
     reader, writer = os.pipe()
     with Gateway() as gateway:
-        Launcher(settings, writer, gateway)._do({"prepare": items})
+        Launcher(replace(settings, cache=tmp_path / "cache"), writer, gateway)._do({"prepare": items})
     os.close(writer)
     with os.fdopen(reader) as pipe:
         said = [json.loads(line) for line in pipe]

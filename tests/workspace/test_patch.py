@@ -418,7 +418,7 @@ def test_no_git_of_a_submodule_runs_on_the_host(
         assert not with_submodule.edited()
     else:  # as where a process puts it back after it was deleted
         edit(with_submodule.tree)
-        assert [file.path for file in patch_module._collect_anew(with_submodule, "").patch.files] == ["toy/order.py"]
+        assert [file.path for file in patch_module._collect_anew(with_submodule, "").files] == ["toy/order.py"]
     assert not mark.exists()
 
 

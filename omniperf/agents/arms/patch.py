@@ -6,7 +6,7 @@ from pathlib import Path
 from typing import TYPE_CHECKING
 
 from omniperf.agents.protocol import Outcome, ToolError
-from omniperf.errors import OmniPerfError, UsageError
+from omniperf.errors import InfraError, OmniPerfError, UsageError
 from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.workspace.patch import PatchDoesNotApplyError
 
@@ -34,6 +34,8 @@ class PatchAgent:
         if data.strip():
             try:
                 session.workspace.apply(data)
+            except InfraError:
+                raise
             except OmniPerfError as error:
                 raise PatchDoesNotApplyError(str(error)) from None
         try:

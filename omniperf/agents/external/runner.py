@@ -281,7 +281,8 @@ class Run:
         self._check(spent)
         said = report.said or self._errors.last
         if spent.failure is not None:
-            if (why := _OF_THE_MODEL.get(from_report({"message": str(spent.failure)}).kind)) is None:
+            why = _OF_THE_MODEL.get(from_report({"message": str(spent.failure)}).kind)
+            if why is None or spent.failure.kind != "protocol":  # what the gateway made of the status holds
                 raise spent.failure
             return Outcome("agent_error", f"{why}: {said[:600]}", code)
         stopped = self._channel.completed.stopped_by if self._channel.completed else ""
