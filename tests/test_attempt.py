@@ -23,7 +23,9 @@ from omniperf.tasks.load import load_task
 from omniperf.tasks.schema import Task
 from omniperf.workspace import worktree
 from omniperf.workspace.patch import NotCollectableError
-from tests.conftest import FAST, WORKLOAD, git
+from tests.conftest import FAST, MEASURED, WORKLOAD, git
+
+pytestmark = MEASURED
 
 FILES = {
     "result.json",

@@ -14,7 +14,7 @@ from omniperf.results.events import ignore
 from omniperf.verify import verdict
 from omniperf.verify.preflight import preflight
 from tests.adversary.cases import CATALOGUE, files, load_patch, name, numbers, said
-from tests.conftest import TEST, WORKLOAD
+from tests.conftest import MEASURED, TEST, WORKLOAD
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -71,6 +71,7 @@ def test_a_trick_is_no_improvement(judge: Judge, named: Named, file: Path, reque
     assert found.class_ in case["ENDS"], said(found)
 
 
+@MEASURED
 @pytest.mark.parametrize("file", files("honest"), ids=name)
 def test_honest_work_is_an_improvement(judge: Judge, named: Named, file: Path) -> None:
     case = load_patch(file)

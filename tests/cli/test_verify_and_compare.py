@@ -13,7 +13,7 @@ from example_result import RUN, estimate, example_result, write_attempt
 from omniperf.results.schema import Finding, Verdict
 from omniperf.results.store import read_lines
 from omniperf.tasks.load import task_sha256
-from tests.conftest import FAST
+from tests.conftest import FAST, MEASURED
 from tests.verify.test_verdicts import added, order
 
 if TYPE_CHECKING:
@@ -24,6 +24,8 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
 
     Omniperf = Callable[..., subprocess.CompletedProcess[str]]
+
+pytestmark = MEASURED
 
 GARBAGE = b"this is no diff\n"
 OUTSIDE = added("other/module.py", "x = 1\n")

@@ -21,8 +21,10 @@ from omniperf.settings import Settings
 from omniperf.tasks.schema import Task
 from omniperf.verify.preflight import preflight
 from omniperf.verify.verdict import verify_patch
-from tests.conftest import FAST, SLOW
+from tests.conftest import FAST, MEASURED, SLOW
 from tests.verify.test_verdicts import diff
+
+pytestmark = MEASURED
 
 SLOWER = SLOW.replace("if item not in seen:", "if item not in seen and item not in seen[::2]:")
 PRELOAD = ("decimal", "fractions", "asyncio")

@@ -17,7 +17,7 @@ from omniperf.sandbox.bubblewrap import why_not
 from omniperf.settings import load_settings
 from omniperf.verify.preflight import preflight
 from omniperf.verify.verdict import verify_patch
-from tests.conftest import FAST, SLOW
+from tests.conftest import FAST, MEASURED, SLOW
 from tests.toy_processes import CLI, COMMAND, LOAD, MEASURE, SERVER, SERVICE, toy
 from tests.verify.test_verdicts import diff, order
 
@@ -28,6 +28,8 @@ if TYPE_CHECKING:
     from omniperf.measure.bench import Bench
     from omniperf.results.schema import Verdict
     from omniperf.settings import Settings
+
+pytestmark = MEASURED
 
 NULL = order(SLOW + "# nothing\n")
 

@@ -11,7 +11,9 @@ from omniperf.results.schema import Verdict
 from omniperf.settings import Settings
 from omniperf.verify.preflight import Preflight, preflight
 from omniperf.verify.verdict import verify_patch
-from tests.conftest import FAST, SLOW
+from tests.conftest import FAST, MEASURED, SLOW
+
+pytestmark = MEASURED
 
 
 def diff(path: str, before: str, after: str) -> bytes:
