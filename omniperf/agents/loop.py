@@ -16,7 +16,7 @@ from omniperf.agents.providers.protocol import Reply, ToolCall, ToolResult, as_o
 from omniperf.agents.snapshots import FOLDER, Snapshots
 from omniperf.agents.toolset import Toolset, offered
 from omniperf.gateway.backoff import as_infra, patiently
-from omniperf.gateway.failures import CallError, window_said
+from omniperf.gateway.failures import OF_THE_MODEL, CallError, window_said
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
@@ -97,10 +97,8 @@ class Loop:
             try:
                 reply = reply or self._ask()
             except CallError as error:
-                if error.kind == "context":
-                    return Outcome("agent_error", f"the conversation grew longer than the model takes ({error})")
-                if error.kind == "filtered":
-                    return Outcome("agent_error", f"the provider's content filter refused to go on ({error})")
+                if error.kind in OF_THE_MODEL:
+                    return Outcome("agent_error", f"{OF_THE_MODEL[error.kind]} ({error})")
                 raise as_infra(error, self._provider.name, self._provider.model, self._key_variable) from None
             if reply.stop == "refusal":
                 return Outcome("agent_error", f"the model refused to go on: {reply.text[:500]}".rstrip(": "))

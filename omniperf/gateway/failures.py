@@ -16,6 +16,12 @@ if TYPE_CHECKING:
 
 FailureKind: TypeAlias = Literal["auth", "quota", "throttled", "network", "protocol", "context", "filtered"]
 
+OF_THE_MODEL: Mapping[str, str] = {
+    "context": "the conversation grew longer than the model takes",
+    "filtered": "the provider's content filter refused to go on",
+}
+"""Kinds of failures that are no fault of the provider's nor of the host's, and what they say."""
+
 _QUOTA = {"insufficient_quota", "billing_error", "billing_not_active", "billing_hard_limit_reached"}
 _AUTH = {"authentication_error", "permission_error", "invalid_api_key"}
 _THROTTLED = {"rate_limit_error", "rate_limit_exceeded", "overloaded_error", "slow_down"}

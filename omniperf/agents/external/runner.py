@@ -15,7 +15,7 @@ from omniperf.agents.protocol import Outcome
 from omniperf.agents.toolset import Toolset, bounded
 from omniperf.errors import InfraError, OmniPerfError
 from omniperf.gateway.budget import BudgetExhaustedError, SweepSpentError
-from omniperf.gateway.failures import from_report
+from omniperf.gateway.failures import OF_THE_MODEL, from_report
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
 from omniperf.results.redact import clean
@@ -38,10 +38,6 @@ _LOG = 256 * 2**20  # bytes of each raw log
 _SILENCE = 300.0  # seconds beyond the longest command after which a silent client counts as stuck
 _PATIENCE = 120.0  # seconds in which a client may still mend a call that failed for good, by another kind of call
 _END_SECONDS = 15.0
-_OF_THE_MODEL = {  # failures of calls that are no fault of the provider's
-    "context": "the conversation grew longer than the model takes",
-    "filtered": "the provider's content filter refused to go on",
-}
 _REMEDY = "See logs/agent.stdout and logs/agent.stderr of the attempt."
 
 
@@ -281,7 +277,7 @@ class Run:
         self._check(spent)
         said = report.said or self._errors.last
         if spent.failure is not None:
-            why = _OF_THE_MODEL.get(from_report({"message": str(spent.failure)}).kind)
+            why = OF_THE_MODEL.get(from_report({"message": str(spent.failure)}).kind)
             if why is None or spent.failure.kind != "protocol":  # what the gateway made of the status holds
                 raise spent.failure
             return Outcome("agent_error", f"{why}: {said[:600]}", code)
