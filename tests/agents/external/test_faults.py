@@ -182,7 +182,7 @@ class Attempts:
 def hasten() -> None:
     """Short pauses of the gateway, which doubles them from try to try; and no MCP server, which takes long to start."""
     run.Gateway = partial(Gateway, first_wait=0.0005)
-    mcp.mcp_server = lambda task: None
+    mcp.mcp_server = lambda *_: None
 
 
 def attempted(task: Task, spec: AttemptSpec, settings: Settings, path: str) -> Result:
