@@ -11,7 +11,7 @@ import pytest
 
 from omniperf.measure.bench import open_bench
 from omniperf.results.events import ignore
-from omniperf.verify import verdict
+from omniperf.verify import behaviour, verdict
 from omniperf.verify.preflight import preflight
 from tests.adversary.cases import CATALOGUE, files, load_patch, name, numbers, said
 from tests.conftest import MEASURED, TEST, WORKLOAD
@@ -41,6 +41,7 @@ def judge(make_task: Callable[..., Task], settings: Settings, monkeypatch: pytes
         if "ENDS" in case:  # it must fail whether or not a rule knows it
             inspect = verdict.inspect_patch
             monkeypatch.setattr(verdict, "inspect_patch", lambda *given: case.update(read=inspect(*given)) or ())
+            monkeypatch.setattr(behaviour, "_TIMES", 2.0)  # some never answer
         base = {**case["BASE"], "tests/test_order.py": case.get("TEST", TEST)}
         # A few pairs will do for a trick: what pays, pays a lot, and the sequence may claim from four on.
         rule = "rule: sequence, max_pairs: 6, max_minutes: 0.5" if "ENDS" in case else "max_minutes: 0.5"

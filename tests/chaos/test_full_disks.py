@@ -12,6 +12,7 @@ import os
 import random
 import subprocess
 import time
+from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -29,7 +30,7 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
 
 ATTEMPTS, FILLS, SEED = (int(part) for part in os.environ.get("CHAOS_DISKS", "8 1 7").split())
-SIZE = "512m"  # a sandbox stops commands that write where less than 256 MiB are left
+SIZE = "288m"  # a sandbox stops commands that write where less than 256 MiB are left
 PATIENCE = 60.0  # seconds for which the disk is full at most, if the sweep does not end of it
 
 
@@ -67,12 +68,14 @@ class SmallDisk:
     def fill(self) -> None:
         """Take all room that is left."""
         with self._ballast.open("ab", buffering=0) as file:
-            for size in (1 << 24, 1 << 12, 1):
-                try:
+            found = os.statvfs(file.fileno())
+            with suppress(OSError):  # most of it in one call, or the sweep has ended before the disk is full
+                os.posix_fallocate(file.fileno(), file.tell(), max(1, found.f_bavail * found.f_frsize))
+            file.seek(0, os.SEEK_END)
+            for size in (1 << 12, 1):
+                with suppress(OSError):
                     while True:
                         file.write(bytes(size))
-                except OSError:
-                    continue
 
     def give_back(self) -> None:
         self._ballast.unlink(missing_ok=True)

@@ -39,6 +39,8 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
     from tests.agents.loopback import Call
 
+pytestmark = pytest.mark.xdist_group("faults of clients")  # each row begins those that come next
+
 MODELS = {"claude-code": "claude-opus-5-5", "codex": "gpt-5.5"}
 AT_ONCE = 5
 HOUR = 3600
