@@ -129,7 +129,7 @@ def test_the_harness_can_count_the_memory_of_a_sandbox(inside: Inside) -> None:
 
     def count() -> bool:
         with StandingSandbox(inside.backend(), inside.spec) as sandbox:
-            return resident_mib(sandbox._process.pid) > 1
+            return resident_mib(sandbox._supervisor.pid) > 1
 
     assert inside.as_its_user(count)
 

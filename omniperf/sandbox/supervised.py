@@ -1,0 +1,158 @@
+"""How a sandbox's supervisor comes to be: started inside, or taken in by a process that has it ready (`enter.py`)."""
+
+from __future__ import annotations
+
+import marshal
+import os
+import select
+import signal
+import socket
+import sys
+from dataclasses import dataclass
+from pathlib import Path
+from typing import IO, TYPE_CHECKING
+
+from omniperf.errors import InfraError
+from omniperf.sandbox.spec import confined, with_script
+
+if TYPE_CHECKING:
+    from collections.abc import Callable, Mapping, Sequence
+
+    from omniperf.sandbox.spec import Backend, Spec
+
+_SUPERVISOR = Path(__file__).with_name("supervisor.py")
+_ENTER = Path(__file__).with_name("enter.py")
+_ENTER_SECONDS = 30.0
+
+# By user: the socket of the process that enters sandboxes, which those that are forked from here use too; and why that
+# cannot be done on this host.
+_CHANNELS: dict[int, socket.socket] = {}
+_REFUSED: dict[int, str] = {}
+
+
+@dataclass(frozen=True)
+class Supervisor:
+    """A supervisor's process, with the pipes to it. `ended` is its pidfd, since its pid may be another's by now."""
+
+    pid: int
+    ended: int
+    requests: IO[bytes]
+    replies: IO[bytes]
+    errors: IO[bytes]
+    reap: Callable[[], object]
+
+    def over(self, seconds: float = 0.0) -> bool:
+        """Whether it has ended, or does so within that time."""
+        return bool(select.select([self.ended], [], [], seconds)[0])
+
+    def kill(self) -> None:
+        """End it, and with it what it runs."""
+        if not self.over():
+            signal.pidfd_send_signal(self.ended, signal.SIGKILL)
+
+    def close(self, seconds: float) -> None:
+        """Let it end itself and everything inside, or kill it after that time."""
+        for pipe in (self.requests, self.replies, self.errors):
+            pipe.close()
+        if not self.over(seconds):
+            self.kill()
+        self.reap()
+        os.close(self.ended)
+
+
+def started(backend: Backend, spec: Spec) -> Supervisor:
+    """A supervisor that starts inside, on the task's Python, and confines itself."""
+    spec = with_script(spec, _SUPERVISOR)
+    argv = confined(backend, spec, _SUPERVISOR, "isolated" if backend.isolated else "host")
+    process = backend.start(spec, argv, {"LANG": "C.UTF-8"})
+    assert process.stdin is not None
+    assert process.stdout is not None
+    assert process.stderr is not None
+    return Supervisor(
+        process.pid, os.pidfd_open(process.pid), process.stdin, process.stdout, process.stderr, process.wait
+    )
+
+
+def entered(
+    program: str, options: int, joins: Sequence[int], group: Path | None, config: Mapping[str, object]
+) -> Supervisor | None:
+    """A supervisor taken into a new sandbox of bubblewrap's; None where this host does not let anybody in.
+
+    `options` is the descriptor from which bubblewrap reads them. Raises InfraError where it fails.
+    """
+    user = os.getuid()
+    if user in _REFUSED:
+        return None
+    request = {
+        "bwrap": program,
+        "group": str(group or ""),
+        "cores": sorted(os.sched_getaffinity(0)),
+        "confine": config,
+    }
+    told, tell = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    told.settimeout(_ENTER_SECONDS)
+    inside_requests, requests = os.pipe()
+    replies, inside_replies = os.pipe()
+    errors, inside_errors = os.pipe()
+    pipes = os.fdopen(requests, "wb", 0), os.fdopen(replies, "rb", 0), os.fdopen(errors, "rb", 0)
+    inside = (inside_requests, inside_replies, inside_errors)
+    try:
+        with tell:
+            _ask(user, marshal.dumps(request, 2), [*inside, tell.fileno(), options, *joins])
+    except OSError as error:
+        _REFUSED[user] = str(error)
+    finally:
+        for descriptor in inside:
+            os.close(descriptor)
+    with told:
+        said, ended = b"", list[int]()
+        if user not in _REFUSED:
+            said, ended, _, _ = socket.recv_fds(told, 1 << 12, 1)
+    if ended:
+        return Supervisor(_pid_of(ended[0]), ended[0], *pipes, reap=lambda: None)
+    why = pipes[2].read()
+    for pipe in pipes:
+        pipe.close()
+    if said == b"walls":
+        raise unexpected_end("bubblewrap", why)
+    _REFUSED.setdefault(user, said.decode(errors="replace"))
+    return None
+
+
+def unexpected_end(name: str, said: bytes) -> InfraError:
+    """The error of a sandbox that ended, with the last line that it said."""
+    last = (said.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
+    return InfraError("spawn", f"The {name} sandbox ended unexpectedly ({last}).", "Run `omniperf doctor`.")
+
+
+def _ask(user: int, request: bytes, descriptors: list[int]) -> None:
+    """Send a request to the user's process, a new one where it is gone. Raises OSError."""
+    if user in _CHANNELS:
+        try:
+            socket.send_fds(_CHANNELS[user], [request], descriptors)
+        except OSError:
+            _CHANNELS.pop(user).close()
+        else:
+            return
+    socket.send_fds(_CHANNELS.setdefault(user, _ready()), [request], descriptors)
+
+
+def _ready() -> socket.socket:
+    """Start the process that enters sandboxes. It ends when nobody holds its socket. Raises OSError."""
+    ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
+    null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0)
+    with its:
+        os.posix_spawn(
+            sys.executable,
+            [sys.executable, "-I", "-S", str(_ENTER)],
+            {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
+            file_actions=[(os.POSIX_SPAWN_DUP2, its.fileno(), 0), null, (os.POSIX_SPAWN_DUP2, 1, 2)],
+            setsid=True,
+        )
+    return ours
+
+
+def _pid_of(pidfd: int) -> int:
+    """The pid of a process that may have ended: -1 then."""
+    fields = Path(f"/proc/self/fdinfo/{pidfd}").read_text().split()
+    return int(fields[fields.index("Pid:") + 1])
