@@ -1,8 +1,9 @@
 """A process that takes supervisors into sandboxes: it has imported what they need, so nothing inside has to start.
 
-Standard library only, on the harness's Python, under `-I -S`. It holds no secret: it is a program of its own with an
-empty environment, it reads no request itself, and what it was started with is wiped. Standard input is a
-sequenced-packet socket, which the harness and all that it forks may share; when nobody holds it any more, this ends.
+Standard library only, on the harness's Python, under `-I -S`, with this folder last of its path. It holds no secret: it
+is a program of its own with an empty environment, it reads no request itself, and what it was started with is wiped.
+Standard input is a sequenced-packet socket, which the harness and all that it forks may share; when nobody holds it any
+more, this ends.
 
 A request is {"bwrap": path, "group": path or "", "cores": [int], "confine": {...}}, marshalled, with the descriptors of
 the supervisor's requests, replies and errors, of a socket that is told how it went, of bubblewrap's options, and of
@@ -125,7 +126,7 @@ def give_up_rights():
     checked(libc.prctl(PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0))
 
 
-def become_supervisor(root, user, pipes, tell, config):
+def become_supervisor(root, user, pipes, tell, confined, config):
     """Confine this process, the first of its namespace, and tell the harness. Raises OSError."""
     found = os.stat("/")
     if os.getpid() != 1 or (found.st_dev, found.st_ino) != (root.st_dev, root.st_ino):
@@ -168,7 +169,7 @@ def told(tell, what, *descriptors):
     channel.detach()
 
 
-def serve(taken):
+def serve(taken, confined, supervisor):
     """Wait for a request, say so, and fulfil it."""
     libc.prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
     space = _socket.CMSG_SPACE(4 * MOST_DESCRIPTORS)
@@ -200,7 +201,7 @@ def serve(taken):
         root, user = enter(pid)
         if os.fork():
             return
-        become_supervisor(root, user, pipes, tell, request["confine"])
+        become_supervisor(root, user, pipes, tell, confined, request["confine"])
     except Exception as error:
         told(tell, f"{type(error).__name__}: {error}".encode())
         return
@@ -210,6 +211,7 @@ def serve(taken):
 def forget():
     """Wipe what this was started with, close all else, and let nothing be imported any more or looked into."""
     libc.prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
+    os.chdir("/")
     close_all_but(None)
     with open("/proc/self/stat", "rb") as stat:
         fields = stat.read().rpartition(b")")[2].split()
@@ -223,6 +225,9 @@ def forget():
 
 def main():
     """Have one process wait for the next request at any time, until nobody can make one."""
+    import confined  # type: ignore[import-not-found]
+    import supervisor  # type: ignore[import-not-found]
+
     forget()
     libc.prctl(PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
     signal.signal(signal.SIGCHLD, signal.SIG_IGN)  # what ends is not waited for
@@ -232,7 +237,7 @@ def main():
         if os.fork() == 0:
             os.close(begun)
             try:
-                serve(taken)
+                serve(taken, confined, supervisor)
             except Exception as error:
                 os.write(2, f"{type(error).__name__}: {error}\n".encode())
             finally:
@@ -241,11 +246,3 @@ def main():
         if not os.read(begun, 1):
             return
         os.close(begun)
-
-
-if __name__ == "__main__":
-    sys.path.append(os.path.dirname(os.path.abspath(__file__)))
-    import confined  # type: ignore[import-not-found]
-    import supervisor  # type: ignore[import-not-found]
-
-    main()

@@ -61,7 +61,7 @@ class StandingSandbox:
         self._workspace = backend.where(self.spec, "/workspace")
         self._on_disk = [backend.where(self.spec, one.target) for one in spec.mounts if one.writable]
         self._supervisor = backend.entered(spec) or started(backend, spec)
-        self._closed = False
+        self._closed, self._said = False, b""
         self._buffer = b""
         self._line(time.monotonic() + _READY_SECONDS)
 
@@ -125,10 +125,12 @@ class StandingSandbox:
         self._buffer += data
 
     def _died(self) -> InfraError:
-        self._supervisor.kill()
-        said = self._supervisor.errors.read()
-        self.close()
-        return unexpected_end(self.backend.name, said)
+        if not self._closed:
+            self._supervisor.kill()
+            self._supervisor.requests.close()  # a sandbox of root's ends by that alone
+            self._said = self._supervisor.errors.read()
+            self.close()
+        return unexpected_end(self.backend.name, self._said)
 
     def close(self) -> None:
         """End every process inside."""

@@ -8,6 +8,7 @@ import select
 import signal
 import socket
 import sys
+from contextlib import suppress
 from dataclasses import dataclass
 from pathlib import Path
 from typing import IO, TYPE_CHECKING
@@ -21,7 +22,8 @@ if TYPE_CHECKING:
     from omniperf.sandbox.spec import Backend, Spec
 
 _SUPERVISOR = Path(__file__).with_name("supervisor.py")
-_ENTER = Path(__file__).with_name("enter.py")
+# As a module, which is kept compiled; a script is not.
+_ENTER = "import sys; sys.path.append(sys.argv[1]); import enter; enter.main()"
 _ENTER_SECONDS = 30.0
 
 # By user: the socket of the process that enters sandboxes, which those that are forked from here use too; and why that
@@ -47,7 +49,7 @@ class Supervisor:
 
     def kill(self) -> None:
         """End it, and with it what it runs."""
-        if not self.over():
+        with suppress(ProcessLookupError):
             signal.pidfd_send_signal(self.ended, signal.SIGKILL)
 
     def close(self, seconds: float) -> None:
@@ -144,7 +146,7 @@ def _ready() -> socket.socket:
     with its:
         os.posix_spawn(
             sys.executable,
-            [sys.executable, "-I", "-S", str(_ENTER)],
+            [sys.executable, "-I", "-S", "-c", _ENTER, str(Path(__file__).parent)],
             {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
             file_actions=[(os.POSIX_SPAWN_DUP2, its.fileno(), 0), null, (os.POSIX_SPAWN_DUP2, 1, 2)],
             setsid=True,
