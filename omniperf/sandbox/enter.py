@@ -86,6 +86,15 @@ def built(request, options, errors):
     return int(said.partition(b'"child-pid":')[2].partition(b",")[0].strip(b" \n}"))
 
 
+def label(pid):
+    """The label that a security module of the host gave a process, if any."""
+    try:
+        with open(f"/proc/{pid}/attr/current", "rb") as current:
+            return current.read()
+    except OSError:
+        return b""
+
+
 def enter(pid):
     """Take the namespaces of a process but for its processes; a new one of those is for what is forked from here.
 
@@ -96,6 +105,8 @@ def enter(pid):
     root = os.stat(f"/proc/{pid}/root/.")
     if is_same(inside["mnt"], own["mnt"]):
         raise OSError("the sandbox has no mounts of its own")
+    if label(pid) != label("self"):
+        raise OSError("the host confines what bubblewrap starts, which would not hold for what enters")
     # An ordinary user's mounts belong to a user namespace around the one in which commands run.
     join(fcntl.ioctl(inside["mnt"], NS_GET_USERNS), own["user"])
     for kind in JOINED:

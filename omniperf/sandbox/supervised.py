@@ -34,14 +34,19 @@ _REFUSED: dict[int, str] = {}
 
 @dataclass(frozen=True)
 class Supervisor:
-    """A supervisor's process, with the pipes to it. `ended` is its pidfd, since its pid may be another's by now."""
+    """A supervisor's process, with the pipes to it. `ended` is its pidfd."""
 
-    pid: int
     ended: int
     requests: IO[bytes]
     replies: IO[bytes]
     errors: IO[bytes]
     reap: Callable[[], object]
+
+    @property
+    def pid(self) -> int:
+        """Its pid; -1 when it is no more."""
+        fields = Path(f"/proc/self/fdinfo/{self.ended}").read_text().split()
+        return int(fields[fields.index("Pid:") + 1])
 
     def over(self, seconds: float = 0.0) -> bool:
         """Whether it has ended, or does so within that time."""
@@ -58,6 +63,7 @@ class Supervisor:
             pipe.close()
         if not self.over(seconds):
             self.kill()
+            self.over(seconds)
         self.reap()
         os.close(self.ended)
 
@@ -70,9 +76,7 @@ def started(backend: Backend, spec: Spec) -> Supervisor:
     assert process.stdin is not None
     assert process.stdout is not None
     assert process.stderr is not None
-    return Supervisor(
-        process.pid, os.pidfd_open(process.pid), process.stdin, process.stdout, process.stderr, process.wait
-    )
+    return Supervisor(os.pidfd_open(process.pid), process.stdin, process.stdout, process.stderr, process.wait)
 
 
 def entered(
@@ -106,13 +110,12 @@ def entered(
     finally:
         for descriptor in inside:
             os.close(descriptor)
-    with told:
-        said, ended = b"", list[int]()
-        if user not in _REFUSED:
-            said, ended, _, _ = socket.recv_fds(told, 1 << 12, 1)
+    said, ended = b"", list[int]()
+    with told, suppress(OSError):
+        said, ended, _, _ = socket.recv_fds(told, 1 << 12, 1, socket.MSG_CMSG_CLOEXEC)
     if ended:
-        return Supervisor(_pid_of(ended[0]), ended[0], *pipes, reap=lambda: None)
-    why = pipes[2].read()
+        return Supervisor(ended[0], *pipes, reap=lambda: None)
+    why = pipes[2].read() if said == b"walls" else b""
     for pipe in pipes:
         pipe.close()
     if said == b"walls":
@@ -150,11 +153,6 @@ def _ready() -> socket.socket:
             {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
             file_actions=[(os.POSIX_SPAWN_DUP2, its.fileno(), 0), null, (os.POSIX_SPAWN_DUP2, 1, 2)],
             setsid=True,
+            setsigmask=(),
         )
     return ours
-
-
-def _pid_of(pidfd: int) -> int:
-    """The pid of a process that may have ended: -1 then."""
-    fields = Path(f"/proc/self/fdinfo/{pidfd}").read_text().split()
-    return int(fields[fields.index("Pid:") + 1])

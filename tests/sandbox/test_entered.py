@@ -87,6 +87,21 @@ def test_it_has_no_right_and_cannot_get_one(walled: Inside) -> None:
     assert user != "0"
 
 
+def test_proc_has_the_covers_that_bubblewrap_gives_it(walled: Inside) -> None:
+    look = "import os; print([at for at in (%s) if os.path.exists(at) and not os.statvfs(at).f_flag & os.ST_RDONLY])"
+    names = ", ".join(f'"/proc/{name}"' for name in ("sys", "sysrq-trigger", "irq", "bus"))
+    assert walled.say(f"python -c '{look % names}'") == "[]\n"
+
+
+def test_no_process_of_the_user_can_look_into_the_one_that_enters(walled: Inside) -> None:
+    def use() -> bool:
+        with StandingSandbox(walled.backend(), walled.spec) as sandbox:
+            folder = Path(f"/proc/{entering(sandbox)}/fd")
+            return folder.stat().st_uid == 0 and (os.getuid() == 0 or not os.access(folder, os.R_OK))
+
+    assert walled.as_its_user(use)
+
+
 def test_nothing_that_lies_in_the_sandbox_runs_before_it_is_confined(walled: Inside) -> None:
     """An earlier sandbox with the same layer may have left any `python`."""
     python = walled.spec.source("/env") / "bin/python"
@@ -142,12 +157,13 @@ def memory(pid: int) -> bytes:
 def test_nothing_can_be_imported_once_it_has_forgotten(tmp_path: Path) -> None:
     (tmp_path / "wave.py").write_text("print('of the sandbox')")
     known = "import sys; sys.path.append(sys.argv[1]); import enter; "
+    there = f"sys.path.insert(0, {str(tmp_path)!r}); "
     look = "print(open('/proc/self/cmdline').read().strip('\\0'), open('/proc/self/environ').read().strip('\\0')); "
     said = {}
-    for name, forget in (("before", ""), ("after", "enter.forget(); sys.path.append('.'); ")):
-        program = (sys.executable, "-I", "-S", "-c", f"{known}sys.path.insert(0, '.'); {forget}{look}import wave")
+    for name, forget in (("before", ""), ("after", "enter.forget(); ")):
+        program = (sys.executable, "-I", "-S", "-c", f"{known}{forget}{there}{look}import wave")
         folder = str(Path(enter.__file__).parent)
-        done = subprocess.run((*program, folder), cwd=tmp_path, capture_output=True, text=True, env={"SECRET": "x"})
+        done = subprocess.run((*program, folder), capture_output=True, text=True, env={"SECRET": "x"})
         said[name] = done.stdout
     assert "SECRET" in said["before"]
     assert "of the sandbox" in said["before"]
@@ -157,6 +173,16 @@ def test_nothing_can_be_imported_once_it_has_forgotten(tmp_path: Path) -> None:
 def test_who_has_the_mounts_of_the_host_is_not_entered() -> None:
     with pytest.raises(OSError, match="no mounts of its own"):
         enter.enter(os.getpid())
+
+
+def test_where_the_host_labels_what_bubblewrap_starts_nobody_enters(
+    walled: Inside, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    other = subprocess.Popen(("/bin/cat",), stdin=subprocess.PIPE)
+    monkeypatch.setattr(enter, "is_same", lambda *_: False)
+    monkeypatch.setattr(enter, "label", str)
+    with other, pytest.raises(OSError, match="the host confines"):
+        enter.enter(other.pid)
 
 
 def test_it_runs_on_the_cores_that_the_harness_has_now(anew: None, all_cores: None, spec: Spec) -> None:
