@@ -60,9 +60,9 @@ def join(namespace, own):
 
 
 def built(request, options, errors):
-    """Have bubblewrap build the walls; the pid of what runs between them, None where it failed.
+    """Have bubblewrap build the walls; the pid of `cat` between them, and the pipes to it. None where it failed.
 
-    That ends with this process, since bubblewrap does and takes it along.
+    It ends with this process, since bubblewrap does and takes it along.
     """
     told, tell = os.pipe()
     holding, hold = os.pipe()
@@ -75,15 +75,23 @@ def built(request, options, errors):
         {},
         file_actions=[(os.POSIX_SPAWN_DUP2, at, to) for to, at in enumerate((holding, answer, errors))],
     )
-    for descriptor in (tell, answer, options):
+    for descriptor in (tell, holding, answer, options):
         os.close(descriptor)
-    os.write(hold, b"!")
     said = b""
     while part := os.read(told, 4096):
         said += part
-    if os.read(answered, 1) != b"!":
+    if not answers(hold, answered):
         return None
-    return int(said.partition(b'"child-pid":')[2].partition(b",")[0].strip(b" \n}"))
+    return int(said.partition(b'"child-pid":')[2].partition(b",")[0].strip(b" \n}")), hold, answered
+
+
+def answers(to_cat, from_cat):
+    """Whether `cat` is there."""
+    try:
+        os.write(to_cat, b"!")
+    except BrokenPipeError:
+        return False
+    return os.read(from_cat, 1) == b"!"
 
 
 def label(pid):
@@ -205,11 +213,13 @@ def serve(taken, confined, supervisor):
                 group.write("0")  # this process
         for namespace in joins:  # the user namespace first: it gives the right to the other
             checked(libc.setns(namespace, 0))
-        pid = built(request, options, pipes[2])
-        if pid is None:
+        cat = built(request, options, pipes[2])
+        if cat is None:
             told(tell, b"walls")
             return
-        root, user = enter(pid)
+        root, user = enter(cat[0])
+        if not answers(*cat[1:]):
+            raise OSError("the sandbox ended meanwhile, and its pid may be another's")
         if os.fork():
             return
         become_supervisor(root, user, pipes, tell, confined, request["confine"])
