@@ -26,9 +26,9 @@ _SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _ENTER = "import sys; sys.path.append(sys.argv[1]); import enter; enter.main()"
 _ENTER_SECONDS = 30.0
 
-# By user: the socket of the process that enters sandboxes, which those that are forked from here use too; and why that
-# cannot be done on this host.
-_CHANNELS: dict[int, socket.socket] = {}
+# By user: the socket and the pid of the process that enters sandboxes, which those that are forked from here use too;
+# and why that cannot be done on this host.
+_READY: dict[int, tuple[socket.socket, int]] = {}
 _REFUSED: dict[int, str] = {}
 
 
@@ -89,6 +89,8 @@ def entered(
     user = os.getuid()
     if user in _REFUSED:
         return None
+    stood = user in _READY
+    os.lseek(options, 0, os.SEEK_SET)
     request = {
         "bwrap": program,
         "group": str(group or ""),
@@ -120,6 +122,9 @@ def entered(
         pipe.close()
     if said == b"walls":
         raise unexpected_end("bubblewrap", why)
+    if stood and not said and user not in _REFUSED:  # somebody has killed it
+        _let_go(user)
+        return entered(program, options, joins, group, config)
     _REFUSED.setdefault(user, said.decode(errors="replace"))
     return None
 
@@ -132,22 +137,32 @@ def unexpected_end(name: str, said: bytes) -> InfraError:
 
 def _ask(user: int, request: bytes, descriptors: list[int]) -> None:
     """Send a request to the user's process, a new one where it is gone. Raises OSError."""
-    if user in _CHANNELS:
+    if user in _READY:
+        channel, _ = _READY[user]
         try:
-            socket.send_fds(_CHANNELS[user], [request], descriptors)
+            socket.send_fds(channel, [request], descriptors)
         except OSError:
-            _CHANNELS.pop(user).close()
+            _let_go(user)
         else:
             return
-    socket.send_fds(_CHANNELS.setdefault(user, _ready()), [request], descriptors)
+    channel, _ = _READY.setdefault(user, _ready())
+    socket.send_fds(channel, [request], descriptors)
 
 
-def _ready() -> socket.socket:
+def _let_go(user: int) -> None:
+    """Use the user's process no longer."""
+    channel, pid = _READY.pop(user)
+    channel.close()
+    with suppress(ChildProcessError):  # it was started by whom this was forked from
+        os.waitpid(pid, os.WNOHANG)
+
+
+def _ready() -> tuple[socket.socket, int]:
     """Start the process that enters sandboxes. It ends when nobody holds its socket. Raises OSError."""
     ours, its = socket.socketpair(socket.AF_UNIX, socket.SOCK_SEQPACKET)
     null = (os.POSIX_SPAWN_OPEN, 1, os.devnull, os.O_RDWR, 0)
     with its:
-        os.posix_spawn(
+        pid = os.posix_spawn(
             sys.executable,
             [sys.executable, "-I", "-S", "-c", _ENTER, str(Path(__file__).parent)],
             {name: os.environ[name] for name in ("LD_LIBRARY_PATH",) if name in os.environ},
@@ -155,4 +170,4 @@ def _ready() -> socket.socket:
             setsid=True,
             setsigmask=(),
         )
-    return ours
+    return ours, pid

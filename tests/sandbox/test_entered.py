@@ -32,11 +32,12 @@ def walled(inside: Inside) -> Inside:
 @pytest.fixture
 def anew(monkeypatch: pytest.MonkeyPatch, bubblewrap: None) -> Iterator[None]:
     """No process that enters sandboxes yet."""
-    monkeypatch.setattr(supervised, "_CHANNELS", {})
+    monkeypatch.setattr(supervised, "_READY", {})
     monkeypatch.setattr(supervised, "_REFUSED", {})
     yield
-    for channel in supervised._CHANNELS.values():
+    for channel, pid in supervised._READY.values():
         channel.close()
+        os.waitpid(pid, 0)
 
 
 def status(pid: int | str) -> dict[str, str]:
@@ -58,12 +59,14 @@ def entering(sandbox: StandingSandbox) -> int:
 def in_a_fork(call: Callable[[], Any]) -> Any:
     """What `call` returns in a process forked from here: an int."""
     reading, writing = os.pipe()
-    if os.fork() == 0:
+    child = os.fork()
+    if child == 0:
         try:
             os.write(writing, str(call()).encode())
         finally:
             os._exit(0)
     os.close(writing)
+    os.waitpid(child, 0)
     with os.fdopen(reading) as told:
         return int(told.read())
 
@@ -224,10 +227,11 @@ def test_a_sandbox_outlives_the_process_that_entered_and_the_next_one_has_a_new_
     with StandingSandbox(Bubblewrap(), spec) as sandbox:
         first = entering(sandbox)
         os.kill(first, signal.SIGKILL)
-        os.waitpid(first, 0)
+        os.waitid(os.P_PID, first, os.WEXITED | os.WNOWAIT)
         assert sandbox.run("echo alive", 10).output == "alive\n"
         with StandingSandbox(Bubblewrap(), spec) as other:
             assert entering(other) != first
+            assert gone(first)
             assert other.run("tr -d '\\0' < /proc/1/cmdline | wc -c", 10).output == "0\n"
 
 
