@@ -125,11 +125,14 @@ class Bubblewrap:
     def entered(self, spec: Spec) -> Supervisor | None:
         """The supervisor is the first process of the pid namespace, and alone in it; it ends itself as in `start`."""
         group = self._group(spec)
-        with _hidden([*_options(spec), "--cap-drop", "ALL"]) as hidden:  # what stands between the walls needs none
-            config = confinement(spec, isolated=True)
-            supervisor = entered(_program(), hidden.fileno(), spec.joins, group, config)
-        if self._groups and group:
-            self._groups.used(group, lambda: supervisor is None or supervisor.over())
+        supervisor: Supervisor | None = None
+        try:
+            with _hidden([*_options(spec), "--cap-drop", "ALL"]) as hidden:  # what stands between the walls needs none
+                config = confinement(spec, isolated=True)
+                supervisor = entered(_program(), hidden.fileno(), spec.joins, group, config)
+        finally:
+            if self._groups and group:
+                self._groups.used(group, lambda: supervisor is None or supervisor.over())
         return supervisor
 
     def _group(self, spec: Spec) -> Path | None:

@@ -61,8 +61,7 @@ class StandingSandbox:
         self._workspace = backend.where(self.spec, "/workspace")
         self._on_disk = [backend.where(self.spec, one.target) for one in spec.mounts if one.writable]
         self._supervisor = backend.entered(spec) or started(backend, spec)
-        self._closed, self._said = False, b""
-        self._buffer = b""
+        self._buffer, self._said = b"", b""
         self._line(time.monotonic() + _READY_SECONDS)
 
     def run(
@@ -125,7 +124,7 @@ class StandingSandbox:
         self._buffer += data
 
     def _died(self) -> InfraError:
-        if not self._closed:
+        if not self._supervisor.closed:
             self._supervisor.kill()
             self._supervisor.requests.close()  # a sandbox of root's ends by that alone
             self._said = self._supervisor.errors.read()
@@ -134,9 +133,7 @@ class StandingSandbox:
 
     def close(self) -> None:
         """End every process inside."""
-        if not self._closed:
-            self._closed = True
-            self._supervisor.close(_END_SECONDS)
+        self._supervisor.close(_END_SECONDS)
 
     def __enter__(self) -> StandingSandbox:
         return self

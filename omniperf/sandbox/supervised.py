@@ -32,7 +32,7 @@ _READY: dict[int, tuple[socket.socket, int]] = {}
 _REFUSED: dict[int, str] = {}
 
 
-@dataclass(frozen=True)
+@dataclass
 class Supervisor:
     """A supervisor's process, with the pipes to it. `ended` is its pidfd."""
 
@@ -41,6 +41,7 @@ class Supervisor:
     replies: IO[bytes]
     errors: IO[bytes]
     reap: Callable[[], object]
+    closed: bool = False
 
     @property
     def pid(self) -> int:
@@ -50,7 +51,7 @@ class Supervisor:
 
     def over(self, seconds: float = 0.0) -> bool:
         """Whether it has ended, or does so within that time."""
-        return bool(select.select([self.ended], [], [], seconds)[0])
+        return self.closed or bool(select.select([self.ended], [], [], seconds)[0])
 
     def kill(self) -> None:
         """End it, and with it what it runs."""
@@ -59,12 +60,15 @@ class Supervisor:
 
     def close(self, seconds: float) -> None:
         """Let it end itself and everything inside, or kill it after that time."""
+        if self.closed:
+            return
         for pipe in (self.requests, self.replies, self.errors):
             pipe.close()
         if not self.over(seconds):
             self.kill()
             self.over(seconds)
         self.reap()
+        self.closed = True
         os.close(self.ended)
 
 
