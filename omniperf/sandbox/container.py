@@ -29,6 +29,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omniperf.sandbox.spec import Mount, Spec
+    from omniperf.sandbox.supervised import Supervisor
 
 Program = Literal["docker", "podman"]
 
@@ -151,6 +152,10 @@ class Container:
         if info_fd is not None and (pid := self._first_pid(name, process)):
             os.write(info_fd, json.dumps({"child-pid": pid}).encode())
         return process
+
+    def entered(self, spec: Spec) -> Supervisor | None:  # noqa: ARG002 - the protocol's signature
+        """Its supervisor starts inside."""
+        return None
 
     def _first_pid(self, name: str, process: subprocess.Popen[bytes]) -> int:
         """The pid of the container's first process, 0 where it did not start."""

@@ -13,6 +13,7 @@ if TYPE_CHECKING:
     from collections.abc import Mapping
 
     from omniperf.sandbox.spec import Spec
+    from omniperf.sandbox.supervised import Supervisor
 
 
 class NoSandbox:
@@ -50,3 +51,7 @@ class NoSandbox:
             env=env,
             bufsize=bufsize,
         )
+
+    def entered(self, spec: Spec) -> Supervisor | None:  # noqa: ARG002 - the protocol's signature
+        """There is nothing to enter."""
+        return None

@@ -15,6 +15,8 @@ from typing import TYPE_CHECKING, Protocol
 if TYPE_CHECKING:
     from collections.abc import Mapping
 
+    from omniperf.sandbox.supervised import Supervisor
+
 _CONFINED = Path(__file__).with_name("confined.py")
 FINISH = Path(__file__).with_name("finish")
 """The command `finish`, which does nothing; mounted for agents at /omniperf/bin, the last place of PATH."""
@@ -119,6 +121,10 @@ class Backend(Protocol):
 
         With `info_fd` or `own_init`, killing the process ends everything inside.
         """
+        ...
+
+    def entered(self, spec: Spec) -> Supervisor | None:
+        """A supervisor in a new sandbox without anything being started inside; None where it has to be started."""
         ...
 
 

@@ -7,19 +7,18 @@ import os
 import select
 import time
 from dataclasses import dataclass
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal, TypeAlias, cast
 
-from omniperf.errors import InfraError
-from omniperf.sandbox.spec import confined, environment, with_script
+from omniperf.sandbox.spec import environment
+from omniperf.sandbox.supervised import started, unexpected_end
 
 if TYPE_CHECKING:
     from collections.abc import Mapping
     from types import TracebackType
 
+    from omniperf.errors import InfraError
     from omniperf.sandbox.spec import Backend, Spec
 
-_SUPERVISOR = Path(__file__).with_name("supervisor.py")
 _OUTPUT_BYTES, _KEPT_BYTES = 64 * 2**20, 32 * 2**10
 _READY_SECONDS = 30.0
 _END_SECONDS = 5.0
@@ -57,13 +56,12 @@ class StandingSandbox:
 
     def __init__(self, backend: Backend, spec: Spec) -> None:
         self.backend = backend
-        self.spec = with_script(spec, _SUPERVISOR)
+        self.spec = spec
         self.env = environment(backend, self.spec)
         self._workspace = backend.where(self.spec, "/workspace")
         self._on_disk = [backend.where(self.spec, one.target) for one in spec.mounts if one.writable]
-        argv = confined(backend, self.spec, _SUPERVISOR, "isolated" if backend.isolated else "host")
-        self._process = backend.start(self.spec, argv, {"LANG": "C.UTF-8"})
-        self._buffer = b""
+        self._supervisor = backend.entered(spec) or started(backend, spec)
+        self._buffer, self._said = b"", b""
         self._line(time.monotonic() + _READY_SECONDS)
 
     def run(
@@ -90,10 +88,9 @@ class StandingSandbox:
             "folders": self._on_disk,
             "disk_bytes": self.spec.allowance.disk,
         }
-        assert self._process.stdin is not None
         try:
             body = marshal.dumps(request, 2)
-            self._process.stdin.write(b"%d\n" % len(body) + body)
+            self._supervisor.requests.write(b"%d\n" % len(body) + body)
         except (BrokenPipeError, ValueError):  # a closed pipe: it had died before
             raise self._died() from None
         deadline = time.monotonic() + seconds + _GRACE
@@ -119,8 +116,7 @@ class StandingSandbox:
         return taken
 
     def _read(self, deadline: float) -> None:
-        assert self._process.stdout is not None
-        pipe = self._process.stdout.fileno()
+        pipe = self._supervisor.replies.fileno()
         ready, _, _ = select.select([pipe], [], [], max(0.0, deadline - time.monotonic()))
         data = os.read(pipe, 1 << 20) if ready else b""
         if not data:
@@ -128,27 +124,16 @@ class StandingSandbox:
         self._buffer += data
 
     def _died(self) -> InfraError:
-        self._process.kill()
-        _, said = self._process.communicate()
-        last = (said.decode(errors="replace").strip().splitlines() or ["it said nothing"])[-1]
-        return InfraError(
-            "spawn", f"The {self.backend.name} sandbox ended unexpectedly ({last}).", "Run `omniperf doctor`."
-        )
+        if not self._supervisor.closed:
+            self._supervisor.kill()
+            self._supervisor.requests.close()  # a sandbox of root's ends by that alone
+            self._said = self._supervisor.errors.read()
+            self.close()
+        return unexpected_end(self.backend.name, self._said)
 
     def close(self) -> None:
         """End every process inside."""
-        for pipe in (self._process.stdin, self._process.stdout, self._process.stderr):
-            if pipe is not None:
-                pipe.close()
-        if self._process.returncode is not None:  # its pid may be another's by now
-            return
-        ended = os.pidfd_open(self._process.pid)  # `wait` with a timeout looks again and again
-        try:
-            if not select.select([ended], [], [], _END_SECONDS)[0]:
-                self._process.kill()
-        finally:
-            os.close(ended)
-            self._process.wait()
+        self._supervisor.close(_END_SECONDS)
 
     def __enter__(self) -> StandingSandbox:
         return self

@@ -288,9 +288,8 @@ def read(pipe):
         return None
 
 
-def main():
+def main(isolated):
     """Serve requests until the input closes."""
-    isolated = sys.argv[1] == "isolated"
     prctl = ctypes.CDLL(None).prctl
     # A command of the same user could open the channel through /proc otherwise, or trace this process.
     prctl(PR_SET_DUMPABLE, 0, 0, 0, 0)
@@ -317,4 +316,4 @@ def main():
 
 
 if __name__ == "__main__":
-    main()
+    main(sys.argv[1] == "isolated")

@@ -13,6 +13,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omniperf.sandbox import supervised
 from omniperf.sandbox.spec import sandbox_uid
 from tests.adversary.cases import numbers
 
@@ -87,7 +88,9 @@ def left_behind(mark: str = "hostile-mark") -> list[str]:
     shared = [entry for folder in ("/tmp", "/dev/shm", "/var/tmp") for entry in Path(folder).iterdir()]
     left = [str(entry) for entry in shared if entry.name == mark]
     left += [line for line in Path("/proc/net/unix").read_text().splitlines() if line.endswith(f"@{mark}")]
-    left += [f"our child {pid}" for pid in Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()]
+    ours = {str(pid) for _, pid in supervised._READY.values()}  # which takes supervisors into sandboxes
+    children = Path(f"/proc/self/task/{os.getpid()}/children").read_text().split()
+    left += [f"our child {pid}" for pid in children if pid not in ours]
     for folder in (entry for entry in Path("/proc").iterdir() if entry.name.isdigit()):
         with suppress(OSError):  # it has just ended
             if folder.stat().st_uid == sandbox_uid():

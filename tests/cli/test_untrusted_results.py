@@ -124,8 +124,9 @@ def test_a_plain_file_is_read_up_to_its_limit(tmp_path: Path) -> None:
         read_plain(tmp_path / "absent")
 
 
-# What runs in the sandbox, on the task's Python: there, code of others is what is run.
-INSIDE = {"worker.py", "forker.py", "one_run.py", "confined.py", "supervisor.py"}
+# What runs in the sandbox, on the task's Python: there, code of others is what is run. And what makes it ready, which
+# hears the harness alone.
+INSIDE = {"worker.py", "forker.py", "one_run.py", "confined.py", "supervisor.py", "enter.py"}
 MAKES_OBJECTS = {
     "eval", "exec", "pickle.load", "pickle.loads", "marshal.load", "marshal.loads", "shelve.open",
     "yaml.load", "yaml.full_load", "yaml.unsafe_load", "os.system", "os.popen", "shutil.unpack_archive",

@@ -29,6 +29,7 @@ def become_ordinary() -> None:
         os.setuid(ORDINARY)
     why_not.cache_clear()
     container.why_not.cache_clear()
+    sys.executable = _a_python() or sys.executable  # root's own may be out of reach
 
 
 def as_ordinary_user(call: Callable[[], object]) -> Any:
@@ -52,14 +53,19 @@ def as_ordinary_user(call: Callable[[], object]) -> Any:
     return json.loads(said)
 
 
+def _a_python() -> str | None:
+    """A Python that whoever this is may start."""
+    pythons = (Path(sys.base_prefix) / "bin/python3", Path("/usr/bin/python3"))
+    return next((str(python) for python in pythons if os.access(python, os.X_OK)), None)
+
+
 def _python() -> str:
     """A Python for inside, or why an ordinary user cannot have a sandbox here, after a colon."""
     if not os.access(supervisor.__file__, os.R_OK):
         return ":the harness is for root alone"
     if reason := why_not():
         return f":{reason}"
-    pythons = (Path(sys.base_prefix) / "bin/python3", Path("/usr/bin/python3"))
-    return next((str(python) for python in pythons if os.access(python, os.X_OK)), ":every Python is for root alone")
+    return _a_python() or ":every Python is for root alone"
 
 
 @pytest.fixture

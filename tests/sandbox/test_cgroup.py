@@ -1,15 +1,16 @@
 """Control groups of sandboxes: made only below the folder that a setting names. The last test needs such a folder."""
 
 import os
+from dataclasses import replace
 from pathlib import Path
 
 import pytest
 
-from omniperf.errors import UsageError
+from omniperf.errors import InfraError, UsageError
 from omniperf.sandbox.bubblewrap import Bubblewrap
 from omniperf.sandbox.cgroup import Groups, why_not
 from omniperf.sandbox.choose import choose_backend
-from omniperf.sandbox.spec import Allowance
+from omniperf.sandbox.spec import Allowance, Mount
 from omniperf.sandbox.standing import StandingSandbox
 from omniperf.settings import load_settings
 from tests.sandbox.conftest import Inside
@@ -54,6 +55,27 @@ def test_a_sandbox_enters_its_group_before_it_is_one(inside: Inside, tmp_path: P
         assert "network" not in sandbox.run("ps -eo args", 10).output
     (group,) = tmp_path.glob("omniperf-*")
     assert (group / "cgroup.procs").read_text() == "0", "the process that writes it"
+
+
+def test_a_group_is_over_with_its_sandbox(inside: Inside, tmp_path: Path) -> None:
+    """In a plain folder, which is a group no more once it is empty."""
+    if inside.name != "bubblewrap as root":
+        pytest.skip("a plain folder of whoever runs the tests")
+    backend = Bubblewrap(tmp_path)
+    for _ in range(2):
+        with StandingSandbox(backend, inside.spec):
+            (group,) = tmp_path.glob("omniperf-*")
+            assert backend._groups is not None
+            backend._groups._remove()
+            assert group in backend._groups._over
+        for file in group.iterdir():
+            file.unlink()
+        backend._groups._remove()
+        assert not group.exists()
+    with pytest.raises(InfraError):
+        StandingSandbox(backend, replace(inside.spec, mounts=(*inside.spec.mounts, Mount(Path("/no"), "/no"))))
+    (over,) = backend._groups._over.values()
+    assert over()
 
 
 @pytest.mark.skipif("OMNIPERF_CGROUP" not in os.environ, reason="no control group is delegated (OMNIPERF_CGROUP)")

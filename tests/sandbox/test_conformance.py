@@ -7,6 +7,7 @@ import socket
 import tempfile
 import time
 from pathlib import Path
+from threading import Thread
 
 import pytest
 
@@ -43,7 +44,8 @@ def test_only_the_workspace_and_the_temporary_folders_can_be_written(inside: Ins
 
 def test_nothing_of_proc_and_sys_can_be_written(inside: Inside) -> None:
     tried = (
-        "for at in /proc/sys/kernel/hostname /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/1/oom_score_adj "
+        "for at in /proc/sys/kernel/hostname /proc/sys/kernel/core_pattern /proc/sys/net/ipv4/ip_forward "
+        "/proc/sysrq-trigger /proc/1/oom_score_adj "
         "/sys/kernel/mm/transparent_hugepage/enabled /sys/fs/cgroup/x; "
         "do echo 0 > $at && echo $at; done 2>/dev/null; true"
     )
@@ -129,7 +131,13 @@ def test_the_harness_can_count_the_memory_of_a_sandbox(inside: Inside) -> None:
 
     def count() -> bool:
         with StandingSandbox(inside.backend(), inside.spec) as sandbox:
-            return resident_mib(sandbox._process.pid) > 1
+            hold = Thread(target=sandbox.run, args=(python("import time; x = bytearray(2**26); time.sleep(60)"), 3))
+            hold.start()
+            found = 0.0
+            while found < 64 and hold.is_alive():
+                found = resident_mib(sandbox._supervisor.pid)
+            hold.join()
+            return found >= 64
 
     assert inside.as_its_user(count)
 

@@ -163,7 +163,7 @@ def test_a_sandbox_that_was_killed_says_so_in_one_sentence(bench: Bench, tmp_pat
     (tmp_path / "tree").mkdir()
     with pytest.raises(InfraError, match="ended unexpectedly"):  # noqa: SIM117 - it is closed after that
         with StandingSandbox(NoSandbox(), spec_of(bench, tmp_path / "tree")) as sandbox:
-            os.kill(sandbox._process.pid, signal.SIGKILL)
+            os.kill(sandbox._supervisor.pid, signal.SIGKILL)
             sandbox.run("true", 10)
 
 
@@ -171,7 +171,7 @@ def test_leaving_the_sandbox_ends_what_is_inside(bench: Bench, tmp_path: Path) -
     tree = tmp_path / "tree"
     tree.mkdir()
     sandbox = StandingSandbox(Bubblewrap(), spec_of(bench, tree))
-    pid = sandbox._process.pid
+    pid = sandbox._supervisor.pid
     sandbox.close()
     with pytest.raises(ProcessLookupError):
         os.kill(pid, 0)

@@ -14,7 +14,7 @@ def attack(session):
     tools = session.tools
     made = tools.bash(f"""
         ln -s / root; ln -s /etc/passwd toy/link.py; ln -s {session.folder} folder; ln -s ../../../../../../../.. up
-        ln /etc/passwd toy/hard.py; ln /git/objects/pack/*.pack toy/pack.py; ln /omniperf/supervisor.py toy/ours.py
+        ln /etc/passwd toy/hard.py; ln /git/objects/pack/*.pack toy/pack.py; ln /omniperf/bin/finish toy/ours.py
         ls toy
     """).output
     refused = 0
