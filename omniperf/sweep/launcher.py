@@ -64,7 +64,9 @@ class Launcher:
             if self._processes.fileno() in ready:
                 self._processes.rest()
             if woken in ready:
-                os.read(woken, 1 << 12)
+                if signal.SIGTERM in os.read(woken, 1 << 12):
+                    self._processes.end()
+                    return
                 self._processes.reap()
             if 0 not in ready:
                 continue
@@ -89,6 +91,7 @@ class Launcher:
             self._say({"refused": {**about, "exit_code": error.exit_code}})
         else:
             _keep_pages()
+            signal.signal(signal.SIGTERM, lambda *_: None)  # before that, it ends at once
             self._say({"prepared": True})
 
     def _prove_beside(self, items: list[dict[str, Any]]) -> None:
@@ -211,6 +214,7 @@ def main() -> None:
     os.set_inheritable(out, False)
     os.dup2(2, 1)  # what anything prints is not an answer
     Launcher(settings, out, Entrance.inherited(first["gateway"])).serve()
+    os._exit(0)  # there is much in memory, and to take it apart takes a while
 
 
 if __name__ == "__main__":

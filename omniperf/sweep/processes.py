@@ -84,6 +84,12 @@ class Processes:
             if pid in self._running:
                 self._say({"id": self._running.pop(pid), "how": how})
 
+    def end(self) -> None:
+        """Wait for all of them, who have been told to end: what they have used counts as this process's then."""
+        with suppress(ChildProcessError):
+            while True:
+                os.waitpid(-1, 0)
+
     def _fork(self, item: dict[str, Any]) -> None:
         launcher = os.getpid()
         inbox, way = os.pipe()
@@ -141,7 +147,8 @@ def _become_an_attempt(launcher: int) -> None:
     """Die with the launcher, and take nothing from its input."""
     die_with(launcher)
     signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
+    for number in (signal.SIGCHLD, signal.SIGTERM):
+        signal.signal(number, signal.SIG_DFL)
     nothing = os.open(os.devnull, os.O_RDONLY)
     os.dup2(nothing, 0)
     os.close(nothing)
