@@ -86,8 +86,8 @@ class Workspace:
 
     @property
     def index(self) -> Path:
-        """The index as it was when the tree was checked out."""
-        return self.root / "index"
+        """The index as it was when the tree was checked out: nobody writes the seal's view of it any more."""
+        return self._seal_view() / "index"
 
     def apply(self, patch: bytes) -> None:
         """Apply a diff to the tree, whole or not at all. Raises OmniPerfError; InfraError for a full disk."""
@@ -140,7 +140,6 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
         _link(seal, tree, view)
         git("read-tree", "--reset", "-u", seal.commit, git_dir=view, work_tree=tree, umask=_umask())
         workspace = Workspace(root, seal, _install(installed, tree))
-        shutil.copy2(view / "index", workspace.index)
         _prove(workspace)
         workspace.gitlink.write_text("gitdir: /git\n")
         if agent:
@@ -204,7 +203,7 @@ def _prove(workspace: Workspace) -> None:
 def _make_agent_git(workspace: Workspace) -> None:
     folder, seal = workspace.git_dir, workspace.seal
     with writable_inside():
-        for sub in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", "logs"):
+        for sub in ("objects/pack", "refs", "info"):  # git makes the others when it needs them
             (folder / sub).mkdir(parents=True)
         (folder / "HEAD").write_text(f"{seal.commit}\n")
         (folder / "config").write_text(_AGENT_CONFIG)
