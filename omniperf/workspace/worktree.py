@@ -86,8 +86,8 @@ class Workspace:
 
     @property
     def index(self) -> Path:
-        """The index as it was when the tree was checked out: nobody writes the seal's view of it any more."""
-        return self._seal_view() / "index"
+        """The index as it was when the tree was checked out."""
+        return self.root / "index"
 
     def apply(self, patch: bytes) -> None:
         """Apply a diff to the tree, whole or not at all. Raises OmniPerfError; InfraError for a full disk."""
@@ -140,6 +140,7 @@ def provide(seal: Seal, root: Path, *, agent: bool = True, installed: Path | Non
         _link(seal, tree, view)
         git("read-tree", "--reset", "-u", seal.commit, git_dir=view, work_tree=tree, umask=_umask())
         workspace = Workspace(root, seal, _install(installed, tree))
+        shutil.copy2(view / "index", workspace.index)
         _prove(workspace)
         workspace.gitlink.write_text("gitdir: /git\n")
         if agent:
