@@ -38,7 +38,7 @@ class ModelAgent:
 
     version = "1"
     summary = ""
-    resumes = True
+    resumes = forgets = True
     options: ClassVar[tuple[str, ...]] = ("model", "base_url", "prices", "max_output", "context", "effort")
     apis: ClassVar[tuple[str, ...]] = ()
     key_variable: ClassVar[str] = ""

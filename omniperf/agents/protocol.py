@@ -202,8 +202,9 @@ class Agent(Protocol):
     The class is called without arguments. `version` goes into the result; `summary` is one line for `omniperf agents`.
 
     It may also have `options`, the names of the options it takes (none, where it has no such attribute);
-    `needs_reference`; `resumes`, where it can go on from `Session.resume`; `needs_walls`, where it works in no sandbox
-    without namespaces; `equipped(spec, task)`, a context manager that gives the attempt's sandbox what the agent needs
+    `needs_reference`; `resumes`, where it can go on from `Session.resume`; `forgets`, where nothing of an attempt stays
+    in memory that a later one in the same process could come upon; `needs_walls`, where it works in no sandbox without
+    namespaces; `equipped(spec, task)`, a context manager that gives the attempt's sandbox what the agent needs
     in it, and whose tool calls are then the steps; `check(options)`, called first of all, which raises UsageError;
     `stands_for(options)`, the agent that does the work in its place, with all of these; and
     `ready(options, emit, gateway)`, called once host, task, prompt and base have passed, which may spend a little and

@@ -12,6 +12,7 @@ import tempfile
 import time
 from contextlib import AbstractContextManager, ExitStack, contextmanager
 from dataclasses import asdict, replace
+from functools import cached_property
 from pathlib import Path
 from typing import TYPE_CHECKING, Any, Literal, TypeVar
 
@@ -98,7 +99,6 @@ class SessionTools:
             if equipped is not None:
                 spec = self._stack.enter_context(equipped(spec, bench.task))
             self.sandbox = self._stack.enter_context(StandingSandbox(bench.backend, spec))
-            self._caches = Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
         except BaseException:
             self._stack.close()
             raise
@@ -327,6 +327,11 @@ class SessionTools:
             return collect(self._workspace)
         except (OmniPerfError, OSError) as error:
             raise ToolError(f"The tree cannot be collected: {error}") from None
+
+    @cached_property
+    def _caches(self) -> Path:
+        """Where the processes that are measured keep what they compile."""
+        return Path(self._stack.enter_context(tempfile.TemporaryDirectory(prefix="omniperf-")))
 
     @contextmanager
     def _built(self, patch: Patch | None) -> Iterator[Workspace]:

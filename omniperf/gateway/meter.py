@@ -26,16 +26,18 @@ class Events:
 
     def feed(self, data: bytes) -> Iterator[dict[str, Any]]:
         """The events that are whole by now, as far as their data is a JSON object."""
+        return (event for said in self.said(data) if (event := _parsed(said)) is not None)
+
+    def said(self, data: bytes) -> Iterator[bytes]:
+        """The data of the events that are whole by now."""
         *lines, self._rest = (self._rest + data).split(b"\n")
         for line in lines:
             line = line.rstrip(b"\r")
             if line.startswith(b"data:"):
                 self._data.append(line[5:].strip())
             elif not line and self._data:
-                event = _parsed(b"\n".join(self._data))
-                self._data = []
-                if event is not None:
-                    yield event
+                said, self._data = b"\n".join(self._data), []
+                yield said
 
 
 class Meter:

@@ -22,7 +22,6 @@ class Journal:
         self.path = path
         self.heard: Callable[[str], None] | None = None  # is told the kind of each record, once it is written
         with disk_errors(path):
-            path.parent.mkdir(parents=True, exist_ok=True)
             self._descriptor = open_lines(path)
 
     def write(self, kind: str, **fields: object) -> None:

@@ -19,11 +19,12 @@ from omniperf.errors import InfraError, OmniPerfError, UsageError
 from omniperf.results.redact import clean, known
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator, Mapping
+    from collections.abc import Callable, Iterator, Mapping
 
     from omniperf.results.schema import Imported, Result, Start, Verification
     from omniperf.settings import Settings
 
+T = TypeVar("T")
 Record = TypeVar("Record", "Result", "Start", "Verification", "Imported")
 
 LARGEST = 256 * 2**20
@@ -68,10 +69,9 @@ def write_whole(path: Path, data: bytes, *, exact: bool = False) -> None:
     """
     data = (known if exact else clean)(data.decode("latin-1")).encode("latin-1")
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         scratch = path.parent / f".{path.name}.{os.getpid()}.{secrets.token_hex(4)}.tmp"
         try:
-            with scratch.open("xb") as file:
+            with _made(lambda: scratch.open("xb"), path.parent) as file:
                 file.write(data)
                 file.flush()
                 os.fsync(file.fileno())
@@ -92,7 +92,6 @@ def append_line(path: Path, record: Mapping[str, object], *, exact: bool = False
     Secrets are taken out as in `write_whole`.
     """
     with disk_errors(path):
-        path.parent.mkdir(parents=True, exist_ok=True)
         descriptor = open_lines(path)
         try:
             append_record(descriptor, record, exact=exact)
@@ -101,8 +100,17 @@ def append_line(path: Path, record: Mapping[str, object], *, exact: bool = False
 
 
 def open_lines(path: Path) -> int:
-    """Open a `.jsonl` file for `append_record`; the caller closes the descriptor."""
-    return os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    """Open a `.jsonl` file for `append_record`, making the folders above it; the caller closes the descriptor."""
+    return _made(lambda: os.open(path, os.O_RDWR | os.O_APPEND | os.O_CREAT | os.O_CLOEXEC, 0o666), path.parent)
+
+
+def _made(opened: Callable[[], T], folder: Path) -> T:
+    """What is opened in a folder, which is only made where it is not there: that it is, is the rule."""
+    try:
+        return opened()
+    except FileNotFoundError:
+        folder.mkdir(parents=True, exist_ok=True)
+        return opened()
 
 
 def append_record(descriptor: int, record: Mapping[str, object], *, exact: bool = False) -> None:

@@ -8,20 +8,17 @@ no connection that a child would share.
 
 from __future__ import annotations
 
-import ctypes
 import gc
 import json
 import os
 import select
 import signal
-import sys
 import tempfile
-import traceback
-from contextlib import suppress
 from dataclasses import replace
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
+from omniperf.agents.discover import load_agent
 from omniperf.attempt import run_attempt
 from omniperf.errors import InfraError, OmniPerfError
 from omniperf.gateway.process import Entrance
@@ -29,10 +26,11 @@ from omniperf.measure.host import host_facts
 from omniperf.prompt.history import with_history
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
-from omniperf.results.redact import clean
 from omniperf.results.start import read_start
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
+from omniperf.sweep.outcome import finished
+from omniperf.sweep.processes import Processes, die_with
 from omniperf.sweep.ready import check_agent, check_agent_on, make_ready
 from omniperf.tasks.load import load_task
 from omniperf.verify.integrity.trajectory import inspect_trajectory
@@ -41,7 +39,6 @@ if TYPE_CHECKING:
     from omniperf.settings import Settings
     from omniperf.sweep.ready import Ready
 
-_PR_SET_PDEATHSIG = 1
 _SHOWN = 1000  # characters of a message
 _CORES_OF_A_PROOF = 4.0  # roughly: those that the build, tests and workload of one task keep busy
 _WHOLE = select.PIPE_BUF  # bytes of a line up to which several may write to one pipe and none is torn
@@ -53,7 +50,7 @@ class Launcher:
     def __init__(self, settings: Settings, out: int, gateway: Entrance) -> None:
         self._settings, self._out, self._gateway = settings, out, gateway
         self._tasks: dict[tuple[str, str, bool], Ready] = {}
-        self._running: dict[int, str] = {}
+        self._processes = Processes(self._attempt, self._say)
 
     def serve(self) -> None:
         """Do what the lines on standard input say, until it ends."""
@@ -63,10 +60,14 @@ class Launcher:
         signal.signal(signal.SIGCHLD, lambda *_: None)
         buffer = b""
         while True:
-            ready, _, _ = select.select([0, woken], [], [])
+            ready, _, _ = select.select([0, woken, self._processes.fileno()], [], [])
+            if self._processes.fileno() in ready:
+                self._processes.rest()
             if woken in ready:
-                os.read(woken, 1 << 12)
-                self._reap()
+                if signal.SIGTERM in os.read(woken, 1 << 12):
+                    self._processes.end()
+                    return
+                self._processes.reap()
             if 0 not in ready:
                 continue
             if not (data := os.read(0, 1 << 16)):
@@ -77,7 +78,7 @@ class Launcher:
 
     def _do(self, message: dict[str, Any]) -> None:
         if "run" in message:
-            self._fork(message["run"])
+            self._processes.start(message["run"], fresh=not _forgets(_spec(message["run"])))
             return
         try:
             for item in message["prepare"]:
@@ -90,6 +91,7 @@ class Launcher:
             self._say({"refused": {**about, "exit_code": error.exit_code}})
         else:
             _keep_pages()
+            signal.signal(signal.SIGTERM, lambda *_: None)  # before that, it ends at once
             self._say({"prepared": True})
 
     def _prove_beside(self, items: list[dict[str, Any]]) -> None:
@@ -105,7 +107,7 @@ class Launcher:
                 os.waitpid(proving.pop(0), 0)
             if (pid := os.fork()) == 0:
                 try:
-                    _die_with(launcher)
+                    die_with(launcher)
                     self._made_ready(item)
                 except OmniPerfError as error:
                     self._emit(Event("preflight", f"{error.message} It will be tried once more.", {}))
@@ -130,29 +132,9 @@ class Launcher:
     def _emit(self, event: Event) -> None:
         self._say(_plain(event))
 
-    def _fork(self, item: dict[str, Any]) -> None:
-        launcher = os.getpid()
-        pid = os.fork()
-        if pid:
-            self._running[pid] = item["id"]
-            return
-        code = 1
-        try:
-            _become_an_attempt(launcher, Path(item["folder"]))
-            self._attempt(item)
-            code = 0
-        except KeyboardInterrupt:
-            code = 130
-        except BaseException as error:
-            if isinstance(error, OmniPerfError):
-                self._say({"id": item["id"], "phase": "report", "message": str(error), "data": {}})
-            with suppress(OSError):  # the disk may be full
-                print(clean(traceback.format_exc()), file=sys.stderr, flush=True)  # noqa: T201
-        finally:
-            os._exit(code)
-
-    def _attempt(self, item: dict[str, Any]) -> None:
-        """Make an attempt, or measure what one that was killed had collected."""
+    def _attempt(self, item: dict[str, Any]) -> bool:
+        """Make an attempt, or measure what one that was killed had collected. Whether its process may make another."""
+        host_facts.cache_clear()  # they are those of an attempt's beginning
         spec = _spec(item)
         ready, folder = self._tasks[_key(item, spec)], Path(item["folder"])
 
@@ -167,23 +149,11 @@ class Launcher:
         spec = replace(spec, prompt_check=ready.checked, start=read_start(folder))
         prompt = with_history(ready.prompt, spec.start) if spec.start else ready.prompt
         if collected(folder) is not None:
-            measure_collected(bench, ready.proved, spec, prompt, folder, emit)
+            result = measure_collected(bench, ready.proved, spec, prompt, folder, emit)
         else:
             point = last_step(folder, spec.agent)
-            run_attempt(bench, ready.proved, spec, prompt, folder, emit, point, self._gateway)
-
-    def _reap(self) -> None:
-        while True:
-            try:
-                pid, status = os.waitpid(-1, os.WNOHANG)
-            except ChildProcessError:
-                return
-            if pid == 0:
-                return
-            code = os.waitstatus_to_exitcode(status)
-            how = "" if code == 0 else f"signal {signal.Signals(-code).name}" if code < 0 else f"exit code {code}"
-            if pid in self._running:
-                self._say({"id": self._running.pop(pid), "how": how})
+            result = run_attempt(bench, ready.proved, spec, prompt, folder, emit, point, self._gateway)
+        return _forgets(spec) and finished(result)
 
     def _say(self, message: dict[str, Any]) -> None:
         line = json.dumps(message, default=str).encode() + b"\n"
@@ -205,7 +175,11 @@ def _rehearse(ready: Ready, settings: Settings) -> None:
     if outcome.infra_kind is not None:
         raise InfraError(outcome.infra_kind, outcome.detail, "Run `omniperf doctor`.")
     inspect_trajectory([{"kind": "step", "command": "true"}], bench.task)
-    host_facts.cache_clear()  # they are those of an attempt's beginning
+
+
+def _forgets(spec: AttemptSpec) -> bool:
+    """Whether an attempt may share a process with others like it: what is measured has one of its own."""
+    return not spec.verify and getattr(load_agent(spec.agent, spec.options), "forgets", False)
 
 
 def _keep_pages() -> None:
@@ -226,27 +200,6 @@ def _key(item: dict[str, Any], spec: AttemptSpec) -> tuple[str, str, bool]:
     return item["task_file"], spec.template, spec.hints
 
 
-def _become_an_attempt(launcher: int, folder: Path) -> None:
-    """Die with the launcher; take nothing from its input, and keep what Python itself might print."""
-    _die_with(launcher)
-    signal.set_wakeup_fd(-1)
-    signal.signal(signal.SIGCHLD, signal.SIG_DFL)
-    (folder / "logs").mkdir(parents=True, exist_ok=True)
-    log = os.open(folder / "logs" / "process.txt", os.O_WRONLY | os.O_CREAT | os.O_APPEND | os.O_CLOEXEC, 0o666)
-    nothing = os.open(os.devnull, os.O_RDONLY)
-    os.dup2(nothing, 0)
-    os.dup2(log, 1)
-    os.dup2(log, 2)
-    os.close(nothing)
-    os.close(log)
-
-
-def _die_with(parent: int) -> None:
-    ctypes.CDLL(None).prctl(_PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
-    if os.getppid() != parent:  # it was gone before that held
-        os._exit(1)
-
-
 def main() -> None:
     """Read the settings, then serve."""
     line = b""
@@ -255,12 +208,13 @@ def main() -> None:
             return
         line += byte
     first = json.loads(line)
-    _die_with(first["parent"])
+    die_with(first["parent"])
     settings = from_plain(first["settings"])
     out = os.dup(1)
     os.set_inheritable(out, False)
     os.dup2(2, 1)  # what anything prints is not an answer
     Launcher(settings, out, Entrance.inherited(first["gateway"])).serve()
+    os._exit(0)  # there is much in memory, and to take it apart takes a while
 
 
 if __name__ == "__main__":

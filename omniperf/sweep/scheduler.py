@@ -198,7 +198,8 @@ class Scheduler:
 
     def _set_aside(self, one: Planned) -> None:
         """Make room: what an earlier try left is kept elsewhere, but for what can be gone on from."""
-        clear(self._scratch(one), self._settings.cache)
+        if self._scratch(one).exists():
+            clear(self._scratch(one), self._settings.cache)
         place = self._place(one)
         agent = self._contenders[one.label].agent
         if not place.is_dir():

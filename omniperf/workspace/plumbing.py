@@ -4,8 +4,10 @@ from __future__ import annotations
 
 import os
 import re
+import shutil
 import subprocess
-from typing import TYPE_CHECKING
+from functools import lru_cache
+from typing import TYPE_CHECKING, BinaryIO, cast
 
 from omniperf.errors import InfraError, OmniPerfError
 from omniperf.results.redact import keyless
@@ -83,22 +85,33 @@ def git(
         if value is not None:
             environment[name] = str(value)
     environment.update(env or {})
-    try:
-        # An explicit configuration for every call: nothing in a repository may start a program of its own.
-        done = subprocess.run(
-            ("git", "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", *args),
-            input=b"" if stdin is None else stdin,
-            capture_output=True,
-            env=environment,
-            cwd=work_tree or git_dir,
-            umask=umask,
-            check=False,
+    if (program := _program(environment.get("PATH", os.defpath))) is None:
+        raise InfraError("missing_dep", "git was not found.", "Install git 2.31 or newer.")
+    # An explicit configuration for every call: nothing in a repository may start a program of its own.
+    command = (program, "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "safe.directory=*", *args)
+    # Files in memory instead of pipes: git never waits for us to read, nor we for it to write.
+    with _in_memory() as given, _in_memory() as out, _in_memory() as said:
+        if stdin:
+            given.write(stdin)
+            given.seek(0)
+        code = subprocess.call(
+            command, stdin=given, stdout=out, stderr=said, env=environment, cwd=work_tree or git_dir, umask=umask
         )
-    except FileNotFoundError:
-        raise InfraError("missing_dep", "git was not found.", "Install git 2.31 or newer.") from None
-    if done.returncode != 0:
-        raise GitError(args, done.stderr.decode(errors="replace"))
-    return done.stdout
+        out.seek(0)
+        if code != 0:
+            said.seek(0)
+            raise GitError(args, said.read().decode(errors="replace"))
+        return out.read()
+
+
+@lru_cache
+def _program(path: str) -> str | None:
+    """Where git is: to try every folder of a long PATH at each call costs as much as git takes to start."""
+    return shutil.which("git", path=path)
+
+
+def _in_memory() -> BinaryIO:
+    return cast("BinaryIO", os.fdopen(os.memfd_create("git"), "w+b", buffering=0))
 
 
 def text(output: bytes) -> str:

@@ -204,7 +204,7 @@ def _prove(workspace: Workspace) -> None:
 def _make_agent_git(workspace: Workspace) -> None:
     folder, seal = workspace.git_dir, workspace.seal
     with writable_inside():
-        for sub in ("objects/pack", "objects/info", "refs/heads", "refs/tags", "info", "logs"):
+        for sub in ("objects/pack", "refs", "info"):  # git makes the others when it needs them
             (folder / sub).mkdir(parents=True)
         (folder / "HEAD").write_text(f"{seal.commit}\n")
         (folder / "config").write_text(_AGENT_CONFIG)

@@ -56,7 +56,7 @@ class AnthropicMessages:
         self._effort, self._adaptive = effort, True
         http = DefaultHttpxClient(verify=certificates())
         client = Anthropic(api_key=key, base_url=base_url, max_retries=0, http_client=http)
-        self.wire = Wire(client, Stream[object], APIError)
+        self.wire = Wire(client, http, Stream[object], APIError)
 
     def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:  # noqa: ARG002
         """An empty conversation with these instructions and tools. Its cache needs no key."""

@@ -42,7 +42,7 @@ class OpenAIChat:
         self._extra: Item = {"reasoning_effort": effort} if effort else {}
         http = DefaultHttpxClient(verify=certificates())
         client = OpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http)
-        self.wire = Wire(client, Stream[object], APIError)
+        self.wire = Wire(client, http, Stream[object], APIError)
         self._limit = "max_completion_tokens"
 
     def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:

@@ -28,7 +28,7 @@ class OpenAIResponses:
         self._effort: Item = {"reasoning": {"effort": effort}} if effort else {}
         http = DefaultHttpxClient(verify=certificates())
         client = OpenAI(api_key=key, base_url=base_url, max_retries=0, http_client=http)
-        self.wire = Wire(client, Stream[object], APIError)
+        self.wire = Wire(client, http, Stream[object], APIError)
         self._reasoning = True
 
     def begin(self, system: str, tools: Sequence[ToolSpec], key: str = "") -> Conversation:
