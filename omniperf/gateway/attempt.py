@@ -14,10 +14,9 @@ if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
     from pathlib import Path
 
-    import httpx2
-
     from omniperf.errors import InfraError
     from omniperf.gateway.budget import Budget
+    from omniperf.gateway.client import Client
     from omniperf.gateway.prices import Price, PriceFile
     from omniperf.gateway.process import Upstream
     from omniperf.gateway.recording import Exchange
@@ -33,7 +32,7 @@ class Attempt:
 
     def __init__(
         self, token: str, budget: Budget, upstreams: Mapping[Provider, Upstream], folder: Path | None,
-        prices: PriceFile, replay: list[Exchange] | None, client: httpx2.AsyncClient,
+        prices: PriceFile, replay: list[Exchange] | None, client: Client,
     ) -> None:  # fmt: skip
         self.client = client
         self.token, self.budget, self.upstreams, self.replay = token, budget, upstreams, replay

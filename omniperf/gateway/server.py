@@ -69,7 +69,7 @@ class _Door:
         for task in (tasks := list(self._open)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.attempt.client.aclose()
+        self.attempt.client.close()
 
 
 class _Orders:
