@@ -4,17 +4,19 @@ from __future__ import annotations
 
 import asyncio
 import math
+import time
 from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING, Any
 
+from omniperf.errors import InfraError
 from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.gateway.recording import Recorder
 
 if TYPE_CHECKING:
     from collections.abc import AsyncIterator, Mapping
+    from concurrent.futures import Executor
     from pathlib import Path
 
-    from omniperf.errors import InfraError
     from omniperf.gateway.budget import Budget
     from omniperf.gateway.client import Client
     from omniperf.gateway.prices import Price, PriceFile
@@ -23,20 +25,25 @@ if TYPE_CHECKING:
     from omniperf.gateway.shapes import Provider
     from omniperf.gateway.tokens import Tokens
 
+_MOMENT = 0.01  # seconds after which an exchange is written: a client that asks again at once goes first
+UNWRITTEN = 8  # exchanges of an attempt that may be waiting to be written when it begins another
+
 
 class Attempt:
     """The account of one attempt. `replay` are the exchanges that it is answered from, where it is.
 
-    Without a folder nothing is recorded.
+    Its exchanges are written one after another by `writer`, a thread, so that no stream waits for the disk; without a
+    folder they are not.
     """
 
     def __init__(
         self, token: str, budget: Budget, upstreams: Mapping[Provider, Upstream], folder: Path | None,
-        prices: PriceFile, replay: list[Exchange] | None, client: Client,
+        prices: PriceFile, replay: list[Exchange] | None, client: Client, writer: Executor,
     ) -> None:  # fmt: skip
         self.client = client
         self.token, self.budget, self.upstreams, self.replay = token, budget, upstreams, replay
-        self.recorder = Recorder(folder) if folder else None
+        self._recorder = Recorder(folder) if folder else None
+        self._writer, self._unwritten = writer, set[asyncio.Future[None]]()
         self.exchanges = 0
         self.stopped = ""
         self.failure: InfraError | None = None
@@ -102,6 +109,26 @@ class Attempt:
         self.budget.charge(tokens, price)
         self.budget.steps += steps
         return price.cost(tokens) if price else None
+
+    def record(self, *exchange: Any, **more: Any) -> None:
+        """Have an exchange written, as a Recorder takes it."""
+        if self._recorder is not None:
+            loop, due = asyncio.get_running_loop(), time.monotonic() + _MOMENT
+            self._unwritten.add(written := loop.run_in_executor(self._writer, self._write, due, exchange, more))
+            written.add_done_callback(self._unwritten.discard)
+
+    def _write(self, due: float, exchange: tuple[Any, ...], more: dict[str, Any]) -> None:
+        assert self._recorder is not None
+        time.sleep(max(0.0, due - time.monotonic()))
+        try:
+            self._recorder.write(*exchange, **more)
+        except InfraError as error:  # the disk is full
+            self.failure = error
+
+    async def recorded(self, but: int = 0) -> None:
+        """Wait until all exchanges are written, but for so many."""
+        while len(self._unwritten) > but:
+            await asyncio.wait(self._unwritten, return_when=asyncio.FIRST_COMPLETED)
 
     def told(self) -> dict[str, Any]:
         """What `Spent` is made of, as plain data."""

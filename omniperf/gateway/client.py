@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import zlib
-from contextlib import asynccontextmanager, contextmanager
+from contextlib import asynccontextmanager
 from typing import TYPE_CHECKING
 
 import h11
@@ -15,13 +15,14 @@ from omniperf.gateway.wire import Wire
 
 if TYPE_CHECKING:
     import ssl
-    from collections.abc import AsyncIterator, Callable, Iterator
+    from collections.abc import AsyncIterator, Callable
 
     from omniperf.gateway.http import Headers
     from omniperf.gateway.route import Place, Route
 
 _IDLE = 8  # connections to one server that are kept for the next call
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
+_FAILURES = (OSError, ValueError, h11.ProtocolError, zlib.error)  # on the way to a server
 
 
 class Client:
@@ -40,16 +41,19 @@ class Client:
         """
         own = [(b"host", route.authority), *route.headers, (b"content-length", b"%d" % len(body))]
         whole = route.prefix + target.encode("latin-1")
-        with _failures():
+        wire: Wire | None = None
+        try:
             request = h11.Request(method=method, target=whole, headers=[*own, *headers])
             wire = self._kept(route) or await self._connected(route)
-            try:
-                if await wire.send(request, h11.Data(data=body), h11.EndOfMessage()):
-                    sent()
-                return Response(await wire.head(), wire, self._idle.setdefault(route, []))
-            except BaseException:
+            if await wire.send(request, h11.Data(data=body), h11.EndOfMessage()):
+                sent()
+            return Response(await wire.head(), wire, self._idle.setdefault(route, []))
+        except BaseException as error:
+            if wire is not None:
                 wire.abort()
-                raise
+            if isinstance(error, _FAILURES):
+                raise from_exception(error) from None
+            raise
 
     def close(self) -> None:
         """Close the connections that no call is using."""
@@ -105,15 +109,15 @@ class Response:
 
     async def read(self) -> bytes:
         """What comes next of the body, as soon as it is there; b"" where that was all. Raises CallError."""
-        while self._wire is not None:
-            with _failures():
+        try:
+            while self._wire is not None:
                 event = await self._wire.event()
-                if isinstance(event, h11.Data):
-                    data = bytes(event.data) if self._decoder is None else self._decoder.decompress(event.data)
-                    if data:
-                        return data
-                    continue
-            self._leave()
+                if not isinstance(event, h11.Data):
+                    self._leave()
+                elif data := bytes(event.data) if self._decoder is None else self._decoder.decompress(event.data):
+                    return data
+        except _FAILURES as error:
+            raise from_exception(error) from None
         return b""
 
     def _leave(self) -> None:
@@ -139,15 +143,6 @@ def _decoder(coding: str) -> zlib._Decompress | None:
     if coding not in ("gzip", "x-gzip", "deflate"):
         raise CallError("protocol", f"the server answered in the coding {coding!r}, which it was asked not to")
     return zlib.decompressobj(_GZIP_OR_ZLIB)
-
-
-@contextmanager
-def _failures() -> Iterator[None]:
-    """Raise what goes wrong on the way to a server as CallError."""
-    try:
-        yield
-    except (OSError, ValueError, h11.ProtocolError, zlib.error) as error:
-        raise from_exception(error) from None
 
 
 @asynccontextmanager

@@ -8,14 +8,15 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
 from httpx2 import create_ssl_context
 
-from omniperf.errors import InfraError
+from omniperf.gateway.attempt import UNWRITTEN, Attempt
 from omniperf.gateway.backoff import Pause, as_infra, gives_up
-from omniperf.gateway.budget import BudgetExhaustedError, Held
+from omniperf.gateway.budget import Budget, BudgetExhaustedError, Held
 from omniperf.gateway.client import Client
 from omniperf.gateway.failures import CallError, from_report
 from omniperf.gateway.hosted import asked_of, asks_hosted, refused, without_hosted
@@ -26,14 +27,19 @@ from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_s
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 
 if TYPE_CHECKING:
-    from omniperf.gateway.attempt import Attempt
+    from collections.abc import Mapping
+    from pathlib import Path
+
+    from omniperf.errors import InfraError
     from omniperf.gateway.client import Response
     from omniperf.gateway.http import Headers, Reply, Request
+    from omniperf.gateway.prices import PriceFile
     from omniperf.gateway.process import Upstream
     from omniperf.gateway.recording import Exchange
     from omniperf.gateway.route import Route
     from omniperf.gateway.shapes import Provider
     from omniperf.gateway.shared import Shared
+    from omniperf.tasks.schema import Limits
 
 USUAL_OUTPUT = 16_384  # tokens that are reserved for a streamed reply, which is cut where it passes a limit
 _LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens")
@@ -111,10 +117,15 @@ class Proxy:
         self.shared, self._silence, self._first_wait = shared, silence, first_wait
         self._trusted = create_ssl_context()
         self._trusted.set_alpn_protocols(["http/1.1"])
+        self._writer = ThreadPoolExecutor(1)
 
-    def client(self) -> Client:
-        """The connections of one attempt."""
-        return Client(self._trusted, self._silence)
+    def attempt(
+        self, token: str, limits: Limits, upstreams: Mapping[Provider, Upstream], folder: Path | None, prices: PriceFile,
+        replay: list[Exchange] | None,
+    ) -> Attempt:  # fmt: skip
+        """A new attempt, which begins now."""
+        client = Client(self._trusted, self._silence)
+        return Attempt(token, Budget(limits, self.shared), upstreams, folder, prices, replay, client, self._writer)
 
     async def answer(self, attempt: Attempt, request: Request, reply: Reply) -> None:
         """Answer one request of an attempt's client."""
@@ -153,6 +164,7 @@ class Proxy:
         if said:
             await reply.whole(*refusal(provider, 400, said))
             return
+        await attempt.recorded(but=UNWRITTEN)
         attempt.exchanges += 1
         exchange = _Exchange(attempt.exchanges, path, provider, request, asked, body, removed)
         exchange.meter = Meter(METERED[path], streamed=exchange.asked.get("stream") is True)
@@ -347,15 +359,10 @@ class Proxy:
         told = {"seconds": round(time.monotonic() - exchange.began, 3), "waited": exchange.waited}
         told |= {"removed": exchange.removed} if exchange.removed else {}
         told |= {"whole": exchange.whole, "error": exchange.error, "stopped": attempt.stopped}
-        if attempt.recorder is None:
-            return
-        try:
-            attempt.recorder.write(
-                exchange.n, exchange.path, exchange.request.body, exchange.status, exchange.headers,
-                bytes(exchange.reply), **told, **used,
-            )  # fmt: skip
-        except InfraError as error:  # the disk is full
-            attempt.failure = error
+        attempt.record(
+            exchange.n, exchange.path, exchange.request.body, exchange.status, exchange.headers, bytes(exchange.reply),
+            **told, **used,
+        )  # fmt: skip
 
 
 def _call(upstream: Upstream, exchange: _Exchange) -> tuple[Route, str, str, Headers]:

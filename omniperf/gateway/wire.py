@@ -26,6 +26,8 @@ class Wire(asyncio.Protocol):
         self._transport: Any = None
         self._error: Exception | None = None  # that ended it
         self._ended = False
+        self._watch: asyncio.TimerHandle | None = None  # who sees to it that waiting for more ends
+        self._asked = 0.0  # when that began
         self._ahead, self._kept = 0, 0.0
         self._reading: asyncio.Future[None] | None = None
         self._writing: asyncio.Future[None] | None = None
@@ -57,14 +59,24 @@ class Wire(asyncio.Protocol):
         if self._error is not None:
             raise self._error
         self._catch_up()
-        self._reading = self._loop.create_future()
+        self._reading, self._asked = self._loop.create_future(), self._loop.time()
+        if self._watch is None:
+            self._watch = self._loop.call_later(self._silence, self._look)
         try:
-            async with asyncio.timeout(self._silence):
-                await self._reading
-        except TimeoutError:  # it has cost the whole of its limit already
-            raise CallError("network", f"the server was silent for {self._silence:g} s") from None
+            await self._reading
         finally:
             self._reading = None
+
+    def _look(self) -> None:
+        """End a wait that has lasted too long. One timer looks after many waits, nearly all of which are short."""
+        self._watch = None
+        if self._reading is None or self._reading.done():
+            return
+        if self._asked + self._silence <= self._loop.time():
+            # Not to be tried again: it has cost the whole of its limit.
+            self._reading.set_exception(CallError("network", f"the server was silent for {self._silence:g} s"))
+        else:
+            self._watch = self._loop.call_at(self._asked + self._silence, self._look)
 
     async def secure(self, trusted: ssl.SSLContext, host: str) -> None:
         """Go on in TLS, with a server behind the one that was spoken to before."""
@@ -115,6 +127,8 @@ class Wire(asyncio.Protocol):
             self._http.receive_data(b"")
         _wake(self._reading)
         self.resume_writing()
+        if self._watch is not None:
+            self._watch.cancel()
 
     def pause_writing(self) -> None:
         self._writing = self._loop.create_future()
