@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import asyncio
 import math
-import time
 from contextlib import asynccontextmanager
+from functools import partial
 from typing import TYPE_CHECKING, Any
 
 from omniperf.errors import InfraError
@@ -13,7 +13,7 @@ from omniperf.gateway.budget import BudgetExhaustedError
 from omniperf.gateway.recording import Recorder
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator, Mapping
+    from collections.abc import AsyncIterator, Callable, Mapping
     from concurrent.futures import Executor
     from pathlib import Path
 
@@ -43,25 +43,33 @@ class Attempt:
         self.client = client
         self.token, self.budget, self.upstreams, self.replay = token, budget, upstreams, replay
         self._recorder = Recorder(folder) if folder else None
-        self._writer, self._unwritten = writer, set[asyncio.Future[None]]()
+        self._writer, self._unwritten = writer, set[asyncio.Task[None]]()
         self.exchanges = 0
         self.stopped = ""
         self.failure: InfraError | None = None
         self._prices = prices
         self._timed: set[asyncio.Timeout] = set()
         self._models: list[str] = []
-        self._answering: dict[str, list[Price]] = {}  # of the models that answered when this one was asked for
+        self._known: dict[str, list[Price]] = {}
 
     def dearest(self, asked: str, sent: int, output: int) -> Price | None:
         """Of the prices that a call may have, the highest, or one that is not known for its length."""
-        own = self._prices.of(asked)
-        known = [*([own] if own else ()), *self._answering.get(asked, ())]
+        known = self._priced(asked)
+        if len(known) < 2:  # asked at every event of a stream
+            return known[0] if known else None
 
         def most(price: Price) -> float:
             usd = price.most(sent, output)
             return math.inf if usd is None else usd
 
-        return max(known, key=most, default=None)
+        return max(known, key=most)
+
+    def _priced(self, asked: str) -> list[Price]:
+        """The prices of a model, and of those that answered when it was asked for."""
+        if asked not in self._known:
+            own = self._prices.of(asked)
+            self._known[asked] = [own] if own else []
+        return self._known[asked]
 
     def check(self) -> None:
         """Raise BudgetExhaustedError where a limit is reached. A step is a tool call in a reply."""
@@ -102,7 +110,7 @@ class Attempt:
     def charge(self, tokens: Tokens, asked: str, model: str, steps: int) -> float | None:
         """Count what a call has used; its USD, None where its price is not known."""
         price = self._prices.of(model, asked)
-        if price and price not in (known := self._answering.setdefault(asked, [])):
+        if price and price not in (known := self._priced(asked)):
             known.append(price)
         if model and model not in self._models:
             self._models.append(model)
@@ -111,17 +119,16 @@ class Attempt:
         return price.cost(tokens) if price else None
 
     def record(self, *exchange: Any, **more: Any) -> None:
-        """Have an exchange written, as a Recorder takes it."""
+        """Have an exchange written, which is said as a Recorder takes it."""
         if self._recorder is not None:
-            loop, due = asyncio.get_running_loop(), time.monotonic() + _MOMENT
-            self._unwritten.add(written := loop.run_in_executor(self._writer, self._write, due, exchange, more))
-            written.add_done_callback(self._unwritten.discard)
+            write = partial(self._recorder.write, *exchange, **more)
+            self._unwritten.add(writing := asyncio.ensure_future(self._write(write)))
+            writing.add_done_callback(self._unwritten.discard)
 
-    def _write(self, due: float, exchange: tuple[Any, ...], more: dict[str, Any]) -> None:
-        assert self._recorder is not None
-        time.sleep(max(0.0, due - time.monotonic()))
+    async def _write(self, write: Callable[[], None]) -> None:
+        await asyncio.sleep(_MOMENT)
         try:
-            self._recorder.write(*exchange, **more)
+            await asyncio.get_running_loop().run_in_executor(self._writer, write)
         except InfraError as error:  # the disk is full
             self.failure = error
 

@@ -120,8 +120,8 @@ class Proxy:
         self._writer = ThreadPoolExecutor(1)
 
     def attempt(
-        self, token: str, limits: Limits, upstreams: Mapping[Provider, Upstream], folder: Path | None, prices: PriceFile,
-        replay: list[Exchange] | None,
+        self, token: str, limits: Limits, upstreams: Mapping[Provider, Upstream], folder: Path | None,
+        prices: PriceFile, replay: list[Exchange] | None,
     ) -> Attempt:  # fmt: skip
         """A new attempt, which begins now."""
         client = Client(self._trusted, self._silence)

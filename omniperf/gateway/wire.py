@@ -109,9 +109,11 @@ class Wire(asyncio.Protocol):
         self._ahead = 0
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
+        """Of asyncio, as what follows: there is a connection."""
         self._transport = transport
 
     def data_received(self, data: bytes) -> None:
+        """Something has come."""
         self._http.receive_data(data)
         before, self._ahead = self._ahead, self._ahead + len(data)
         if before <= _READ_AHEAD < self._ahead:
@@ -119,6 +121,7 @@ class Wire(asyncio.Protocol):
         _wake(self._reading)
 
     def connection_lost(self, error: Exception | None) -> None:
+        """Nothing more comes."""
         self._ended = True
         if error is None and self._http.their_state is h11.SEND_RESPONSE:
             error = ConnectionResetError("the server closed the connection without an answer")
@@ -131,9 +134,11 @@ class Wire(asyncio.Protocol):
             self._watch.cancel()
 
     def pause_writing(self) -> None:
+        """The server does not take what is sent as fast as it is."""
         self._writing = self._loop.create_future()
 
     def resume_writing(self) -> None:
+        """It has taken it."""
         _wake(self._writing)
         self._writing = None
 
