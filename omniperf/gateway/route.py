@@ -64,7 +64,8 @@ def route_to(base_url: str) -> Route:
 
 
 def _place(url: httpx2.URL) -> Place:
-    return Place(url.raw_host.decode("ascii"), url.port or _PORTS[url.scheme], url.scheme == "https")
+    usual = _PORTS[url.scheme]
+    return Place(url.raw_host.decode("ascii"), url.port or usual, url.scheme == "https")
 
 
 def _proxy_for(scheme: str, server: Place) -> str:
