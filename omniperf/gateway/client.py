@@ -22,7 +22,8 @@ if TYPE_CHECKING:
 
 _IDLE = 8  # connections to one server that are kept for the next call
 _GZIP_OR_ZLIB = 32 + zlib.MAX_WBITS
-_FAILURES = (OSError, ValueError, h11.ProtocolError, zlib.error)  # on the way to a server
+# On the way to a server; the second and third are those of a host and a port that cannot be.
+_FAILURES = (OSError, UnicodeError, OverflowError, h11.ProtocolError, zlib.error)
 
 
 class Client:
@@ -39,7 +40,8 @@ class Client:
 
         Raises CallError.
         """
-        own = [(b"host", route.authority), *route.headers, (b"content-length", b"%d" % len(body))]
+        own = [(b"host", route.authority), *route.headers]
+        own += [(b"content-length", b"%d" % len(body))] if body else []
         whole = route.prefix + target.encode("latin-1")
         wire: Wire | None = None
         try:

@@ -64,7 +64,7 @@ def route_to(base_url: str) -> Route:
 
 
 def _place(url: httpx2.URL) -> Place:
-    usual = _PORTS[url.scheme]
+    usual = _PORTS[url.scheme]  # KeyError: no scheme of ours
     return Place(url.raw_host.decode("ascii"), url.port or usual, url.scheme == "https")
 
 

@@ -94,8 +94,8 @@ def keyless() -> dict[str, str]:
 class _Known:
     """All that is replaced. One thread at a time changes it, while others look.
 
-    To look for each of hundreds of spellings takes a thousand times as long as to read a text: so of the long ones all
-    pieces are kept, and of a text so many pieces are looked up that one lies within any long spelling, wherever it is.
+    There may be hundreds of spellings, each of which takes as long to look for as all of this: of the long ones every
+    piece is kept, and of a text so many pieces are looked up that one lies in any long spelling, wherever that is.
     """
 
     def __init__(self) -> None:
