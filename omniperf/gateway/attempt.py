@@ -65,11 +65,15 @@ class Attempt:
         return max(known, key=most)
 
     def _priced(self, asked: str) -> list[Price]:
-        """The prices of a model, and of those that answered when it was asked for."""
-        if asked not in self._known:
-            own = self._prices.of(asked)
-            self._known[asked] = [own] if own else []
-        return self._known[asked]
+        """The prices of a model, and of those that answered when it was asked for.
+
+        Names that have none are not kept: a client may send any number of them, and of any length.
+        """
+        if (known := self._known.get(asked)) is None:
+            known = [own] if (own := self._prices.of(asked)) else []
+            if known:
+                self._known[asked] = known
+        return known
 
     def check(self) -> None:
         """Raise BudgetExhaustedError where a limit is reached. A step is a tool call in a reply."""
@@ -112,6 +116,7 @@ class Attempt:
         price = self._prices.of(model, asked)
         if price and price not in (known := self._priced(asked)):
             known.append(price)
+            self._known[asked] = known
         if model and model not in self._models:
             self._models.append(model)
         self.budget.charge(tokens, price)
