@@ -8,30 +8,38 @@ from __future__ import annotations
 import asyncio
 import hmac
 import time
+from concurrent.futures import ThreadPoolExecutor
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, NoReturn
 
-import httpx2
+from httpx2 import create_ssl_context
 
-from omniperf.errors import InfraError
-from omniperf.gateway.backoff import CONNECTING, Pause, as_infra, gives_up
-from omniperf.gateway.budget import BudgetExhaustedError, Held
-from omniperf.gateway.failures import CallError, from_exception, from_report
+from omniperf.gateway.attempt import UNWRITTEN, Attempt
+from omniperf.gateway.backoff import Pause, as_infra, gives_up
+from omniperf.gateway.budget import Budget, BudgetExhaustedError, Held
+from omniperf.gateway.client import Client
+from omniperf.gateway.failures import CallError, from_report
 from omniperf.gateway.hosted import asked_of, asks_hosted, refused, without_hosted
 from omniperf.gateway.meter import Meter
 from omniperf.gateway.recording import difference, for_its_commands, parsed
+from omniperf.gateway.route import route_to
 from omniperf.gateway.shapes import FREE, METERED, provider_of, refusal, spent_status
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens
 
 if TYPE_CHECKING:
-    from collections.abc import AsyncIterator
+    from collections.abc import Mapping
+    from pathlib import Path
 
-    from omniperf.gateway.attempt import Attempt
-    from omniperf.gateway.http import Reply, Request
+    from omniperf.errors import InfraError
+    from omniperf.gateway.client import Response
+    from omniperf.gateway.http import Headers, Reply, Request
+    from omniperf.gateway.prices import PriceFile
     from omniperf.gateway.process import Upstream
     from omniperf.gateway.recording import Exchange
+    from omniperf.gateway.route import Route
     from omniperf.gateway.shapes import Provider
     from omniperf.gateway.shared import Shared
+    from omniperf.tasks.schema import Limits
 
 USUAL_OUTPUT = 16_384  # tokens that are reserved for a streamed reply, which is cut where it passes a limit
 _LIMITS = ("max_tokens", "max_output_tokens", "max_completion_tokens")
@@ -97,23 +105,27 @@ class _Exchange:
         self.tokens += tokens
         self.usd = None if self.usd is None or usd is None else self.usd + usd
 
-    async def sending(self, event: str, _: object) -> None:
-        """Take note of what the connection says of a try."""
-        self.under_way = self.under_way or event.endswith("send_request_body.complete")
+    def sent_whole(self) -> None:
+        """Take note that a try's request was sent."""
+        self.under_way = True
 
 
 class Proxy:
     """The way to all upstreams. Attempts have in common the pauses that a server asks for, and a sweep's USD."""
 
     def __init__(self, shared: Shared, silence: float, first_wait: float) -> None:
-        self.shared, self._first_wait = shared, first_wait
-        self._timeout = httpx2.Timeout(silence, connect=CONNECTING)
-        self._trusted = httpx2.create_ssl_context()
+        self.shared, self._silence, self._first_wait = shared, silence, first_wait
+        self._trusted = create_ssl_context()
+        self._trusted.set_alpn_protocols(["http/1.1"])
+        self._writer = ThreadPoolExecutor(1)
 
-    def client(self) -> httpx2.AsyncClient:
-        """The connections of one attempt: to look for a free one takes the longer the more there are."""
-        limits = httpx2.Limits(max_connections=None, max_keepalive_connections=8)
-        return httpx2.AsyncClient(verify=self._trusted, timeout=self._timeout, limits=limits, follow_redirects=False)
+    def attempt(
+        self, token: str, limits: Limits, upstreams: Mapping[Provider, Upstream], folder: Path | None,
+        prices: PriceFile, replay: list[Exchange] | None,
+    ) -> Attempt:  # fmt: skip
+        """A new attempt, which begins now."""
+        client = Client(self._trusted, self._silence)
+        return Attempt(token, Budget(limits, self.shared), upstreams, folder, prices, replay, client, self._writer)
 
     async def answer(self, attempt: Attempt, request: Request, reply: Reply) -> None:
         """Answer one request of an attempt's client."""
@@ -152,6 +164,7 @@ class Proxy:
         if said:
             await reply.whole(*refusal(provider, 400, said))
             return
+        await attempt.recorded(but=UNWRITTEN)
         attempt.exchanges += 1
         exchange = _Exchange(attempt.exchanges, path, provider, request, asked, body, removed)
         exchange.meter = Meter(METERED[path], streamed=exchange.asked.get("stream") is True)
@@ -191,36 +204,33 @@ class Proxy:
 
     async def _forward(self, attempt: Attempt, exchange: _Exchange, reply: Reply) -> None:
         """Pass the request on, and what comes back. Raises CallError where nothing came back."""
-        response, chunks, first = await self._asked(attempt, exchange)
+        response, data = await self._asked(attempt, exchange)
         try:
             secret = attempt.upstreams[exchange.provider].key.encode()
-            failed = response.status_code >= 400
+            failed = response.status >= 400
             headers = [
-                (name.lower(), value) for name, value in response.headers.raw
-                if name.lower() not in _NOT_RETURNED and secret not in value
-            ]  # fmt: skip
-            exchange.status = response.status_code
-            exchange.headers = {name: response.headers[name] for name in _RECORDED if name in response.headers}
-            data = first
-            if data is None:
-                await reply.begin(response.status_code, headers)
-            while data is not None:
+                (name, value) for name, value in response.headers if name not in _NOT_RETURNED and secret not in value
+            ]
+            told = response.told()
+            exchange.status = response.status
+            exchange.headers = {name: told[name] for name in _RECORDED if name in told}
+            if not data:
+                await reply.begin(response.status, headers)
+            while data:
                 shown = data.replace(secret, b"***") if failed else data
                 if reply.begun:
                     await reply.send(shown)
                 else:  # in one go, which wakes the client once
-                    await reply.begin(response.status_code, headers, shown)
+                    await reply.begin(response.status, headers, shown)
                 exchange.reply += shown
                 if exchange.meter and not failed:
                     exchange.meter.feed(data)
                     self._cut_at_limit(attempt, exchange)
-                data = await anext(chunks, None)
+                data = await response.read()
             await reply.end()
             exchange.whole = True
-        except httpx2.HTTPError as error:
-            raise from_exception(error) from None
         finally:
-            await response.aclose()
+            response.close()
 
     def _cut_at_limit(self, attempt: Attempt, exchange: _Exchange) -> None:
         """Raise BudgetExhaustedError where a reply that is still coming has passed what was left."""
@@ -239,15 +249,14 @@ class Proxy:
         exchange.lost += 1
         exchange.count(Tokens(exchange.sent), attempt.charge(Tokens(exchange.sent), exchange.model, "", 0))
 
-    async def _asked(
-        self, attempt: Attempt, exchange: _Exchange
-    ) -> tuple[httpx2.Response, AsyncIterator[bytes], bytes | None]:
+    async def _asked(self, attempt: Attempt, exchange: _Exchange) -> tuple[Response, bytes]:
         """Make the call until it is answered or will not be; the response and the first bytes of its body.
 
         A response with an error is an answer where it is the last try's. Raises CallError where there is none.
         """
         budget, upstream = attempt.budget, attempt.upstreams[exchange.provider]
         pause = Pause(self.shared, exchange.provider, upstream.base_url, self._first_wait)
+        call = _call(upstream, exchange)
         tried = 0
         while True:
             tried += 1
@@ -258,34 +267,26 @@ class Proxy:
                 finally:
                     exchange.waited.append(round(time.monotonic() - began, 3))
             began = time.monotonic()
-            response: httpx2.Response | None = None
+            response: Response | None = None
             exchange.under_way = False
             try:
-                response = await attempt.client.send(_upstream_request(upstream, exchange, self._timeout), stream=True)
-                if response.status_code >= 400:
-                    exchange.under_way = False
-                    data = await response.aread()
-                    error = _reported(response, data)
-                    chunks: AsyncIterator[bytes] = _one(data)
-                else:
-                    chunks = response.aiter_raw()
-                    first = await anext(chunks, None)
+                response = await attempt.client.ask(*call, exchange.body, exchange.sent_whole)
+                if response.status < 400:
+                    data = await response.read()
                     pause.succeeded()
-                    return response, chunks, first
-            except httpx2.HTTPError as problem:
-                error = from_exception(problem)
-                error.retry = not isinstance(problem, httpx2.ReadTimeout)
+                    return response, data
+                exchange.under_way = False
+                data = await _rest(response)
+                error = _reported(response, data)
+            except BaseException as problem:
                 if exchange.meter and exchange.under_way:
                     self._lose(attempt, exchange)
                 if response is not None:
-                    await response.aclose()
+                    response.close()
                 response = None
-            except BaseException:
-                if exchange.meter and exchange.under_way:
-                    self._lose(attempt, exchange)
-                if response is not None:
-                    await response.aclose()
-                raise
+                if not isinstance(problem, CallError):
+                    raise
+                error = problem
             wait = pause.failed(began, error.after) if error.retry else 0.0
             if gives_up(error, tried, wait, time.monotonic() + budget.seconds_left):
                 if response is None:
@@ -293,9 +294,7 @@ class Proxy:
                 if exchange.meter:  # what is free decides nothing, and no success would take it back
                     attempt.failure = _failure(error, exchange)
                 exchange.error = str(error)
-                return response, chunks, await anext(chunks, None)
-            if response is not None:
-                await response.aclose()
+                return response, data
             if limit := budget.passed():
                 self._stop(attempt, limit, "could be passed by one more try")
 
@@ -360,18 +359,14 @@ class Proxy:
         told = {"seconds": round(time.monotonic() - exchange.began, 3), "waited": exchange.waited}
         told |= {"removed": exchange.removed} if exchange.removed else {}
         told |= {"whole": exchange.whole, "error": exchange.error, "stopped": attempt.stopped}
-        if attempt.recorder is None:
-            return
-        try:
-            attempt.recorder.write(
-                exchange.n, exchange.path, exchange.request.body, exchange.status, exchange.headers,
-                bytes(exchange.reply), **told, **used,
-            )  # fmt: skip
-        except InfraError as error:  # the disk is full
-            attempt.failure = error
+        attempt.record(
+            exchange.n, exchange.path, exchange.request.body, exchange.status, exchange.headers, bytes(exchange.reply),
+            **told, **used,
+        )  # fmt: skip
 
 
-def _upstream_request(upstream: Upstream, exchange: _Exchange, timeout: httpx2.Timeout) -> httpx2.Request:
+def _call(upstream: Upstream, exchange: _Exchange) -> tuple[Route, str, str, Headers]:
+    """Whom to ask, and for what, with the key put in."""
     request = exchange.request
     dropped = {name.strip().lower().encode() for name in request.header(b"connection").split(",")}
     headers = [(name, value) for name, value in request.headers if name not in _NOT_FORWARDED and name not in dropped]
@@ -381,12 +376,8 @@ def _upstream_request(upstream: Upstream, exchange: _Exchange, timeout: httpx2.T
         headers.append((b"x-api-key", key))
     if request.header(b"authorization"):
         headers.append((b"authorization", b"Bearer " + key))
-    base = upstream.base_url.rstrip("/")
     target = request.target if exchange.provider == "anthropic" else request.target.removeprefix("/v1")
-    return httpx2.Request(
-        request.method, base + target, headers=headers, content=exchange.body,
-        extensions={"trace": exchange.sending, "timeout": timeout.as_dict()},
-    )  # fmt: skip
+    return route_to(upstream.base_url), request.method, target, headers
 
 
 def holds_token(request: Request, token: str) -> bool:
@@ -409,16 +400,20 @@ def _checked(body: bytes) -> tuple[dict[str, Any], bytes, list[str], str]:
     return asked, left, removed, ""
 
 
-def _reported(response: httpx2.Response, data: bytes) -> CallError:
+async def _rest(response: Response) -> bytes:
+    """The rest of a response."""
+    parts = []
+    while part := await response.read():
+        parts.append(part)
+    return b"".join(parts)
+
+
+def _reported(response: Response, data: bytes) -> CallError:
     body = parsed(data)
     inner = body.get("error", body) if isinstance(body, dict) else {}
     said = data.decode("utf-8", "replace")
-    return from_report(inner, status=response.status_code, fallback=said, headers=response.headers)
+    return from_report(inner, status=response.status, fallback=said, headers=response.told())
 
 
 def _failure(error: CallError, exchange: _Exchange) -> InfraError:
     return as_infra(error, exchange.provider, exchange.model, _VARIABLES[exchange.provider])
-
-
-async def _one(data: bytes) -> AsyncIterator[bytes]:
-    yield data

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import gc
 import json
 import os
 import resource
@@ -13,8 +14,6 @@ from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
 from omniperf.errors import OmniPerfError
-from omniperf.gateway.attempt import Attempt
-from omniperf.gateway.budget import Budget
 from omniperf.gateway.http import converse
 from omniperf.gateway.prices import load_prices
 from omniperf.gateway.process import Upstream
@@ -25,6 +24,7 @@ from omniperf.results.redact import forget, learn
 from omniperf.tasks.schema import Limits
 
 if TYPE_CHECKING:
+    from omniperf.gateway.attempt import Attempt
     from omniperf.gateway.http import Reply, Request
 
 MOST_CONNECTIONS = 64  # through one door at a time; each may hold a whole body
@@ -69,7 +69,8 @@ class _Door:
         for task in (tasks := list(self._open)):
             task.cancel()
         await asyncio.gather(*tasks, return_exceptions=True)
-        await self.attempt.client.aclose()
+        self.attempt.client.close()
+        await self.attempt.recorded()
 
 
 class _Orders:
@@ -106,14 +107,15 @@ class _Orders:
             listener = socket.socket(fileno=self._passed.pop())
             listener.setblocking(False)
             replay = load_exchanges(Path(order["replay"])) if order["replay"] else None
-            limits, folder = Limits.model_validate(order["limits"]), order["folder"]
-            prices, budget = load_prices(order["prices"]), Budget(limits, self._proxy.shared)
-            place, client = folder and Path(folder), self._proxy.client()
-            self._door = _Door(Attempt(token, budget, upstreams, place, prices, replay, client), self._proxy)
+            limits, folder = Limits.model_validate(order["limits"]), order["folder"] and Path(order["folder"])
+            prices = load_prices(order["prices"])
+            attempt = self._proxy.attempt(token, limits, upstreams, folder, prices, replay)
+            self._door = _Door(attempt, self._proxy)
             await self._door.open(listener)
         assert self._door is not None
         if order.get("close"):
             await self._door.close()
+        await self._door.attempt.recorded()
         return self._door.attempt.told()
 
     async def _next(self) -> dict[str, Any] | None:
@@ -170,6 +172,8 @@ def main() -> None:
     resource.setrlimit(resource.RLIMIT_NOFILE, (most, most))  # each attempt has several connections
     with suppress(KeyboardInterrupt):
         proxy = Proxy(Shared(int(shared)), float(silence), float(first_wait))
+        sys.setswitchinterval(0.0005)  # the thread that writes what was exchanged holds up no stream for longer
+        gc.freeze()  # what is there now stays: to look through it for cycles would hold up all streams
         asyncio.run(_serve(socket.socket(fileno=int(way)), proxy))
 
 

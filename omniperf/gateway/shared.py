@@ -10,6 +10,7 @@ import json
 import math
 import os
 from contextlib import contextmanager
+from functools import lru_cache
 from pathlib import Path
 from threading import Lock
 from typing import TYPE_CHECKING, Any
@@ -74,10 +75,15 @@ class Shared:
                 held = table["held"] = {process: each for process, each in held.items() if _lives(process)}
                 if sum(held.values()) + usd > left:
                     return False
-            own = _process(os.getpid())
+            own = _own(os.getpid())
             if (mine := held.pop(own, 0.0) + usd) > ROUNDING:
                 held[own] = mine
         return True
+
+
+@lru_cache(1)
+def _own(pid: int) -> str:
+    return _process(pid)
 
 
 def _process(pid: int) -> str:

@@ -16,12 +16,13 @@ from typing import TYPE_CHECKING
 from urllib.parse import quote, quote_plus
 
 if TYPE_CHECKING:
-    from collections.abc import Iterator
+    from collections.abc import Iterable, Iterator
 
 HIDDEN = "***"
 
 _VARIABLES = re.compile(r"(?:.*_)?(?:API_?KEY|ACCESS_KEY|TOKEN|SECRET|PASSWORD)", re.IGNORECASE)
 _LEAST, _LEAST_BY_NAME = 8, 16  # characters: anything shorter is a word or a placeholder, and stands in honest texts
+_LONG, _PIECE = 32, 8  # characters of a spelling that is looked for by its pieces, and of a piece
 _PR_SET_DUMPABLE = 4
 
 # What must be in the text in lower case, which is looked for first since it is so much faster; the shape; what is left.
@@ -56,7 +57,7 @@ _SHAPES = tuple(
 
 def known(text: str) -> str:
     """The text without the secrets of this process: as they are, in base64 wherever it begins, in URLs, in hex, back to front."""
-    for form in _known():
+    for form in _known().perhaps_in(text):
         text = text.replace(form, HIDDEN)
     return text
 
@@ -76,14 +77,13 @@ def learn(secret: str) -> None:
 
     Root may all the same. A secret too short to be one is not taken out.
     """
-    _known().update(dict.fromkeys(_forms(secret, _LEAST)))
+    _known().add(_forms(secret, _LEAST))
     ctypes.CDLL(None).prctl(_PR_SET_DUMPABLE, 0, 0, 0, 0)
 
 
 def forget(secret: str) -> None:
     """Leave that secret in again, which is worthless by now: what is looked for must not grow with what was done."""
-    for form in _forms(secret, _LEAST):
-        _known().pop(form, None)
+    _known().drop(_forms(secret, _LEAST))
 
 
 def keyless() -> dict[str, str]:
@@ -91,11 +91,59 @@ def keyless() -> dict[str, str]:
     return {name: value for name, value in os.environ.items() if not _VARIABLES.fullmatch(name) and known(value) == value}
 
 
+class _Known:
+    """All that is replaced. One thread at a time changes it, while others look.
+
+    There may be hundreds of spellings, each of which takes as long to look for as all of this: of the long ones every
+    piece is kept, and of a text so many pieces are looked up that one lies in any long spelling, wherever that is.
+    """
+
+    def __init__(self) -> None:
+        self._forms: dict[str, None] = {}
+        self._short: dict[str, None] = {}
+        self._pieces: dict[str, int] = {}  # and how many spellings have them
+
+    def perhaps_in(self, text: str) -> tuple[str, ...]:
+        """Those of which any may be in a text: all others are not."""
+        step = _LONG - _PIECE + 1
+        none = self._pieces.keys().isdisjoint(text[at : at + _PIECE] for at in range(0, len(text), step))
+        return tuple(self._short if none else self._forms)
+
+    def add(self, forms: Iterable[str]) -> None:
+        for form in forms:
+            if form not in self._forms:
+                for piece in _pieces(form):
+                    self._pieces[piece] = self._pieces.get(piece, 0) + 1
+                if len(form) < _LONG:
+                    self._short[form] = None
+                self._forms[form] = None
+
+    def drop(self, forms: Iterable[str]) -> None:
+        for form in forms:
+            if form in self._forms:
+                del self._forms[form]
+                self._short.pop(form, None)
+                for piece in _pieces(form):
+                    self._pieces[piece] -= 1
+                    if not self._pieces[piece]:
+                        del self._pieces[piece]
+
+
+def _pieces(form: str) -> Iterator[str]:
+    """The pieces of a long spelling, wherever in it they begin."""
+    if len(form) >= _LONG:
+        for at in range(len(form) - _PIECE + 1):
+            yield form[at : at + _PIECE]
+
+
 @cache
-def _known() -> dict[str, None]:
-    """All that is replaced, as keys; at first what the environment holds."""
-    named = (value for name, value in os.environ.items() if _VARIABLES.fullmatch(name) and not value.startswith("/"))
-    return dict.fromkeys(form for value in named for form in _forms(value, _LEAST_BY_NAME))
+def _known() -> _Known:
+    """At first what the environment holds."""
+    known = _Known()
+    for name, value in os.environ.items():
+        if _VARIABLES.fullmatch(name) and not value.startswith("/"):
+            known.add(_forms(value, _LEAST_BY_NAME))
+    return known
 
 
 def _forms(secret: str, least: int) -> Iterator[str]:

@@ -1,6 +1,7 @@
 """Secrets in texts: those of this process in any spelling, and what looks like anybody's."""
 
 import base64
+import hashlib
 import json
 import subprocess
 import sys
@@ -12,7 +13,7 @@ import pytest
 
 from omniperf.results import redact
 from omniperf.results.journal import Journal
-from omniperf.results.redact import clean, keyless, known, learn
+from omniperf.results.redact import clean, forget, keyless, known, learn
 from omniperf.results.store import append_line, read_lines, write_whole
 
 KEY = 'sk-"k/9+Q=7 bX4w2"kLmN0'
@@ -50,6 +51,26 @@ def test_a_known_secret_is_taken_out_of_base64_wherever_it_begins(before: str, e
     for part in kept:  # what is left of either side holds at most the edge of the key
         assert KEY[2:-2] not in base64.b64decode(part + "=" * (-len(part) % 4), altchars=b"-_").decode("latin-1")
     assert len(encoded) - sum(map(len, kept)) >= len(KEY) * 8 // 6 - 2
+
+
+def test_long_spellings_among_hundreds_are_found_wherever_they_stand_and_whatever_is_forgotten() -> None:
+    mine = [f"{number:04d}/{'k' * number}+{'0123456789abcdefghijkl' * 2}"[: 24 + number] for number in range(20)]
+    others = [hashlib.sha256(bytes([number])).hexdigest() for number in range(100)]
+    for secret in mine + others:
+        learn(secret)
+    for secret in others:
+        forget(secret)
+    try:
+        for secret in mine:  # of 24 characters to 43, so that some spellings are just long enough
+            for spelt in (secret, secret[::-1], secret.encode().hex(), quote(secret, safe="")):
+                for before in range(60):
+                    assert known("." * before + spelt) == "." * before + "***"
+        assert known(" ".join(others)) == " ".join(others)
+    finally:
+        for secret in mine:
+            forget(secret)
+    assert known(" ".join(mine)) == " ".join(mine)
+    assert known(f"<{KEY}{KEY.encode().hex()}>") == "<******>"
 
 
 LOOKS_LIKE_ONE = {
