@@ -42,7 +42,7 @@ class Server:
                 Thread(target=self._talk, args=(connection,), daemon=True).start()
 
     def _talk(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("rb") as lines:
+        with suppress(ConnectionError), connection, connection.makefile("rb") as lines:  # whoever asked may be gone
             while lines.readline():
                 head = {}
                 while line := lines.readline().strip().decode():
