@@ -14,7 +14,7 @@ from omniperf.measure.lanes import held_now
 from omniperf.results.standing import Cell, State
 from omniperf.results.start import read_start
 from omniperf.results.store import read_lines, read_plain
-from omniperf.sweep.outcome import finished, result_of
+from omniperf.sweep.outcome import cost_of_tries, finished, result_of
 from omniperf.sweep.plan import Plan
 
 if TYPE_CHECKING:
@@ -55,6 +55,7 @@ class Watched:
                 start = read_start(self._folder / one.id)
                 cell.running.append(f"{phase} from {start.origin}" if start else phase)
                 state.running += 1
+        state.usd += sum(cost_of_tries(plan, self._folder))
         state.cells = [cells[key] for key in sorted(cells)]
         state.ends_in = self._left(state)
         state.timing = held_now() if state.alive else []

@@ -77,6 +77,12 @@ def write(folder: Path, outcome: dict[str, Any], usd: float, **identity: object)
     (folder / "result.json").write_text(result.model_dump_json(by_alias=True))
 
 
+def begin(folder: Path) -> None:
+    """An attempt that may have asked a model, and that nothing can be gone on from."""
+    folder.mkdir(parents=True)
+    (folder / "trajectory.jsonl").write_text("")
+
+
 def fine(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
     del item, tries
     return {"kind": "finished"}, 0.4
@@ -189,10 +195,11 @@ def test_a_damaged_result_stops_nothing(plan: Callable[..., Plan], settings: Set
 
 
 def test_what_earlier_tries_cost_is_spent(plan: Callable[..., Plan], settings: Settings) -> None:
-    """Of a try that left no result nobody knows what it used: its whole limit counts."""
+    """Of a try that left no result nobody knows what it used: its whole limit counts, if it asked a model at all."""
     run = settings.results / "run"
     write(run / "interrupted" / "quickstart" / "a-model.1.1", {"kind": "infra_error"}, 3.0)
-    (run / "interrupted" / "quickstart" / "a-model.1.2").mkdir()
+    begin(run / "interrupted" / "quickstart" / "a-model.1.2")
+    (run / "interrupted" / "quickstart" / "a-model.1.3").mkdir()
     write(run / "quickstart" / "a-model.2", {"kind": "cancelled"}, 1.0)
     engine = Engine(1, fine)
     progress = schedule(plan(attempts=3, usd=10.0), engine, settings).progress
@@ -202,6 +209,36 @@ def test_what_earlier_tries_cost_is_spent(plan: Callable[..., Plan], settings: S
         {"usd": pytest.approx(0.2)},
     ]
     assert progress.spent == pytest.approx(10.2)
+
+
+def test_what_a_killed_try_may_have_cost_is_given_to_nobody(plan: Callable[..., Plan], settings: Settings) -> None:
+    """It left no result, so its whole limit counts, before anything starts: neither it nor another has that again."""
+    for n in (1, 2):
+        begin(settings.results / "run" / "quickstart" / f"a-model.{n}")
+    engine, allowed = Engine(1, fine), list[float]()
+    scheduler = Scheduler(
+        plan(attempts=3, usd=12.0), settings.results / "run", engine, settings, ignore, lambda: True, allowed.append
+    )
+    progress = scheduler.run()
+    assert allowed == [2.0]
+    assert [item.spec["limits"]["usd"] for item in engine.started] == pytest.approx([2.0, 1.6, 1.2])  # type: ignore[index]
+    assert progress.spent == pytest.approx(11.2)
+    again = Scheduler(plan(attempts=3, usd=12.0), settings.results / "run", engine, settings, ignore, lambda: True)
+    assert again.run().spent == pytest.approx(11.2)
+
+
+def test_a_try_whose_process_died_costs_its_limit_once(plan: Callable[..., Plan], settings: Settings) -> None:
+    def dies(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        if tries > 1 or item.id.endswith(".2"):
+            return fine(item, tries)
+        begin(Path(item.folder))
+        return None, 0.0
+
+    engine = Engine(1, dies)
+    progress = schedule(plan(attempts=2, usd=8.0), engine, settings).progress
+    limits = [(item.id[-1], item.spec["limits"]["usd"]) for item in engine.started]  # type: ignore[index]
+    assert limits == [("1", 5.0), ("2", 3.0), ("1", pytest.approx(2.6))]
+    assert progress.spent == pytest.approx(5.8)
 
 
 def test_no_two_attempts_share_a_folder(plan: Callable[..., Plan], settings: Settings) -> None:
