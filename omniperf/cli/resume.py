@@ -21,6 +21,9 @@ app = new_app()
 @with_settings()
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The sweep: its id, a prefix of it, or `latest`.")],
+    usd: Annotated[
+        float | None, typer.Option("--usd", min=0, help="What the whole sweep may cost, in place of what it might.")
+    ] = None,
     jobs: JobsFlag = 0,
     json: JsonFlag = False,
     *,
@@ -32,7 +35,7 @@ def resume(
     """
     from omniperf.sweep.sweep import resume_sweep
 
-    folder, stands = resume_sweep(run, jobs, settings, live_view)
+    folder, stands = resume_sweep(run, jobs, settings, live_view, usd)
     conclude(folder, stands, json=json)
 
 

@@ -52,9 +52,9 @@ class Plan(Model):
 
     @property
     def most_usd(self) -> float:
-        """The most that it may cost: what the sweep allows, and no more than all its attempts' limits together."""
+        """The most that it may cost: what the sweep allows, else all its attempts' limits together."""
         total = sum(one.usd for one in self.attempts)
-        return total if self.sweep.usd is None else min(total, self.sweep.usd)
+        return total if self.sweep.usd is None or not total else self.sweep.usd
 
 
 def make_plan(sweep: Sweep, run_id: str, settings: Settings) -> Plan:

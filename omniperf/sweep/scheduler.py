@@ -119,7 +119,7 @@ class Scheduler:
             if one.usd:
                 left = allowed - self.progress.spent - sum(other.usd for other in self._running.values())
                 if left <= 0 and not self._running:
-                    self.progress.stopped = f"the sweep's {allowed:g} USD are spent"
+                    self.progress.stopped = f"the sweep's {allowed:g} USD are spent (--usd allows more)"
                 if left <= 0:
                     return
                 one = one.model_copy(update={"usd": min(one.usd, left)})

@@ -68,8 +68,13 @@ def dry_run(sweep: Sweep, settings: Settings) -> Plan:
     return plan
 
 
-def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[Path, Progress]:
-    """Go on with a sweep: exactly what has no result. Raises UsageError where it cannot be resumed."""
+def resume_sweep(
+    run: str, jobs: int, settings: Settings, view: View, usd: float | None = None
+) -> tuple[Path, Progress]:
+    """Go on with a sweep: exactly what has no result; all of it may cost `usd` where that is given.
+
+    Raises UsageError where it cannot be resumed.
+    """
     folder = find_sweep(settings, run)
     try:
         plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
@@ -81,8 +86,10 @@ def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[P
                 f"Task {task.id} is not as it was when the sweep began.",
                 f"Restore {task.file}, or start a new sweep.",
             )
-    with _only_one(folder):
-        pass  # before anything is made ready, or spent, for a sweep that is running
+    with _only_one(folder):  # before anything is made ready, or spent, for a sweep that is running
+        if usd is not None:
+            plan = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"usd": usd})})
+            _write_plan(plan, folder)
     return folder, _run(plan, jobs, settings, view)
 
 
@@ -138,6 +145,10 @@ def _begin(plan: Plan, folder: Path) -> None:
         "attempts": len(plan.attempts),
     }  # fmt: skip
     write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
+    _write_plan(plan, folder)
+
+
+def _write_plan(plan: Plan, folder: Path) -> None:
     write_whole(folder / "plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
 
 

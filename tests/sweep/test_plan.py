@@ -2,14 +2,18 @@
 
 from __future__ import annotations
 
+from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
 
 from omniperf.errors import UsageError
+from omniperf.results.events import ignore
 from omniperf.sweep.plan import Plan, make_plan
+from omniperf.sweep.scheduler import Progress
 from omniperf.sweep.spec import Caps, Contender, Sweep, load_sweep
+from omniperf.sweep.sweep import resume_sweep
 
 if TYPE_CHECKING:
     from omniperf.settings import Settings
@@ -43,11 +47,31 @@ def test_what_it_can_cost_is_known(settings: Settings) -> None:
     assert planned(settings).most_usd == 10.0  # two tasks with the default limit, and null costs nothing
     assert planned(settings, limits=Caps(usd=1.5)).most_usd == 3.0
     assert planned(settings, usd=2.0).most_usd == 2.0
+    assert planned(settings, usd=20.0).most_usd == 20.0  # what host or provider ends is tried again
+    assert planned(settings, agents=(Contender(agent="null"),), usd=20.0).most_usd == 0.0
 
 
 def test_a_plan_is_what_was_written(settings: Settings) -> None:
     plan = planned(settings, attempts=2)
     assert Plan.model_validate_json(plan.model_dump_json(by_alias=True)) == plan
+
+
+def test_a_sweep_whose_usd_are_spent_can_be_given_more(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    run = "20261120-080000-0001"
+    folder = settings.results / run
+    folder.mkdir(parents=True)
+    sweep = Sweep(tasks=("quickstart",), agents=(MODEL,), usd=2.0)
+    (folder / "plan.json").write_text(make_plan(sweep, run, settings).model_dump_json(by_alias=True))
+    gone_on_with: list[Plan] = []
+
+    def run_no_more(plan: Plan, *_: object) -> Progress:
+        gone_on_with.append(plan)
+        return Progress()
+
+    monkeypatch.setattr("omniperf.sweep.sweep._run", run_no_more)
+    resume_sweep("latest", 1, settings, lambda _: nullcontext(ignore), usd=9.0)
+    resume_sweep("latest", 1, settings, lambda _: nullcontext(ignore))
+    assert [plan.most_usd for plan in gone_on_with] == [9.0, 9.0]
 
 
 def test_tasks_by_tag(settings: Settings) -> None:

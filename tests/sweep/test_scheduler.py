@@ -119,7 +119,7 @@ def test_the_budget_holds_even_for_what_runs_at_once(plan: Callable[..., Plan], 
     progress = schedule(plan(attempts=10, usd=12.0), engine, settings).progress
     assert [item.spec["limits"] for item in engine.started] == [{"usd": 5.0}, {"usd": 5.0}, {"usd": 2.0}]
     assert progress.spent == 12.0
-    assert progress.stopped == "the sweep's 12 USD are spent"
+    assert progress.stopped == "the sweep's 12 USD are spent (--usd allows more)"
 
 
 def test_what_is_not_used_is_there_for_others(plan: Callable[..., Plan], settings: Settings) -> None:
