@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,6 +18,7 @@ from omniperf.errors import InfraError, UsageError
 from omniperf.record import now
 from omniperf.results.predictions import prediction
 from omniperf.results.store import (
+    RUN_ID,
     check_folders,
     disk_errors,
     find_sweep,
@@ -75,6 +76,7 @@ def resume_sweep(
 
     Raises UsageError where it cannot be resumed.
     """
+    check_folders(settings)
     folder = find_sweep(settings, run)
     try:
         plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
@@ -101,15 +103,15 @@ def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
     folder, scratch = settings.results / plan.run_id, settings.worktrees / plan.run_id
     at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
     asked: list[int] = []
-    with view(folder) as emit, LocalEngine(at_once, replace(settings, worktrees=scratch), emit) as engine:
+    own = replace(settings, worktrees=scratch)
+    with _holding(scratch), view(folder) as emit, LocalEngine(at_once, own, emit) as engine:
         allow = engine.gateway.shared.allow
         scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked, allow)
         try:
             scheduler.prepare()
-        except KeyboardInterrupt:
+        except BaseException:
             engine.close()
-            if not folder.exists():  # else the trees of killed attempts are there too, for who holds its lock
-                clear(scratch, settings.cache)
+            clear(scratch, settings.cache)
             raise
         _begin(plan, folder)
         with _interruptible(asked), _only_one(folder):
@@ -167,24 +169,55 @@ def sum_up(plan: Plan, folder: Path) -> None:
 
 
 def clean(settings: Settings) -> list[Path]:
-    """Delete the worktrees of sweeps that no process works on any more. Returns what was deleted."""
+    """Delete the worktrees of sweeps that no process works on any more. Returns what was deleted.
+
+    Those of a sweep that was killed before it had a plan are known by the lock that was held on them, and so are those
+    of a sweep with its results elsewhere.
+    """
     gone = []
-    for folder in run_folders(settings):
-        scratch = settings.worktrees / folder.name
-        if scratch.exists() and (folder / "plan.json").is_file():
-            try:
-                with _only_one(folder):
+    planned = {folder.name for folder in run_folders(settings) if (folder / "plan.json").is_file()}
+    locks = (lock.name[1:].removesuffix(".lock") for lock in settings.worktrees.glob(".*.lock"))
+    begun = {run for run in locks if RUN_ID.fullmatch(run)}
+    for run in sorted(planned | begun):
+        scratch = settings.worktrees / run
+        if not scratch.exists() and run not in begun:
+            continue
+        try:
+            with _holding(scratch), _only_one(settings.results / run) if run in planned else nullcontext():
+                if scratch.exists():
                     clear(scratch, settings.cache)
-            except UsageError:  # it is running
-                continue
-            gone.append(scratch)
+                    gone.append(scratch)
+        except UsageError:  # it is running
+            continue
     return gone
+
+
+@contextmanager
+def _holding(scratch: Path) -> Iterator[None]:
+    """Hold the lock of a sweep's worktrees, from before there are any. Raises UsageError where another process does."""
+    lock = scratch.with_name(f".{scratch.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with _locked(lock, scratch.name) as descriptor:
+            if not lock.exists() or lock.stat().st_ino != os.fstat(descriptor).st_ino:
+                continue  # who had it has just deleted it
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Hold the lock of a sweep. Raises UsageError where another process does."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with _locked(folder / ".lock", folder.name):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, run: str) -> Iterator[int]:
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         deadline = time.monotonic() + _WATCHERS_LOOK
         while True:
@@ -194,9 +227,9 @@ def _only_one(folder: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     remedy = "Wait for it, or interrupt it."
-                    raise UsageError(f"Sweep {folder.name} is still running.", remedy) from None
+                    raise UsageError(f"Sweep {run} is still running.", remedy) from None
                 time.sleep(0.02)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 
