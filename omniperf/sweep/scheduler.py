@@ -196,7 +196,10 @@ class Scheduler:
     def _set_aside(self, one: Planned) -> None:
         """Make room: what an earlier try left is kept elsewhere, but for what can be gone on from."""
         clear(self._scratch(one), self._settings.cache)
-        place = self._place(one)
+        place, result = self._place(one), self._result(one)
+        if result is not None and result.outcome.phase == "verify" and collected(place):  # only its measurement failed
+            (place / "result.json").unlink()
+            self.progress.spent -= result.usage.usd or 0.0  # the next result has it too
         if not place.is_dir() or self._goes_on(one):
             return
         kept = self._folder / "interrupted" / one.task

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from omniperf.prompt.history import with_history
 from omniperf.prompt.render import Prompt
 from omniperf.results import schema
 from omniperf.results.events import Event, ignore
+from omniperf.results.journal import Journal
 from omniperf.results.start import read_start
 from omniperf.results.store import load_result
 from omniperf.settings import load_settings
 from omniperf.sweep.chain import Chain
+from omniperf.sweep.collected import collected
 from omniperf.sweep.engine import Ended, Item, Report
 from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.scheduler import Scheduler
@@ -144,6 +147,28 @@ def test_what_the_provider_ended_is_tried_again_and_its_first_try_is_kept(
     assert round(progress.spent, 6) == 1.3
     kept = load_result(settings.results / "run" / "interrupted" / "quickstart" / "a-model.2.1")
     assert kept.outcome.detail == "It broke."
+
+
+def test_a_patch_whose_measurement_failed_is_only_measured_again(plan: Callable[..., Plan], settings: Settings) -> None:
+    """What the agent did is paid for: no second try of it is made, and it counts once."""
+    seen: list[bool] = []
+
+    def device_lost(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        folder = Path(item.folder)
+        seen.append(collected(folder) is not None)
+        if tries > 1:
+            return {"kind": "finished"}, 0.3
+        folder.mkdir(parents=True)
+        (folder / "model_patch.diff").write_bytes(b"")
+        with Journal(folder / "journal.jsonl") as journal:
+            journal.write("collected", sha256=sha256(b"").hexdigest(), tree="t", files=[])
+        return {"kind": "infra_error", "infra_kind": "device", "detail": "It is gone.", "phase": "verify"}, 0.3
+
+    engine = Engine(1, device_lost)
+    progress = schedule(plan(), engine, settings).progress
+    assert seen == [False, True]
+    assert (progress.done, progress.spent) == (1, pytest.approx(0.3))
+    assert not (settings.results / "run" / "interrupted").exists()
 
 
 def test_an_attempt_whose_process_dies_is_tried_three_times(plan: Callable[..., Plan], settings: Settings) -> None:
