@@ -51,9 +51,9 @@ def conclude(folder: Path, stands: "Progress", *, json: bool) -> None:
     """Say what a sweep came to. Exits with 1 where something is unfinished, 130 where it was interrupted."""
     from omniperf.cli.output import print_json, print_view
     from omniperf.report.sweep import sweep_summary
-    from omniperf.sweep.plan import Plan
+    from omniperf.sweep.plan import read_plan
 
-    plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
+    plan = read_plan(folder)
     left = len(plan.attempts) - stands.done
     if json:
         about = {"run_id": folder.name, "folder": str(folder), "finished": stands.done, "unfinished": left}

@@ -7,9 +7,10 @@ from fnmatch import fnmatchcase
 from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
-from pydantic import Field
+from pydantic import Field, ValidationError
 
-from omniperf.errors import UsageError
+from omniperf.errors import OmniPerfError, UsageError
+from omniperf.results.store import read_plain
 from omniperf.sweep.spec import Sweep
 from omniperf.tasks.load import list_tasks, load_task, task_file, task_sha256
 from omniperf.tasks.schema import Model
@@ -17,6 +18,8 @@ from omniperf.tasks.schema import Model
 if TYPE_CHECKING:
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
+
+SCHEMA: Literal["omniperf/plan/v1"] = "omniperf/plan/v1"
 
 
 class Planned(Model):
@@ -44,7 +47,7 @@ class PlannedTask(Model):
 class Plan(Model):
     """`plan.json`: what a sweep does. `attempts` are in the order in which they start."""
 
-    schema_: Literal["omniperf/plan/v1"] = Field("omniperf/plan/v1", alias="schema")
+    schema_: Literal["omniperf/plan/v1"] = Field(SCHEMA, alias="schema")
     run_id: str
     sweep: Sweep
     tasks: tuple[PlannedTask, ...]
@@ -55,6 +58,22 @@ class Plan(Model):
         """The most that it may cost: what the sweep allows, else all its attempts' limits together."""
         total = sum(one.usd for one in self.attempts)
         return total if self.sweep.usd is None or not total else self.sweep.usd
+
+
+def read_plan(run: Path) -> Plan:
+    """The plan in a run's folder. Raises UsageError where the run is no sweep, OmniPerfError where it is damaged."""
+    file = run / "plan.json"
+    try:
+        return Plan.model_validate_json(read_plain(file))
+    except FileNotFoundError:
+        raise UsageError(f"Run {run.name} is no sweep: it has no plan.", "See `omniperf show`.") from None
+    except ValidationError as error:
+        first = error.errors(include_url=False)[0]
+        where = ".".join(map(str, first["loc"])) or "the file"
+        raise OmniPerfError(
+            f"{file} is not a valid {SCHEMA}: {where}: {first['msg']}.",
+            "It was changed, or written by another version of OmniPerf; use that version, or start a new sweep.",
+        ) from None
 
 
 def make_plan(sweep: Sweep, run_id: str, settings: Settings) -> Plan:

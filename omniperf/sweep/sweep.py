@@ -23,13 +23,12 @@ from omniperf.results.store import (
     disk_errors,
     find_sweep,
     new_run_id,
-    read_plain,
     run_folders,
     write_whole,
 )
 from omniperf.sweep.local import LocalEngine
 from omniperf.sweep.outcome import result_of
-from omniperf.sweep.plan import Plan, make_plan
+from omniperf.sweep.plan import make_plan, read_plan
 from omniperf.sweep.run import summary
 from omniperf.sweep.scheduler import Scheduler
 from omniperf.tasks.load import load_task, task_sha256
@@ -42,6 +41,7 @@ if TYPE_CHECKING:
 
     from omniperf.results.events import Emit
     from omniperf.settings import Settings
+    from omniperf.sweep.plan import Plan
     from omniperf.sweep.scheduler import Progress
     from omniperf.sweep.spec import Sweep
 
@@ -78,10 +78,7 @@ def resume_sweep(
     """
     check_folders(settings)
     folder = find_sweep(settings, run)
-    try:
-        plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
-    except FileNotFoundError:
-        raise UsageError(f"Run {folder.name} is no sweep: it has no plan.", "Start it again.") from None
+    plan = read_plan(folder)
     for task in plan.tasks:
         if task_sha256(load_task(task.file, settings)) != task.sha256:
             raise UsageError(
