@@ -27,7 +27,9 @@ def sweep(
         list[str] | None,
         typer.Option("--agent", metavar="AGENT[:MODEL]", help="May be given again.", show_default=False),
     ] = None,
-    attempts: Annotated[int | None, typer.Option("--attempts", min=1, help="Of each agent on each task.")] = None,
+    attempts: Annotated[
+        int | None, typer.Option("--attempts", min=1, max=1000, help="Of each agent on each task.")
+    ] = None,
     strategy: Annotated[
         Literal["independent", "refine"] | None,
         typer.Option("--strategy", help="refine: each attempt goes on from the best verified patch before it."),

@@ -110,9 +110,12 @@ def _chosen(wanted: tuple[str, ...], settings: Settings) -> list[Task]:
     for what in wanted:
         if what.startswith("tag:") or any(sign in what for sign in "*?["):
             tag = what.removeprefix("tag:") if what.startswith("tag:") else None
+            entries = list_tasks(settings)
+            if damaged := next((one for one in entries if one.task is None and fnmatchcase(one.name, what)), None):
+                raise UsageError(f"{what!r} means the task {damaged.name} too, which has errors. {damaged.error}")
             some = [
                 entry.task
-                for entry in list_tasks(settings)
+                for entry in entries
                 if entry.task is not None
                 and not entry.task.prompt_only
                 and (tag in entry.task.tags if tag is not None else fnmatchcase(entry.name, what))

@@ -517,7 +517,9 @@ def test_a_refused_key_ends_the_run_before_it_starts(
     assert not settings.results.exists()
 
 
-@pytest.mark.parametrize(("given", "native"), [("True", True), ("1", True), ("0", False), ("False", False), ("", False)])
+@pytest.mark.parametrize(
+    ("given", "native"), [("True", True), ("1", True), ("0", False), ("False", False), ("", False)]
+)
 def test_native_tools_can_be_turned_off_in_a_sweep_file(given: str, native: bool) -> None:
     """There an option is a value of YAML: `false` arrives as a text that is not empty."""
     assert bool(models._manner({"native_tools": given}).native) is native

@@ -74,6 +74,14 @@ def test_a_sweep_whose_usd_are_spent_can_be_given_more(settings: Settings, monke
     assert [plan.most_usd for plan in gone_on_with] == [9.0, 9.0]
 
 
+def test_a_glob_leaves_out_no_task_for_its_errors(settings: Settings) -> None:
+    (settings.tasks / "quick-too").mkdir(parents=True)
+    (settings.tasks / "quick-too" / "task.yaml").write_text("schema: omniperf/task/v1\nid: quick-too\n")
+    with pytest.raises(UsageError, match=r"'quick\*' means the task quick-too too, which has errors"):
+        planned(settings, tasks=("quick*",))
+    assert {one.task for one in planned(settings, tasks=("quickst*",)).attempts} == {"quickstart"}
+
+
 def test_tasks_by_tag(settings: Settings) -> None:
     plan = planned(settings, tasks=("tag:triton", "liger-dyt-autotune"))
     assert len({one.task for one in plan.attempts}) > 5
