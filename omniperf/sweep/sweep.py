@@ -27,7 +27,7 @@ from omniperf.results.store import (
     write_whole,
 )
 from omniperf.sweep.local import LocalEngine
-from omniperf.sweep.outcome import result_of
+from omniperf.sweep.outcome import finished, result_of
 from omniperf.sweep.plan import make_plan, read_plan
 from omniperf.sweep.run import summary
 from omniperf.sweep.scheduler import Scheduler
@@ -41,7 +41,7 @@ if TYPE_CHECKING:
 
     from omniperf.results.events import Emit
     from omniperf.settings import Settings
-    from omniperf.sweep.plan import Plan
+    from omniperf.sweep.plan import Plan, PlannedTask
     from omniperf.sweep.scheduler import Progress
     from omniperf.sweep.spec import Sweep
 
@@ -79,10 +79,11 @@ def resume_sweep(
     check_folders(settings)
     folder = find_sweep(settings, run)
     plan = read_plan(folder)
+    left = {one.task for one in plan.attempts if not finished(result_of(plan, one, folder))}
     for task in plan.tasks:
-        if task_sha256(load_task(task.file, settings)) != task.sha256:
+        if task.id in left and (why := _changed(task, settings)):
             raise UsageError(
-                f"Task {task.id} is not as it was when the sweep began.",
+                f"Task {task.id} is not as it was when the sweep began: {why}",
                 f"Restore {task.file}, or start a new sweep.",
             )
     with _only_one(folder):  # before anything is made ready, or spent, for a sweep that is running
@@ -90,6 +91,14 @@ def resume_sweep(
             plan = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"usd": usd})})
             _write_plan(plan, folder)
     return folder, _run(plan, jobs, settings, view)
+
+
+def _changed(task: PlannedTask, settings: Settings) -> str:
+    """What is wrong with the file of a task, "" where it says what it said."""
+    try:
+        return "" if task_sha256(load_task(task.file, settings)) == task.sha256 else "it says something else."
+    except UsageError as error:
+        return error.message
 
 
 def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:

@@ -160,12 +160,20 @@ def test_a_sweep_runs_once_at_a_time(sweeps: Sweeps, task: Task, tmp_path: Path)
 
 
 def test_a_task_that_has_changed_is_not_gone_on_with(sweeps: Sweeps, task: Task, tmp_path: Path) -> None:
-    sweeps.run("sweep", write(tmp_path, task, 1, verify=False), "--json")
-    (task.folder / "workload.py").write_text((task.folder / "workload.py").read_text() + "# another\n")
-    process = sweeps.start("resume", "latest")
-    _, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == 2
-    assert "Task toy is not as it was when the sweep began." in said
+    """But only where something of it is left to do."""
+    sweeps.run("sweep", write(tmp_path, task, 2, verify=False), "--json")
+    workload, file = task.folder / "workload.py", task.folder / "task.yaml"
+    workload.write_text(workload.read_text() + "# another\n")
+    assert json.loads(sweeps.run("resume", "latest", "--json"))["unfinished"] == 0
+    (place,) = sweeps.settings.results.glob("*/toy/oracle.2")
+    (place / "result.json").unlink()
+    for change, why in ((lambda: None, "it says something else"), (file.unlink, "There is no task file")):
+        change()
+        process = sweeps.start("resume", "latest")
+        _, said = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2
+        assert f"Task toy is not as it was when the sweep began: {why}" in said
+        assert f"Restore {file}" in said
 
 
 def test_nothing_is_written_where_something_cannot_run(sweeps: Sweeps, task: Task) -> None:
