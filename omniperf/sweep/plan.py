@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import random
 from fnmatch import fnmatchcase
-from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
@@ -16,6 +15,8 @@ from omniperf.tasks.load import list_tasks, load_task, task_file, task_sha256
 from omniperf.tasks.schema import Model
 
 if TYPE_CHECKING:
+    from pathlib import Path
+
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
@@ -91,12 +92,12 @@ def make_plan(sweep: Sweep, run_id: str, settings: Settings) -> Plan:
     for n in range(1, sweep.attempts + 1):
         each = [
             Planned(task=task.id, label=one.name, n=n, usd=_most(sweep, task) if "model" in one.options else 0.0)
-            for task in tasks
+            for task, _ in tasks
             for one in sweep.agents
         ]
         draw.shuffle(each)
         attempts += each
-    planned = [PlannedTask(id=task.id, file=str(task.folder / "task.yaml"), sha256=task_sha256(task)) for task in tasks]
+    planned = [PlannedTask(id=task.id, file=str(file), sha256=task_sha256(task)) for task, file in tasks]
     return Plan(run_id=run_id, sweep=sweep, tasks=tuple(planned), attempts=tuple(attempts))
 
 
@@ -104,9 +105,12 @@ def _most(sweep: Sweep, task: Task) -> float:
     return task.limits.usd if sweep.limits.usd is None else min(task.limits.usd, sweep.limits.usd)
 
 
-def _chosen(wanted: tuple[str, ...], settings: Settings) -> list[Task]:
-    """The tasks that names, paths, globs and tags mean, each once, by id. Raises UsageError for what means none."""
-    found: dict[str, Task] = {}
+def _chosen(wanted: tuple[str, ...], settings: Settings) -> list[tuple[Task, Path]]:
+    """The tasks that names, paths, globs and tags mean, each once, by id, and their files.
+
+    Raises UsageError for what means none.
+    """
+    found: dict[str, tuple[Task, Path]] = {}
     for what in wanted:
         if what.startswith("tag:") or any(sign in what for sign in "*?["):
             tag = what.removeprefix("tag:") if what.startswith("tag:") else None
@@ -114,7 +118,7 @@ def _chosen(wanted: tuple[str, ...], settings: Settings) -> list[Task]:
             if damaged := next((one for one in entries if one.task is None and fnmatchcase(one.name, what)), None):
                 raise UsageError(f"{what!r} means the task {damaged.name} too, which has errors. {damaged.error}")
             some = [
-                entry.task
+                (entry.task, entry.path)
                 for entry in entries
                 if entry.task is not None
                 and not entry.task.prompt_only
@@ -123,8 +127,9 @@ def _chosen(wanted: tuple[str, ...], settings: Settings) -> list[Task]:
             if not some:
                 raise UsageError(f"No task that can run is meant by {what!r}.", "See `omniperf tasks list`.")
         else:
-            some = [load_task(str(Path(task_file(what, settings))), settings)]
-        for task in some:
-            if found.setdefault(task.id, task).folder != task.folder:
+            some = [(load_task(what, settings), task_file(what, settings))]
+        for task, path in some:
+            file = path.parent.resolve() / path.name  # it may be a link, whose files are beside it
+            if found.setdefault(task.id, (task, file))[1] != file:
                 raise UsageError(f"Two tasks are called {task.id!r}.", "Name one of them, or give one another id.")
     return [found[name] for name in sorted(found)]

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import shutil
 from contextlib import nullcontext
 from pathlib import Path
 from typing import TYPE_CHECKING
@@ -10,10 +11,12 @@ import pytest
 
 from omniperf.errors import UsageError
 from omniperf.results.events import ignore
+from omniperf.shipped import shipped
 from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.scheduler import Progress
 from omniperf.sweep.spec import Caps, Contender, Sweep, load_sweep
 from omniperf.sweep.sweep import resume_sweep
+from omniperf.tasks.load import load_task, task_sha256
 
 if TYPE_CHECKING:
     from omniperf.settings import Settings
@@ -80,6 +83,19 @@ def test_a_glob_leaves_out_no_task_for_its_errors(settings: Settings) -> None:
     with pytest.raises(UsageError, match=r"'quick\*' means the task quick-too too, which has errors"):
         planned(settings, tasks=("quick*",))
     assert {one.task for one in planned(settings, tasks=("quickst*",)).attempts} == {"quickstart"}
+
+
+def test_a_task_file_may_have_any_name(settings: Settings, tmp_path: Path) -> None:
+    shutil.copytree(shipped("tasks") / "quickstart", tmp_path / "t")
+    text = (tmp_path / "t" / "task.yaml").read_text()
+    for file, name in (("task.yaml", "one"), ("other.yaml", "two"), ("third.yaml", "one")):
+        (tmp_path / "t" / file).write_text(text.replace("id: quickstart", f"id: {name}"))
+    plan = planned(settings, tasks=(str(tmp_path / "t"), f"{tmp_path}/t/other.yaml"))
+    for task in plan.tasks:
+        assert load_task(task.file, settings).id == task.id
+        assert task_sha256(load_task(task.file, settings)) == task.sha256
+    with pytest.raises(UsageError, match="Two tasks are called 'one'"):
+        planned(settings, tasks=(str(tmp_path / "t"), f"{tmp_path}/t/third.yaml"))
 
 
 def test_tasks_by_tag(settings: Settings) -> None:
