@@ -168,7 +168,8 @@ def sum_up(plan: Plan, folder: Path) -> None:
             continue
         rows.append(result)
         if (diff := folder / one.id / "model_patch.diff").is_file():
-            line = prediction(one.task, one.label, diff.read_bytes())
+            name = one.label if plan.sweep.attempts == 1 else f"{one.label}.{one.n}"
+            line = prediction(one.task, name, diff.read_bytes())
             lines.append(json.dumps(line, separators=(",", ":")))
     write_whole(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines).encode(), exact=True)
     write_whole(folder / "summary.json", json.dumps(summary(folder.name, rows), indent=1).encode())

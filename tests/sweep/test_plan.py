@@ -11,12 +11,15 @@ import pytest
 
 from omniperf.errors import UsageError
 from omniperf.results.events import ignore
+from omniperf.results.store import read_lines
 from omniperf.shipped import shipped
 from omniperf.sweep.plan import Plan, make_plan
+from omniperf.sweep.remeasure import claims_of_predictions
 from omniperf.sweep.scheduler import Progress
 from omniperf.sweep.spec import Caps, Contender, Sweep, load_sweep
-from omniperf.sweep.sweep import resume_sweep
+from omniperf.sweep.sweep import resume_sweep, sum_up
 from omniperf.tasks.load import load_task, task_sha256
+from tests.example_result import RUN, example_result, write_attempt
 
 if TYPE_CHECKING:
     from omniperf.settings import Settings
@@ -96,6 +99,22 @@ def test_a_task_file_may_have_any_name(settings: Settings, tmp_path: Path) -> No
         assert task_sha256(load_task(task.file, settings)) == task.sha256
     with pytest.raises(UsageError, match="Two tasks are called 'one'"):
         planned(settings, tasks=(str(tmp_path / "t"), f"{tmp_path}/t/third.yaml"))
+
+
+@pytest.mark.parametrize(("attempts", "names"), [(1, ["null"]), (2, ["null.1", "null.2"])])
+def test_each_prediction_has_a_name_of_its_own(attempts: int, names: list[str], settings: Settings) -> None:
+    """`verify --predictions` refuses a second patch of one name, and other readers keep the last of them."""
+    folder = settings.results / RUN
+    plan = make_plan(Sweep(tasks=("quickstart",), agents=(Contender(agent="null"),), attempts=attempts), RUN, settings)
+    result = example_result()
+    for one in plan.attempts:
+        own = {"label": "null", "n": one.n, "task_sha256": plan.tasks[0].sha256, "run_id": RUN}
+        made = result.model_copy(update={"identity": result.identity.model_copy(update=own)})
+        write_attempt(settings.results, made)
+    sum_up(plan, folder)
+    assert [line["model_name_or_path"] for line in read_lines(folder / "predictions.jsonl")] == names
+    claims, errors = claims_of_predictions(folder / "predictions.jsonl", settings)
+    assert (len(claims), errors) == (attempts, [])
 
 
 def test_tasks_by_tag(settings: Settings) -> None:
