@@ -6,12 +6,14 @@ killed at any moment goes on with exactly what is unfinished.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter, defaultdict, deque
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
+from omniperf.gateway.shared import ROUNDING
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
@@ -112,17 +114,16 @@ class Scheduler:
             said = f"finishing what is running ({len(self._running)}); interrupt again to stop at once"
             self._emit(Event("report", said, {}))
         while todo and len(self._running) < self._engine.capacity and not self.progress.stopped:
-            found = next((one for one in todo if self._may_start(one)), None)
+            allowed, held = self._plan.most_usd, sum(other.usd for other in self._running.values())
+            left = allowed - self.progress.spent - held
+            # With less than its limit an attempt starts only when nobody can give any back.
+            most = left + ROUNDING if held else math.inf if left > ROUNDING else 0.0
+            found = next((one for one in todo if self._may_start(one) and one.usd <= max(0.0, most)), None)
             if found is None:
-                return
-            one, allowed = found, self._plan.most_usd
-            if one.usd:
-                left = allowed - self.progress.spent - sum(other.usd for other in self._running.values())
-                if left <= 0 and not self._running:
+                if not self._running and any(map(self._may_start, todo)):
                     self.progress.stopped = f"the sweep's {allowed:g} USD are spent (--usd allows more)"
-                if left <= 0:
-                    return
-                one = one.model_copy(update={"usd": min(one.usd, left)})
+                return
+            one = found.model_copy(update={"usd": min(found.usd, left)}) if found.usd else found
             todo.remove(found)
             self._set_aside(one)
             if one.label in self._refining:

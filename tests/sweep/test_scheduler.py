@@ -129,7 +129,22 @@ def test_what_is_not_used_is_there_for_others(plan: Callable[..., Plan], setting
     engine = Engine(8, fine)
     progress = schedule(plan(attempts=10, usd=12.0), engine, settings).progress
     assert progress.done == 10
-    assert engine.most_at_once == 3
+    assert engine.most_at_once == 2
+    assert {item.spec["limits"]["usd"] for item in engine.started} == {5.0}  # type: ignore[index]
+
+
+def test_what_costs_nothing_is_made_when_all_is_spent(plan: Callable[..., Plan], settings: Settings) -> None:
+    def spends(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        del tries
+        return {"kind": "finished"}, float(item.spec["limits"].get("usd", 0.0))  # type: ignore[attr-defined]
+
+    engine = Engine(4, spends)
+    progress = schedule(plan(agents=(MODEL, Contender(agent="null")), attempts=4, usd=5.0), engine, settings).progress
+    assert sorted(item.id for item in engine.started if "null" in item.id) == [
+        f"quickstart/null.{n}" for n in range(1, 5)
+    ]
+    assert (progress.done, progress.spent) == (5, 5.0)
+    assert progress.stopped == "the sweep's 5 USD are spent (--usd allows more)"
 
 
 def test_what_the_provider_ended_is_tried_again_and_its_first_try_is_kept(
