@@ -16,7 +16,7 @@ from omniperf.shipped import shipped
 from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.remeasure import claims_of_predictions
 from omniperf.sweep.scheduler import Progress
-from omniperf.sweep.spec import Caps, Contender, Sweep, load_sweep
+from omniperf.sweep.spec import Caps, Contender, Sweep, load_sweep, sweep_of
 from omniperf.sweep.sweep import resume_sweep, sum_up
 from omniperf.tasks.load import load_task, task_sha256
 from tests.example_result import RUN, example_result, write_attempt
@@ -147,6 +147,14 @@ def test_null_needs_no_quotes(tmp_path: Path) -> None:
     file = tmp_path / "sweep.yaml"
     file.write_text("schema: omniperf/sweep/v1\ntasks: [quickstart]\nagents: [null, oracle]\n")
     assert [one.name for one in load_sweep(file).agents] == ["null", "oracle"]
+
+
+@pytest.mark.parametrize(
+    ("agents", "said"), [(("null", "null"), "'null' is there twice"), ((":m",), "should match pattern")]
+)
+def test_what_makes_no_sweep_on_the_command_line_is_said(agents: tuple[str, ...], said: str) -> None:
+    with pytest.raises(UsageError, match=said):
+        sweep_of(("quickstart",), agents)
 
 
 def test_an_agent_with_a_model_on_the_command_line() -> None:
