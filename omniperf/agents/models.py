@@ -201,7 +201,9 @@ def _check_url(text: str) -> None:
 def _manner(options: Mapping[str, str]) -> Manner:
     """How the options want the model to be asked. Raises UsageError."""
     most = _tokens(options, "max_output", 16, 1_000_000)
-    return Manner(most or MAX_OUTPUT, _tokens(options, "context", 1024, 100_000_000), options.get("native_tools", ""))
+    native = options.get("native_tools", "")
+    native = "" if native.lower() in ("0", "false") else native  # as a sweep file says it
+    return Manner(most or MAX_OUTPUT, _tokens(options, "context", 1024, 100_000_000), native)
 
 
 def _tokens(options: Mapping[str, str], name: str, least: int, most: int) -> int | None:

@@ -21,6 +21,9 @@ app = new_app()
 @with_settings()
 def resume(
     run: Annotated[str, typer.Argument(metavar="RUN", help="The sweep: its id, a prefix of it, or `latest`.")],
+    usd: Annotated[
+        float | None, typer.Option("--usd", min=0, help="What the whole sweep may cost, in place of what it might.")
+    ] = None,
     jobs: JobsFlag = 0,
     json: JsonFlag = False,
     *,
@@ -32,7 +35,7 @@ def resume(
     """
     from omniperf.sweep.sweep import resume_sweep
 
-    folder, stands = resume_sweep(run, jobs, settings, live_view)
+    folder, stands = resume_sweep(run, jobs, settings, live_view, usd)
     conclude(folder, stands, json=json)
 
 
@@ -48,9 +51,9 @@ def conclude(folder: Path, stands: "Progress", *, json: bool) -> None:
     """Say what a sweep came to. Exits with 1 where something is unfinished, 130 where it was interrupted."""
     from omniperf.cli.output import print_json, print_view
     from omniperf.report.sweep import sweep_summary
-    from omniperf.sweep.plan import Plan
+    from omniperf.sweep.plan import read_plan
 
-    plan = Plan.model_validate_json((folder / "plan.json").read_bytes())
+    plan = read_plan(folder)
     left = len(plan.attempts) - stands.done
     if json:
         about = {"run_id": folder.name, "folder": str(folder), "finished": stands.done, "unfinished": left}

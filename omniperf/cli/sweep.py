@@ -27,7 +27,9 @@ def sweep(
         list[str] | None,
         typer.Option("--agent", metavar="AGENT[:MODEL]", help="May be given again.", show_default=False),
     ] = None,
-    attempts: Annotated[int | None, typer.Option("--attempts", min=1, help="Of each agent on each task.")] = None,
+    attempts: Annotated[
+        int | None, typer.Option("--attempts", min=1, max=1000, help="Of each agent on each task.")
+    ] = None,
     strategy: Annotated[
         Literal["independent", "refine"] | None,
         typer.Option("--strategy", help="refine: each attempt goes on from the best verified patch before it."),
@@ -48,7 +50,7 @@ def sweep(
     from omniperf.cli.resume import conclude, live_view
     from omniperf.errors import UsageError
     from omniperf.report.sweep import plan_table
-    from omniperf.sweep.spec import Contender, Sweep, load_sweep
+    from omniperf.sweep.spec import load_sweep, sweep_of
     from omniperf.sweep.sweep import dry_run as planned_only
     from omniperf.sweep.sweep import new_sweep
 
@@ -59,8 +61,7 @@ def sweep(
     else:
         if not task or not agent:
             raise UsageError("A sweep needs both --task and --agent.", "Give each at least once.")
-        contenders = tuple(Contender.named(one) for one in agent)
-        planned = Sweep(tasks=tuple(task), agents=contenders)
+        planned = sweep_of(task, agent)
     given = {"attempts": attempts, "strategy": strategy, "usd": usd, "seed": seed}
     planned = planned.model_copy(update={key: value for key, value in given.items() if value is not None})
     if dry_run:

@@ -21,7 +21,7 @@ from omniperf.report.progress import progress
 if TYPE_CHECKING:
     from collections.abc import Callable, Iterable, Iterator
 
-    from rich.console import RenderableType
+    from rich.console import Console, RenderableType
 
     from omniperf.results.events import Emit, Event
     from omniperf.results.standing import State
@@ -52,19 +52,34 @@ def sweep_summary(
     return Text("\n".join(lines))
 
 
-def state_table(state: State) -> RenderableType:
-    """Where a sweep stands: a line for each task and agent, and one for all."""
+def state_table(state: State, room: int | None = None) -> RenderableType:
+    """Where a sweep stands: a line for each task and agent, and one for all.
+
+    Where there is room for so many lines of them alone, first for those of which something runs.
+    """
+    shown = state.cells
+    if room is not None and len(shown) > room:
+        first = sorted(shown, key=lambda cell: (not cell.running, sum(cell.verdicts.values()) == cell.planned))
+        chosen = {id(cell) for cell in first[: max(1, room - 1)]}
+        shown = [cell for cell in shown if id(cell) in chosen]
     table = Table(box=None, pad_edge=False, header_style="bold")
     for name, justify in (("task", "left"), ("agent", "left"), ("done", "right"), ("best", "right"), ("", "left")):
         table.add_column(name, justify=justify, no_wrap=True)  # type: ignore[arg-type]
-    for cell in state.cells:
+    for cell in shown:
         done = f"{sum(cell.verdicts.values())}/{cell.planned}"
         best = f"{cell.best:.3f}x" if cell.best else ""
         now = ", ".join(f"{count} {name}" for name, count in Counter(cell.running).items())
         ended = ", ".join(f"{count} {name}" for name, count in sorted(cell.verdicts.items()))
         failed = f"{cell.failed} failed" if cell.failed else ""
         table.add_row(cell.task, cell.label, done, best, " · ".join(filter(None, (now, ended, failed))))
-    return Group(table, Text(state_line(state)))
+    more = len(state.cells) - len(shown)
+    return Group(table, *([Text(f"and {more} more")] if more else []), Text(state_line(state)))
+
+
+def _fitting(state: State, out: Console) -> RenderableType:
+    """The table as far as it fits on a terminal: what stands below its last line would not be seen."""
+    below = len(Text(state_line(state)).wrap(out, out.width))
+    return state_table(state, out.height - below - 2)  # its head, and the line where the cursor is
 
 
 def state_line(state: State) -> str:
@@ -95,11 +110,11 @@ def show_while(look: Callable[[], State], every: float, *, once: bool = False) -
     if once:
         out.print(state_table(state))
         return
-    with Live(state_table(state), console=out, auto_refresh=False) as live:
+    with Live(_fitting(state, out), console=out, auto_refresh=False) as live:
         while state.alive:
             time.sleep(every)
             state = look()
-            live.update(state_table(state), refresh=True)
+            live.update(_fitting(state, out) if state.alive else state_table(state), refresh=True)
 
 
 @contextmanager
@@ -124,7 +139,7 @@ def live(watch: Callable[[], Callable[[], State]]) -> Iterator[Emit]:
             elif time.monotonic() - drawn > _REDRAWN:
                 if not looks:
                     looks.append(watch())
-                view.update(state_table(looks[0]()), refresh=True)
+                view.update(_fitting(looks[0](), out), refresh=True)
                 drawn = time.monotonic()
 
         yield show

@@ -6,7 +6,8 @@ from __future__ import annotations
 def prediction(instance_id: str, model_name_or_path: str, model_patch: bytes) -> dict[str, str]:
     """Return one record of `predictions.jsonl`.
 
-    Their readers take text, so a patch that is not UTF-8 loses those bytes here; `model_patch.diff` keeps them.
+    Their readers know a patch by its task and its model, so each of several attempts needs a name of its own there.
+    They take text, so a patch that is not UTF-8 loses those bytes here; `model_patch.diff` keeps them.
     """
     return {
         "instance_id": instance_id,

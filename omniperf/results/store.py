@@ -31,7 +31,7 @@ LARGEST = 256 * 2**20
 """Bytes of a record, a patch or a line that is read whole."""
 
 RESULT, IMPORTED = "result.json", "imported.json"
-_RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
+RUN_ID = re.compile(r"\d{8}-\d{6}-[0-9a-f]{4}")
 
 
 def check_folders(settings: Settings, names: tuple[str, ...] = ("results", "worktrees", "cache")) -> None:
@@ -211,7 +211,7 @@ def run_folders(settings: Settings) -> list[Path]:
     """Return the folders of all runs, oldest first."""
     if not settings.results.is_dir():
         return []
-    runs = [folder for folder in settings.results.iterdir() if _RUN_ID.fullmatch(folder.name) and folder.is_dir()]
+    runs = [folder for folder in settings.results.iterdir() if RUN_ID.fullmatch(folder.name) and folder.is_dir()]
     return sorted(runs, key=lambda folder: (folder.name[:15], folder.stat().st_mtime_ns))
 
 

@@ -27,6 +27,7 @@ from omniperf.prompt.history import with_history
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.start import read_start
+from omniperf.results.store import disk_errors
 from omniperf.settings import from_plain
 from omniperf.sweep.collected import collected, last_step, measure_collected
 from omniperf.sweep.outcome import finished
@@ -80,7 +81,11 @@ class Launcher:
         if "run" in message:
             self._processes.start(message["run"], fresh=not _forgets(_spec(message["run"])))
             return
+        own = self._settings.worktrees / "tmp"  # so that what a kill leaves is found with the worktrees
         try:
+            with disk_errors(own):
+                own.mkdir(parents=True, mode=0o700, exist_ok=True)
+            tempfile.tempdir = str(own)
             for item in message["prepare"]:
                 check_agent(_spec(item))
             self._prove_beside(message["prepare"])

@@ -66,7 +66,7 @@ def _run_task(
         finally:  # an attempt that was interrupted has a result too
             if (place / "result.json").is_file():
                 results.append(load_result(place))
-                _sum_up(folder, place, results)
+                _sum_up(folder, place, results, spec.agent if attempts == 1 else place.name)
         outcome = results[-1].outcome
         if outcome.kind != "infra_error":
             failures.end()
@@ -76,11 +76,11 @@ def _run_task(
     return folder, results
 
 
-def _sum_up(folder: Path, place: Path, results: list[Result]) -> None:
+def _sum_up(folder: Path, place: Path, results: list[Result], name: str) -> None:
     """Add an attempt that has ended to what is kept beside the attempts."""
-    identity, diff = results[-1].identity, place / "model_patch.diff"
+    diff = place / "model_patch.diff"
     if diff.is_file():
-        line = prediction(identity.task_id, identity.label, diff.read_bytes())
+        line = prediction(results[-1].identity.task_id, name, diff.read_bytes())
         append_line(folder / "predictions.jsonl", line, exact=True)
     write_whole(folder / "summary.json", json.dumps(summary(folder.name, results), indent=1).encode())
 

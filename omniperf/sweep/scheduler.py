@@ -6,22 +6,22 @@ killed at any moment goes on with exactly what is unfinished.
 
 from __future__ import annotations
 
+import math
 import shutil
 from collections import Counter, defaultdict, deque
 from dataclasses import asdict, dataclass, field
 from hashlib import sha256
 from typing import TYPE_CHECKING
 
-from omniperf.errors import OmniPerfError
+from omniperf.gateway.shared import ROUNDING
 from omniperf.record import AttemptSpec
 from omniperf.results.events import Event
 from omniperf.results.journal import Journal
-from omniperf.results.store import load_result
 from omniperf.sweep.chain import Chain, keep_start, refining
 from omniperf.sweep.collected import collected, last_step
 from omniperf.sweep.engine import Ended, Item
 from omniperf.sweep.failures import Failures
-from omniperf.sweep.outcome import finished, result_of
+from omniperf.sweep.outcome import cost_of_tries, finished, lost, result_of
 from omniperf.workspace.leftovers import clear
 
 if TYPE_CHECKING:
@@ -85,7 +85,9 @@ class Scheduler:
                 self._pay(result)
                 if finished(result):
                     self._count(one, result)
-        self.progress.spent += sum(self._cost_of_tries())
+            else:
+                self._pay_lost(one)
+        self.progress.spent += sum(cost_of_tries(self._plan, self._folder))
         self._allow(self._plan.most_usd - self.progress.spent)
         with Journal(self._folder / "journal.jsonl") as journal:
             journal.write("sweep", attempts=len(self._plan.attempts), finished=self.progress.done, left=len(todo))
@@ -105,15 +107,6 @@ class Scheduler:
         """What is still to be done, in the order of the plan."""
         return (one for one in self._plan.attempts if not finished(self._result(one)))
 
-    def _cost_of_tries(self) -> Iterator[float]:
-        """The USD of each try that was set aside: its whole limit where nothing says what it used."""
-        most = {(one.task, f"{one.label}.{one.n}"): one.usd for one in self._plan.attempts}
-        for place in (self._folder / "interrupted").glob("*/*"):
-            try:
-                yield load_result(place).usage.usd or 0.0
-            except (OmniPerfError, OSError):
-                yield most.get((place.parent.name, place.name.rpartition(".")[0]), 0.0)
-
     def _start(self, todo: deque[Planned], journal: Journal) -> None:
         """Start attempts while there is room for them on the engine and in the budget."""
         if not self.progress.stopped and not self._wanted():
@@ -121,17 +114,16 @@ class Scheduler:
             said = f"finishing what is running ({len(self._running)}); interrupt again to stop at once"
             self._emit(Event("report", said, {}))
         while todo and len(self._running) < self._engine.capacity and not self.progress.stopped:
-            found = next((one for one in todo if self._may_start(one)), None)
+            allowed, held = self._plan.most_usd, sum(other.usd for other in self._running.values())
+            left = allowed - self.progress.spent - held
+            # With less than its limit an attempt starts only when nobody can give any back.
+            most = left + ROUNDING if held else math.inf if left > ROUNDING else 0.0
+            found = next((one for one in todo if self._may_start(one) and one.usd <= max(0.0, most)), None)
             if found is None:
+                if not self._running and any(map(self._may_start, todo)):
+                    self.progress.stopped = f"the sweep's {allowed:g} USD are spent (--usd allows more)"
                 return
-            one, allowed = found, self._plan.most_usd
-            if one.usd:
-                left = allowed - self.progress.spent - sum(other.usd for other in self._running.values())
-                if left <= 0 and not self._running:
-                    self.progress.stopped = f"the sweep's {allowed:g} USD are spent"
-                if left <= 0:
-                    return
-                one = one.model_copy(update={"usd": min(one.usd, left)})
+            one = found.model_copy(update={"usd": min(found.usd, left)}) if found.usd else found
             todo.remove(found)
             self._set_aside(one)
             if one.label in self._refining:
@@ -156,6 +148,7 @@ class Scheduler:
         result = self._result(one)
         journal.write("ended", attempt=one.id, how=report.how, outcome=result.outcome.kind if result else None)
         if result is None:
+            self._pay_lost(one)
             self._failed(one, None, f"Its process ended with {report.how or 'no result'}.", todo)
             return
         self._pay(result)
@@ -186,6 +179,11 @@ class Scheduler:
     def _pay(self, result: Result) -> None:
         self.progress.spent += result.usage.usd or 0.0
 
+    def _pay_lost(self, one: Planned) -> None:
+        """Count a try that left no result and cannot be gone on with, before what is left is given to anybody."""
+        if not self._goes_on(one):
+            self.progress.spent += lost(self._place(one), one.usd)
+
     def _place(self, one: Planned) -> Path:
         return self._folder / one.id
 
@@ -200,18 +198,21 @@ class Scheduler:
         """Make room: what an earlier try left is kept elsewhere, but for what can be gone on from."""
         if self._scratch(one).exists():
             clear(self._scratch(one), self._settings.cache)
-        place = self._place(one)
-        agent = self._contenders[one.label].agent
-        if not place.is_dir():
-            return
-        if not (place / "result.json").exists() and (collected(place) or last_step(place, agent)):
+        place, result = self._place(one), self._result(one)
+        if result is not None and result.outcome.phase == "verify" and collected(place):  # only its measurement failed
+            (place / "result.json").unlink()
+            self.progress.spent -= result.usage.usd or 0.0  # the next result has it too
+        if not place.is_dir() or self._goes_on(one):
             return
         kept = self._folder / "interrupted" / one.task
         kept.mkdir(parents=True, exist_ok=True)
-        if self._result(one) is None:
-            self.progress.spent += one.usd  # nobody knows how much of it was used
         number = len(list(kept.glob(f"{one.label}.{one.n}.*"))) + 1
         place.rename(kept / f"{one.label}.{one.n}.{number}")
+
+    def _goes_on(self, one: Planned) -> bool:
+        """Whether what an earlier try left can be gone on from."""
+        place, agent = self._place(one), self._contenders[one.label].agent
+        return not (place / "result.json").exists() and bool(collected(place) or last_step(place, agent))
 
     def _item(self, one: Planned, usd: float | None) -> Item:
         sweep, contender = self._plan.sweep, self._contenders[one.label]

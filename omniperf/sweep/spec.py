@@ -5,12 +5,14 @@ from __future__ import annotations
 import re
 from typing import TYPE_CHECKING, Literal, TypeAlias
 
-from pydantic import Field, field_validator, model_validator
+from pydantic import Field, ValidationError, field_validator, model_validator
 
+from omniperf.errors import UsageError
 from omniperf.tasks.load import read_record
 from omniperf.tasks.schema import Model
 
 if TYPE_CHECKING:
+    from collections.abc import Iterable
     from pathlib import Path
 
 SCHEMA: Literal["omniperf/sweep/v1"] = "omniperf/sweep/v1"
@@ -84,3 +86,12 @@ class Sweep(Model):
 def load_sweep(file: Path) -> Sweep:
     """Read a sweep file. Raises UsageError with the line of each error."""
     return read_record(file, Sweep, SCHEMA)[0]
+
+
+def sweep_of(tasks: Iterable[str], agents: Iterable[str]) -> Sweep:
+    """The sweep that tasks and AGENT[:MODEL] on a command line mean. Raises UsageError where it is none."""
+    try:
+        return Sweep(tasks=tuple(tasks), agents=tuple(Contender.named(one) for one in agents))
+    except ValidationError as error:
+        said = error.errors(include_url=False)[0]["msg"].removeprefix("Value error, ")
+        raise UsageError(f"These make no sweep: {said}.", "Correct --agent, or write a sweep file.") from None

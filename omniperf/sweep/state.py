@@ -9,13 +9,12 @@ from datetime import datetime
 from statistics import fmean
 from typing import TYPE_CHECKING
 
-from omniperf.errors import UsageError
 from omniperf.measure.lanes import held_now
 from omniperf.results.standing import Cell, State
 from omniperf.results.start import read_start
-from omniperf.results.store import read_lines, read_plain
-from omniperf.sweep.outcome import finished, result_of
-from omniperf.sweep.plan import Plan
+from omniperf.results.store import read_lines
+from omniperf.sweep.outcome import cost_of_tries, finished, result_of
+from omniperf.sweep.plan import read_plan
 
 if TYPE_CHECKING:
     from pathlib import Path
@@ -29,11 +28,8 @@ class Watched:
     """A sweep's folder that is looked at again and again; each result is read once."""
 
     def __init__(self, folder: Path) -> None:
-        """Raises UsageError where it is no sweep's."""
-        try:
-            self._plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
-        except FileNotFoundError:
-            raise UsageError(f"Run {folder.name} is no sweep: it has no plan.", "See `omniperf show`.") from None
+        """Raises what `read_plan` raises."""
+        self._plan = read_plan(folder)
         self._folder = folder
         self._results: dict[str, Result] = {}
 
@@ -55,6 +51,7 @@ class Watched:
                 start = read_start(self._folder / one.id)
                 cell.running.append(f"{phase} from {start.origin}" if start else phase)
                 state.running += 1
+        state.usd += sum(cost_of_tries(plan, self._folder))
         state.cells = [cells[key] for key in sorted(cells)]
         state.ends_in = self._left(state)
         state.timing = held_now() if state.alive else []
@@ -92,7 +89,7 @@ class Watched:
 def is_running(folder: Path) -> bool:
     """Whether a process works on the sweep."""
     try:
-        descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CLOEXEC)
+        descriptor = os.open(folder / ".lock", os.O_RDONLY | os.O_CLOEXEC)  # it may be another user's
     except OSError:
         return False
     try:

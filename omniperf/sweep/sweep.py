@@ -7,7 +7,7 @@ import json
 import os
 import signal
 import time
-from contextlib import contextmanager
+from contextlib import contextmanager, nullcontext
 from dataclasses import replace
 from typing import TYPE_CHECKING, TypeAlias
 
@@ -18,17 +18,17 @@ from omniperf.errors import InfraError, UsageError
 from omniperf.record import now
 from omniperf.results.predictions import prediction
 from omniperf.results.store import (
+    RUN_ID,
     check_folders,
     disk_errors,
     find_sweep,
     new_run_id,
-    read_plain,
     run_folders,
     write_whole,
 )
 from omniperf.sweep.local import LocalEngine
-from omniperf.sweep.outcome import result_of
-from omniperf.sweep.plan import Plan, make_plan
+from omniperf.sweep.outcome import finished, result_of
+from omniperf.sweep.plan import make_plan, read_plan
 from omniperf.sweep.run import summary
 from omniperf.sweep.scheduler import Scheduler
 from omniperf.tasks.load import load_task, task_sha256
@@ -41,6 +41,7 @@ if TYPE_CHECKING:
 
     from omniperf.results.events import Emit
     from omniperf.settings import Settings
+    from omniperf.sweep.plan import Plan, PlannedTask
     from omniperf.sweep.scheduler import Progress
     from omniperf.sweep.spec import Sweep
 
@@ -68,22 +69,36 @@ def dry_run(sweep: Sweep, settings: Settings) -> Plan:
     return plan
 
 
-def resume_sweep(run: str, jobs: int, settings: Settings, view: View) -> tuple[Path, Progress]:
-    """Go on with a sweep: exactly what has no result. Raises UsageError where it cannot be resumed."""
+def resume_sweep(
+    run: str, jobs: int, settings: Settings, view: View, usd: float | None = None
+) -> tuple[Path, Progress]:
+    """Go on with a sweep: exactly what has no result; all of it may cost `usd` where that is given.
+
+    Raises UsageError where it cannot be resumed.
+    """
+    check_folders(settings)
     folder = find_sweep(settings, run)
-    try:
-        plan = Plan.model_validate_json(read_plain(folder / "plan.json"))
-    except FileNotFoundError:
-        raise UsageError(f"Run {folder.name} is no sweep: it has no plan.", "Start it again.") from None
+    plan = read_plan(folder)
+    left = {one.task for one in plan.attempts if not finished(result_of(plan, one, folder))}
     for task in plan.tasks:
-        if task_sha256(load_task(task.file, settings)) != task.sha256:
+        if task.id in left and (why := _changed(task, settings)):
             raise UsageError(
-                f"Task {task.id} is not as it was when the sweep began.",
+                f"Task {task.id} is not as it was when the sweep began: {why}",
                 f"Restore {task.file}, or start a new sweep.",
             )
-    with _only_one(folder):
-        pass  # before anything is made ready, or spent, for a sweep that is running
+    with _only_one(folder):  # before anything is made ready, or spent, for a sweep that is running
+        if usd is not None:
+            plan = plan.model_copy(update={"sweep": plan.sweep.model_copy(update={"usd": usd})})
+            _write_plan(plan, folder)
     return folder, _run(plan, jobs, settings, view)
+
+
+def _changed(task: PlannedTask, settings: Settings) -> str:
+    """What is wrong with the file of a task, "" where it says what it said."""
+    try:
+        return "" if task_sha256(load_task(task.file, settings)) == task.sha256 else "it says something else."
+    except UsageError as error:
+        return error.message
 
 
 def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
@@ -94,15 +109,15 @@ def _run(plan: Plan, jobs: int, settings: Settings, view: View) -> Progress:
     folder, scratch = settings.results / plan.run_id, settings.worktrees / plan.run_id
     at_once = jobs or 8 * len(os.sched_getaffinity(0))  # they wait for models most of the time
     asked: list[int] = []
-    with view(folder) as emit, LocalEngine(at_once, replace(settings, worktrees=scratch), emit) as engine:
+    own = replace(settings, worktrees=scratch)
+    with _holding(scratch), view(folder) as emit, LocalEngine(at_once, own, emit) as engine:
         allow = engine.gateway.shared.allow
         scheduler = Scheduler(plan, folder, engine, settings, emit, lambda: not asked, allow)
         try:
             scheduler.prepare()
-        except KeyboardInterrupt:
+        except BaseException:
             engine.close()
-            if not folder.exists():  # else the trees of killed attempts are there too, for who holds its lock
-                clear(scratch, settings.cache)
+            clear(scratch, settings.cache)
             raise
         _begin(plan, folder)
         with _interruptible(asked), _only_one(folder):
@@ -138,6 +153,10 @@ def _begin(plan: Plan, folder: Path) -> None:
         "attempts": len(plan.attempts),
     }  # fmt: skip
     write_whole(folder / "run.json", json.dumps(about, indent=1).encode())
+    _write_plan(plan, folder)
+
+
+def _write_plan(plan: Plan, folder: Path) -> None:
     write_whole(folder / "plan.json", plan.model_dump_json(by_alias=True, indent=1).encode())
 
 
@@ -149,31 +168,63 @@ def sum_up(plan: Plan, folder: Path) -> None:
             continue
         rows.append(result)
         if (diff := folder / one.id / "model_patch.diff").is_file():
-            line = prediction(one.task, one.label, diff.read_bytes())
+            name = one.label if plan.sweep.attempts == 1 else f"{one.label}.{one.n}"
+            line = prediction(one.task, name, diff.read_bytes())
             lines.append(json.dumps(line, separators=(",", ":")))
     write_whole(folder / "predictions.jsonl", "".join(f"{line}\n" for line in lines).encode(), exact=True)
     write_whole(folder / "summary.json", json.dumps(summary(folder.name, rows), indent=1).encode())
 
 
 def clean(settings: Settings) -> list[Path]:
-    """Delete the worktrees of sweeps that no process works on any more. Returns what was deleted."""
+    """Delete the worktrees of sweeps that no process works on any more. Returns what was deleted.
+
+    Those of a sweep that was killed before it had a plan are known by the lock that was held on them, and so are those
+    of a sweep with its results elsewhere.
+    """
     gone = []
-    for folder in run_folders(settings):
-        scratch = settings.worktrees / folder.name
-        if scratch.exists() and (folder / "plan.json").is_file():
-            try:
-                with _only_one(folder):
+    planned = {folder.name for folder in run_folders(settings) if (folder / "plan.json").is_file()}
+    locks = (lock.name[1:].removesuffix(".lock") for lock in settings.worktrees.glob(".*.lock"))
+    begun = {run for run in locks if RUN_ID.fullmatch(run)}
+    for run in sorted(planned | begun):
+        scratch = settings.worktrees / run
+        if not scratch.exists() and run not in begun:
+            continue
+        try:
+            with _holding(scratch), _only_one(settings.results / run) if run in planned else nullcontext():
+                if scratch.exists():
                     clear(scratch, settings.cache)
-            except UsageError:  # it is running
-                continue
-            gone.append(scratch)
+                    gone.append(scratch)
+        except UsageError:  # it is running
+            continue
     return gone
+
+
+@contextmanager
+def _holding(scratch: Path) -> Iterator[None]:
+    """Hold the lock of a sweep's worktrees, from before there are any. Raises UsageError where another process does."""
+    lock = scratch.with_name(f".{scratch.name}.lock")
+    lock.parent.mkdir(parents=True, exist_ok=True)
+    while True:
+        with _locked(lock, scratch.name) as descriptor:
+            if not lock.exists() or lock.stat().st_ino != os.fstat(descriptor).st_ino:
+                continue  # who had it has just deleted it
+            try:
+                yield
+            finally:
+                lock.unlink(missing_ok=True)
+            return
 
 
 @contextmanager
 def _only_one(folder: Path) -> Iterator[None]:
     """Hold the lock of a sweep. Raises UsageError where another process does."""
-    descriptor = os.open(folder / ".lock", os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
+    with _locked(folder / ".lock", folder.name):
+        yield
+
+
+@contextmanager
+def _locked(lock: Path, run: str) -> Iterator[int]:
+    descriptor = os.open(lock, os.O_RDWR | os.O_CREAT | os.O_CLOEXEC, 0o666)
     try:
         deadline = time.monotonic() + _WATCHERS_LOOK
         while True:
@@ -183,9 +234,9 @@ def _only_one(folder: Path) -> Iterator[None]:
             except BlockingIOError:
                 if time.monotonic() > deadline:
                     remedy = "Wait for it, or interrupt it."
-                    raise UsageError(f"Sweep {folder.name} is still running.", remedy) from None
+                    raise UsageError(f"Sweep {run} is still running.", remedy) from None
                 time.sleep(0.02)
-        yield
+        yield descriptor
     finally:
         os.close(descriptor)
 

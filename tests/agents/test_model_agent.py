@@ -11,6 +11,7 @@ from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omniperf.agents import models
 from omniperf.agents.models import OpenAIAgent
 from omniperf.errors import InfraError, UsageError
 from omniperf.gateway import backoff
@@ -514,6 +515,14 @@ def test_a_refused_key_ends_the_run_before_it_starts(
     assert caught.value.kind == "auth"
     assert KEY not in str(caught.value)
     assert not settings.results.exists()
+
+
+@pytest.mark.parametrize(
+    ("given", "native"), [("True", True), ("1", True), ("0", False), ("False", False), ("", False)]
+)
+def test_native_tools_can_be_turned_off_in_a_sweep_file(given: str, native: bool) -> None:
+    """There an option is a value of YAML: `false` arrives as a text that is not empty."""
+    assert bool(models._manner({"native_tools": given}).native) is native
 
 
 @pytest.mark.parametrize(

@@ -96,6 +96,26 @@ def test_an_interrupt_before_the_first_attempt_stops_at_once_and_leaves_nothing(
     wait_for(lambda: tests not in commands())
 
 
+def test_what_a_kill_before_the_first_attempt_leaves_is_cleaned_but_not_what_runs(
+    sweeps: Sweeps, task: Task, tmp_path: Path
+) -> None:
+    tests, file = f"sleep 40.{os.getpid()}", task.folder / "task.yaml"
+    file.write_text(file.read_text().replace("python -m unittest -q tests.test_order", tests))
+    sweeps.env["TMPDIR"] = str(tmp_path / "tmp")
+    (tmp_path / "tmp").mkdir()
+    process = sweeps.start("sweep", write(tmp_path, task, 2, verify=False), "--jobs", "1")
+    wait_for(lambda: tests in commands())
+    assert json.loads(sweeps.run("clean", "--json")) == []  # it is being made ready
+    process.kill()
+    process.communicate()
+    wait_for(lambda: tests not in commands())
+    assert len(json.loads(sweeps.run("clean", "--json", "--results", str(tmp_path / "elsewhere")))) == 1
+    assert not list(sweeps.settings.worktrees.iterdir())
+    assert not list((tmp_path / "tmp").iterdir())
+    records = sweeps.settings.cache.glob("seals/*/worktrees/*/gitdir")  # the cache is other tests' too
+    assert not [one for one in records if one.read_text().startswith(str(sweeps.settings.worktrees))]
+
+
 def commands() -> str:
     """The command lines of all processes."""
     return subprocess.run(("ps", "-ewwo", "args"), capture_output=True, text=True, check=True).stdout
@@ -140,12 +160,20 @@ def test_a_sweep_runs_once_at_a_time(sweeps: Sweeps, task: Task, tmp_path: Path)
 
 
 def test_a_task_that_has_changed_is_not_gone_on_with(sweeps: Sweeps, task: Task, tmp_path: Path) -> None:
-    sweeps.run("sweep", write(tmp_path, task, 1, verify=False), "--json")
-    (task.folder / "workload.py").write_text((task.folder / "workload.py").read_text() + "# another\n")
-    process = sweeps.start("resume", "latest")
-    _, said = process.communicate(timeout=SECONDS)
-    assert process.returncode == 2
-    assert "Task toy is not as it was when the sweep began." in said
+    """But only where something of it is left to do."""
+    sweeps.run("sweep", write(tmp_path, task, 2, verify=False), "--json")
+    workload, file = task.folder / "workload.py", task.folder / "task.yaml"
+    workload.write_text(workload.read_text() + "# another\n")
+    assert json.loads(sweeps.run("resume", "latest", "--json"))["unfinished"] == 0
+    (place,) = sweeps.settings.results.glob("*/toy/oracle.2")
+    (place / "result.json").unlink()
+    for change, why in ((lambda: None, "it says something else"), (file.unlink, "There is no task file")):
+        change()
+        process = sweeps.start("resume", "latest")
+        _, said = process.communicate(timeout=SECONDS)
+        assert process.returncode == 2
+        assert f"Task toy is not as it was when the sweep began: {why}" in said
+        assert f"Restore {file}" in said
 
 
 def test_nothing_is_written_where_something_cannot_run(sweeps: Sweeps, task: Task) -> None:

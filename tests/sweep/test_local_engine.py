@@ -76,6 +76,7 @@ def test_tasks_are_proved_beside_each_other_where_there_are_cores(
 ) -> None:
     """Each is proved in a fork, once: the launcher itself finds the proof in the cache."""
     monkeypatch.setattr(launcher, "_CORES_OF_A_PROOF", 0.5)
+    monkeypatch.setattr("tempfile.tempdir", None)  # a launcher has a process, and so a folder, of its own
     toy = make_task().folder
     other = toy.parent / "other"
     shutil.copytree(toy, other)

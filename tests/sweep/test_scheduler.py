@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from hashlib import sha256
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -11,10 +12,12 @@ from omniperf.prompt.history import with_history
 from omniperf.prompt.render import Prompt
 from omniperf.results import schema
 from omniperf.results.events import Event, ignore
+from omniperf.results.journal import Journal
 from omniperf.results.start import read_start
 from omniperf.results.store import load_result
 from omniperf.settings import load_settings
 from omniperf.sweep.chain import Chain
+from omniperf.sweep.collected import collected
 from omniperf.sweep.engine import Ended, Item, Report
 from omniperf.sweep.plan import Plan, make_plan
 from omniperf.sweep.scheduler import Scheduler
@@ -77,6 +80,12 @@ def write(folder: Path, outcome: dict[str, Any], usd: float, **identity: object)
     (folder / "result.json").write_text(result.model_dump_json(by_alias=True))
 
 
+def begin(folder: Path) -> None:
+    """An attempt that may have asked a model, and that nothing can be gone on from."""
+    folder.mkdir(parents=True)
+    (folder / "trajectory.jsonl").write_text("")
+
+
 def fine(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
     del item, tries
     return {"kind": "finished"}, 0.4
@@ -113,14 +122,29 @@ def test_the_budget_holds_even_for_what_runs_at_once(plan: Callable[..., Plan], 
     progress = schedule(plan(attempts=10, usd=12.0), engine, settings).progress
     assert [item.spec["limits"] for item in engine.started] == [{"usd": 5.0}, {"usd": 5.0}, {"usd": 2.0}]
     assert progress.spent == 12.0
-    assert progress.stopped == "the sweep's 12 USD are spent"
+    assert progress.stopped == "the sweep's 12 USD are spent (--usd allows more)"
 
 
 def test_what_is_not_used_is_there_for_others(plan: Callable[..., Plan], settings: Settings) -> None:
     engine = Engine(8, fine)
     progress = schedule(plan(attempts=10, usd=12.0), engine, settings).progress
     assert progress.done == 10
-    assert engine.most_at_once == 3
+    assert engine.most_at_once == 2
+    assert {item.spec["limits"]["usd"] for item in engine.started} == {5.0}  # type: ignore[index]
+
+
+def test_what_costs_nothing_is_made_when_all_is_spent(plan: Callable[..., Plan], settings: Settings) -> None:
+    def spends(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        del tries
+        return {"kind": "finished"}, float(item.spec["limits"].get("usd", 0.0))  # type: ignore[attr-defined]
+
+    engine = Engine(4, spends)
+    progress = schedule(plan(agents=(MODEL, Contender(agent="null")), attempts=4, usd=5.0), engine, settings).progress
+    assert sorted(item.id for item in engine.started if "null" in item.id) == [
+        f"quickstart/null.{n}" for n in range(1, 5)
+    ]
+    assert (progress.done, progress.spent) == (5, 5.0)
+    assert progress.stopped == "the sweep's 5 USD are spent (--usd allows more)"
 
 
 def test_what_the_provider_ended_is_tried_again_and_its_first_try_is_kept(
@@ -138,6 +162,28 @@ def test_what_the_provider_ended_is_tried_again_and_its_first_try_is_kept(
     assert round(progress.spent, 6) == 1.3
     kept = load_result(settings.results / "run" / "interrupted" / "quickstart" / "a-model.2.1")
     assert kept.outcome.detail == "It broke."
+
+
+def test_a_patch_whose_measurement_failed_is_only_measured_again(plan: Callable[..., Plan], settings: Settings) -> None:
+    """What the agent did is paid for: no second try of it is made, and it counts once."""
+    seen: list[bool] = []
+
+    def device_lost(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        folder = Path(item.folder)
+        seen.append(collected(folder) is not None)
+        if tries > 1:
+            return {"kind": "finished"}, 0.3
+        folder.mkdir(parents=True)
+        (folder / "model_patch.diff").write_bytes(b"")
+        with Journal(folder / "journal.jsonl") as journal:
+            journal.write("collected", sha256=sha256(b"").hexdigest(), tree="t", files=[])
+        return {"kind": "infra_error", "infra_kind": "device", "detail": "It is gone.", "phase": "verify"}, 0.3
+
+    engine = Engine(1, device_lost)
+    progress = schedule(plan(), engine, settings).progress
+    assert seen == [False, True]
+    assert (progress.done, progress.spent) == (1, pytest.approx(0.3))
+    assert not (settings.results / "run" / "interrupted").exists()
 
 
 def test_an_attempt_whose_process_dies_is_tried_three_times(plan: Callable[..., Plan], settings: Settings) -> None:
@@ -189,10 +235,11 @@ def test_a_damaged_result_stops_nothing(plan: Callable[..., Plan], settings: Set
 
 
 def test_what_earlier_tries_cost_is_spent(plan: Callable[..., Plan], settings: Settings) -> None:
-    """Of a try that left no result nobody knows what it used: its whole limit counts."""
+    """Of a try that left no result nobody knows what it used: its whole limit counts, if it asked a model at all."""
     run = settings.results / "run"
     write(run / "interrupted" / "quickstart" / "a-model.1.1", {"kind": "infra_error"}, 3.0)
-    (run / "interrupted" / "quickstart" / "a-model.1.2").mkdir()
+    begin(run / "interrupted" / "quickstart" / "a-model.1.2")
+    (run / "interrupted" / "quickstart" / "a-model.1.3").mkdir()
     write(run / "quickstart" / "a-model.2", {"kind": "cancelled"}, 1.0)
     engine = Engine(1, fine)
     progress = schedule(plan(attempts=3, usd=10.0), engine, settings).progress
@@ -202,6 +249,36 @@ def test_what_earlier_tries_cost_is_spent(plan: Callable[..., Plan], settings: S
         {"usd": pytest.approx(0.2)},
     ]
     assert progress.spent == pytest.approx(10.2)
+
+
+def test_what_a_killed_try_may_have_cost_is_given_to_nobody(plan: Callable[..., Plan], settings: Settings) -> None:
+    """It left no result, so its whole limit counts, before anything starts: neither it nor another has that again."""
+    for n in (1, 2):
+        begin(settings.results / "run" / "quickstart" / f"a-model.{n}")
+    engine, allowed = Engine(1, fine), list[float]()
+    scheduler = Scheduler(
+        plan(attempts=3, usd=12.0), settings.results / "run", engine, settings, ignore, lambda: True, allowed.append
+    )
+    progress = scheduler.run()
+    assert allowed == [2.0]
+    assert [item.spec["limits"]["usd"] for item in engine.started] == pytest.approx([2.0, 1.6, 1.2])  # type: ignore[index]
+    assert progress.spent == pytest.approx(11.2)
+    again = Scheduler(plan(attempts=3, usd=12.0), settings.results / "run", engine, settings, ignore, lambda: True)
+    assert again.run().spent == pytest.approx(11.2)
+
+
+def test_a_try_whose_process_died_costs_its_limit_once(plan: Callable[..., Plan], settings: Settings) -> None:
+    def dies(item: Item, tries: int) -> tuple[dict[str, Any] | None, float]:
+        if tries > 1 or item.id.endswith(".2"):
+            return fine(item, tries)
+        begin(Path(item.folder))
+        return None, 0.0
+
+    engine = Engine(1, dies)
+    progress = schedule(plan(attempts=2, usd=8.0), engine, settings).progress
+    limits = [(item.id[-1], item.spec["limits"]["usd"]) for item in engine.started]  # type: ignore[index]
+    assert limits == [("1", 5.0), ("2", 3.0), ("1", pytest.approx(2.6))]
+    assert progress.spent == pytest.approx(5.8)
 
 
 def test_no_two_attempts_share_a_folder(plan: Callable[..., Plan], settings: Settings) -> None:

@@ -3,13 +3,20 @@
 from __future__ import annotations
 
 import fcntl
+import os
+from contextlib import nullcontext
 from typing import TYPE_CHECKING
 
+import pytest
+
+from omniperf.errors import OmniPerfError
+from omniperf.results.events import ignore
 from omniperf.results.journal import Journal
 from omniperf.results.store import find_sweep
 from omniperf.sweep.plan import make_plan
 from omniperf.sweep.spec import Sweep
-from omniperf.sweep.state import Watched
+from omniperf.sweep.state import Watched, is_running
+from omniperf.sweep.sweep import resume_sweep
 from tests.example_result import RUN, example_result, write_attempt
 
 if TYPE_CHECKING:
@@ -57,3 +64,28 @@ def test_what_was_started_before_the_sweep_was_resumed_does_not_run(settings: Se
         assert watched.look().running == 2
         journal.write("ended", attempt="quickstart/pattern.1", how="signal SIGKILL", outcome=None)
         assert watched.look().running == 1
+
+
+def test_a_sweep_of_another_user_is_seen_to_run(settings: Settings, monkeypatch: pytest.MonkeyPatch) -> None:
+    """Its lock can be read, not written."""
+    folder, opened = begin(settings, RUN, 1), os.open
+
+    def as_another_user(path: Path, flags: int, mode: int = 0o777) -> int:
+        if path == folder / ".lock" and flags & (os.O_WRONLY | os.O_RDWR):
+            raise PermissionError
+        return opened(path, flags, mode)
+
+    with (folder / ".lock").open("w") as lock:
+        fcntl.flock(lock, fcntl.LOCK_EX)
+        monkeypatch.setattr(os, "open", as_another_user)
+        assert is_running(folder)
+
+
+@pytest.mark.parametrize("text", ["{", "{}", "[]"])
+def test_a_damaged_plan_is_said_to_be_one(text: str, settings: Settings) -> None:
+    folder = begin(settings, RUN, 1)
+    (folder / "plan.json").write_text(text)
+    with pytest.raises(OmniPerfError, match=r"plan\.json is not a valid omniperf/plan/v1"):
+        Watched(folder)
+    with pytest.raises(OmniPerfError, match=r"plan\.json is not a valid omniperf/plan/v1"):
+        resume_sweep(RUN, 1, settings, lambda _: nullcontext(ignore))
