@@ -61,6 +61,19 @@ def test_codexs_log_of_an_earlier_version_is_read() -> None:
     assert sum(one.tool == "apply_patch" for one in seen if isinstance(one, Called)) == log.count("\napply_patch(")
 
 
+@pytest.mark.parametrize("took", ["25ms", "1.20s", "1m 01s", "60m 01s"])
+@pytest.mark.parametrize("how", ["bash -lc 'sleep 61; exit 3' in /my work", "bash -lc 'sleep 61; exit 3' in /tmp\n"])
+def test_a_command_of_codexs_log_has_its_result_however_long_it_took(how: str, took: str) -> None:
+    gap = "" if how.endswith("\n") else " "
+    report, seen = read_log(f"OpenAI Codex v0.60.1\nexec\n{how}{gap}exited 3 in {took}:\nlate\ncodex\nDone.\n")
+    call, answer = seen[0], seen[1]
+    assert isinstance(call, Called)
+    assert isinstance(answer, Answered)
+    assert call.command.startswith("sleep 61; exit 3" if gap else "bash -lc")
+    assert (answer.output, answer.exit_code, answer.failed) == ("late", 3, True)
+    assert report.final == "Done."
+
+
 def test_success_of_claude_code_is_more_than_its_subtype() -> None:
     reader = ClaudeCodeReader()
     said = "Failed to authenticate. API Error: 401 invalid x-api-key"
