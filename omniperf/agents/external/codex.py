@@ -144,7 +144,8 @@ class CodexReader(JsonLines):
                     yield Called(id_, tool, input=item.get("arguments"))
                 else:
                     failed = item.get("status") == "failed"
-                    yield Answered(id_, text(mapped(item, "result").get("content")), failed=failed)
+                    output = text(mapped(item, "result").get("content")) or text(mapped(item, "error").get("message"))
+                    yield Answered(id_, output, failed=failed)
 
 
 _TOOK = r"(?:[\d.]+m?s|\d+m ?\d+s)"  # from a minute on there is a space in it

@@ -74,6 +74,16 @@ def test_a_command_of_codexs_log_has_its_result_however_long_it_took(how: str, t
     assert report.final == "Done."
 
 
+def test_why_a_tool_of_an_mcp_server_failed_is_its_result() -> None:
+    item = {"id": "1", "type": "mcp_tool_call", "server": "omniperf", "tool": "test", "arguments": {}}
+    failed = {**item, "result": None, "error": {"message": "timed out awaiting tools/call"}, "status": "failed"}
+    seen = read(CodexReader(), {"type": "item.started", "item": item}, {"type": "item.completed", "item": failed})
+    assert seen == [
+        Called("1", "omniperf.test", input={}),
+        Answered("1", "timed out awaiting tools/call", failed=True),
+    ]
+
+
 def test_success_of_claude_code_is_more_than_its_subtype() -> None:
     reader = ClaudeCodeReader()
     said = "Failed to authenticate. API Error: 401 invalid x-api-key"
