@@ -130,6 +130,18 @@ def test_a_stream_that_is_no_json_is_what_no_second_try_mends(api: str, loopback
     assert ended.usage.usd == 0
 
 
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json"])
+@pytest.mark.parametrize("api", APIS)
+def test_a_page_in_place_of_a_stream_is_named_and_not_asked_for_again(
+    api: str, kind: str, loopback: Loopback, attempt: Attempt
+) -> None:
+    ended = attempt(repeat(Fail(200, headers={"content-type": kind})), api)
+    assert (ended.outcome.kind, ended.outcome.infra_kind) == ("infra_error", "protocol"), ended.outcome
+    assert f"the server answered with {kind.split(';')[0]}, not with a stream of events" in ended.outcome.detail
+    assert len(loopback.calls) == 1
+    assert ended.usage.usd == 0
+
+
 @pytest.mark.parametrize("api", APIS)
 def test_a_server_that_is_not_there(api: str, loopback: Loopback, attempt: Attempt) -> None:
     ended = attempt([], api, url="http://127.0.0.1:9")

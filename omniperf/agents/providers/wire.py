@@ -104,7 +104,7 @@ class Wire:
             path, cast_to=object, content=body, stream=True, stream_cls=self.stream_class,
             options={"timeout": httpx2.Timeout(min(left, SILENCE), connect=min(left, CONNECTING))},
         ) as stream, _cut_at(deadline, stream.response):  # fmt: skip
-            yield (event for event in stream if isinstance(event, dict))
+            yield _events_of(stream)
 
     def _write(
         self, path: str, body: bytes, status: int, events: list[Item], began: float, tokens: Tokens | None,
@@ -116,6 +116,18 @@ class Wire:
     def close(self) -> None:
         """Close the connections."""
         self.client.close()
+
+
+def _events_of(stream: Any) -> Iterator[Item]:
+    """The events of a reply. Raises CallError for what is none: a page, as a wrong URL or a proxy answers with."""
+    silent = True
+    for event in stream:
+        silent = False
+        if isinstance(event, dict):
+            yield event
+    kind = stream.response.headers.get("content-type", "").partition(";")[0]
+    if silent and kind not in ("", "text/event-stream"):
+        raise CallError("protocol", clean(f"the server answered with {kind}, not with a stream of events"))
 
 
 def _keeping(events: Iterator[Item], kept: list[Item]) -> Iterator[Item]:

@@ -120,6 +120,7 @@ def test_doctor_asks_the_model_and_says_what_it_refuses(
         (Fail(401, "authentication_error", "invalid x-api-key"), "refused the key"),
         (Fail(404, "not_found_error", "model: claude-opus-5-5"), "did not accept the call"),
         (Fail(402, "billing_error", "no credit"), "has no quota left"),
+        (Fail(200, headers={"content-type": "text/html"}), "the server answered with text/html"),
     ):
         server.probe = fail
         found = agent_checks("claude-code", options)
