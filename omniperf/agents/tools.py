@@ -110,6 +110,7 @@ class SessionTools:
             raise ToolError("The command holds a character that no shell can take.")
         done = self._command(command, timeout)
         self._journal.write("result", tool="bash", exit_code=done.exit_code, seconds=done.seconds)
+        self.note_edit()
         return CommandResult(done.exit_code, done.output, done.seconds, done.stopped_by, done.dropped_bytes)
 
     def view(self, path: str) -> str:

@@ -222,6 +222,13 @@ def test_parallel_calls_are_done_in_order_and_answered_in_order(api: str, loopba
     assert [text.splitlines()[:-1] for _, text in answers] == [[str(n) for n in range(k + 1)] for k in range(8)]
 
 
+def test_an_edit_by_a_command_is_an_edit(loopback: Loopback, attempt: Attempt) -> None:
+    ended = attempt([LOOK, Say("", (("bash", {"command": "echo '# x' >> toy/order.py"}),)), FINISH, FINISH])
+    assert "+# x" in ended.patch
+    assert ended.usage.seconds_to_first_edit is not None
+    assert attempt([LOOK, FINISH], name="attempt.2").usage.seconds_to_first_edit is None
+
+
 LIMITS = [
     ("0.01 USD", {"usd": 0.01}, "USD", {"max_output": "200"}),
     ("1,000 tokens", {"tokens": 1000}, "tokens", {"max_output": "200"}),  # the first request alone is longer
