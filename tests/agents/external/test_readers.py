@@ -168,6 +168,34 @@ def test_exit_status_0_of_mini_is_not_success() -> None:
     assert (reader.report.ok, reader.report.failure, reader.report.usd) == (False, "turns", 0.5)
 
 
+def test_a_reply_that_mini_cannot_use_is_a_turn_with_a_failed_call_and_tokens_are_added_up() -> None:
+    usage = {"prompt_tokens": 150, "completion_tokens": 20}
+    usage |= {"prompt_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 10}}
+    call = {"id": "c2", "type": "function", "function": {"name": "fly", "arguments": "{}"}}
+    reply = {"role": "assistant", "content": "two", "tool_calls": [call]}
+    messages = [
+        {"role": "user", "content": "Make it faster."},
+        {"role": "assistant", "content": "one", "extra": {
+            "actions": [{"tool_call_id": "c1", "command": "sleep 99"}], "response": {"model": "m-1", "usage": usage}}},
+        {"role": "tool", "tool_call_id": "c1", "content": "{}",
+         "extra": {"returncode": -1, "raw_output": "", "exception_info": "timed out after 9 seconds"}},
+        {"role": "user", "content": "Unknown tool 'fly'.", "extra": {
+            "interrupt_type": "FormatError",
+            "response": {"model": "m-1", "usage": usage, "choices": [{"message": reply}]}}},
+    ]  # fmt: skip
+    reader = MiniReader()
+    assert list(reader.document({"messages": messages, "info": {}})) == [
+        Said("one"),
+        Called("c1", "bash", "sleep 99"),
+        Answered("c1", "timed out after 9 seconds", -1, failed=True),
+        Said("two"),
+        Called("c2", "fly", input="{}"),
+        Answered("c2", "Unknown tool 'fly'.", failed=True),
+    ]
+    assert (reader.report.turns, reader.report.models) == (2, ["m-1"])
+    assert reader.report.tokens == Tokens(200, 80, 20, 40)
+
+
 @pytest.mark.parametrize(
     ("said", "failure"),
     [
