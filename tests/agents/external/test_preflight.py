@@ -125,6 +125,7 @@ def test_doctor_asks_the_model_and_says_what_it_refuses(
         server.probe = fail
         found = agent_checks("claude-code", options)
         assert [check.status for check in (found[0], found[-1])] == ["ok", "fail"]
+        assert found[0].detail == "version 1 (claude 2.1.329), options taken"
         assert said in found[-1].detail
         assert KEY not in json.dumps([check.__dict__ for check in found])
 
