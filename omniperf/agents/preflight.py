@@ -30,6 +30,8 @@ def agent_checks(name: str, options: Mapping[str, str]) -> list[Check]:
 
     Between them, of a client that speaks MCP, is one for whether it is offered the harness's server.
     """
+    from omniperf.agents.external.agent import ExternalAgent
+
     agent = load_agent(name)
     said: list[str] = []
 
@@ -41,7 +43,8 @@ def agent_checks(name: str, options: Mapping[str, str]) -> list[Check]:
         check_options(agent, name, options)
     except OmniPerfError as error:
         return [Check(f"agent {name}", "fail", error.message, error.remedy)]
-    found = [Check(f"agent {name}", "ok", f"version {agent.version}, options taken")]
+    of_client = f" ({agent.program} {agent.find().version})" if isinstance(agent, ExternalAgent) else ""
+    found = [Check(f"agent {name}", "ok", f"version {agent.version}{of_client}, options taken")]
     if getattr(agent, "speaks_mcp", False):
         found.append(_mcp())
     if (ready := getattr(agent, "ready", None)) is None:

@@ -59,8 +59,15 @@ def restore_work(point: ResumePoint, workspace: Workspace, tools: SessionTools) 
     the tool `commit` are not, nor what it left in ignored caches, nor what `edit undo` could take back. Raises
     OmniPerfError where a snapshot is missing or damaged.
     """
+    at = 0.0  # when the calls before the record were made
     for record in point.records:
-        if record["kind"] == "tree":
-            restore(workspace.tree, record["changed"], point.folder / FOLDER)
-        elif record["kind"] == "done":
-            tools.again(record)
+        match record["kind"]:
+            case "request":
+                at = record["seconds"]
+            case "reply":
+                at += record["seconds"]
+            case "tree":
+                restore(workspace.tree, record["changed"], point.folder / FOLDER)
+                tools.note_edit(at)
+            case "done":
+                tools.again(record, at)

@@ -110,6 +110,7 @@ class SessionTools:
             raise ToolError("The command holds a character that no shell can take.")
         done = self._command(command, timeout)
         self._journal.write("result", tool="bash", exit_code=done.exit_code, seconds=done.seconds)
+        self.note_edit()
         return CommandResult(done.exit_code, done.output, done.seconds, done.stopped_by, done.dropped_bytes)
 
     def view(self, path: str) -> str:
@@ -239,8 +240,11 @@ class SessionTools:
             self._committed = self._stack.enter_context(self._built(self._collected()))
         return sha
 
-    def again(self, done: Mapping[str, Any]) -> None:
-        """Know again what a call of an earlier process had come to, whose tree this is: no step, and not journalled."""
+    def again(self, done: Mapping[str, Any], at: float) -> None:
+        """Know again what a call of an earlier process had come to, whose tree this is: no step, and not journalled.
+
+        It was made about `at`, in seconds of the attempt.
+        """
         state = self._state()
         if "committed" in done:
             self._commit(done["committed"])
@@ -250,8 +254,11 @@ class SessionTools:
             self.ratchet.tested(state, passed=done["passed"])
         elif "screened" in done:
             self._follows_commits = self._follows_commits or done["against"] == "commit"
+            screening = Screening(**done["screened"])
+            if screening.decision == "faster" and screening.outputs_equal and self.first_gain is None:
+                self.first_gain = at
             if done["against"] == "base" and state is not None:
-                self.ratchet.saw(state, Screening(**done["screened"]))
+                self.ratchet.saw(state, screening)
 
     def _commit(self, message: str) -> str:
         commit = f"git -c maintenance.auto=false commit -q -m {shlex.quote(message)}"
@@ -294,13 +301,13 @@ class SessionTools:
             return None
         return None if scope.rejects(scope.findings(patch, self._bench.task)) else patch
 
-    def note_edit(self) -> None:
-        """Keep when the first edit was, should the tree be edited now and not have been before.
+    def note_edit(self, at: float | None = None) -> None:
+        """Keep when the first edit was, should the tree be edited now (or `at` that time) and not have been before.
 
         In a tree that began with a patch nobody can tell.
         """
         if self.first_edit is None and not self._workspace.patched and self._workspace.edited():
-            self.first_edit = time.monotonic() - self._budget.started
+            self.first_edit = time.monotonic() - self._budget.started if at is None else at
 
     def _step(self, tool: str, **arguments: object) -> None:
         if self._counts:

@@ -7,6 +7,7 @@ from __future__ import annotations
 
 import json
 import shlex
+from contextlib import suppress
 from dataclasses import asdict
 from typing import TYPE_CHECKING, Any
 
@@ -178,7 +179,10 @@ class Toolset:
 
     def _str_replace_based_edit_tool(self, given: Mapping[str, Any]) -> str:
         path = given["path"].removeprefix("/workspace").strip("/") or "."
-        if given["command"] == "view" and (self._session.workspace.tree / path).is_dir():
+        folder = False
+        with suppress(OSError):  # a name that no file can have; what to say of it is the edit's
+            folder = (self._session.workspace.tree / path).is_dir()
+        if given["command"] == "view" and folder:
             return self._bash({"command": f"find {shlex.quote(path)} -maxdepth 2 -not -path '*/.*' | sort"})
         return self._edit({_AS_EDIT.get(name, name): value for name, value in {**given, "path": path}.items()})
 

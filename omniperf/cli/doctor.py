@@ -30,15 +30,20 @@ def doctor(
     from dataclasses import asdict
 
     from omniperf.cli.output import print_json, print_view
+    from omniperf.errors import UsageError
     from omniperf.measure.doctor import checks
     from omniperf.settings import load_settings
 
+    named = {"model": model, "base_url": base_url, "api": api}
+    options = {name: value for name, value in named.items() if value is not None}
+    if agent is None and options:
+        flags = " and ".join(f"--{name.replace('_', '-')}" for name in options)
+        raise UsageError(f"Without an agent nothing is asked of {flags}.", "Name one with --agent.")
     found = checks(load_settings({"results": results, "worktrees": worktrees, "cache": cache}))
     if agent is not None:
         from omniperf.agents.preflight import agent_checks
 
-        named = {"model": model, "base_url": base_url, "api": api}
-        found += agent_checks(agent, {name: value for name, value in named.items() if value is not None})
+        found += agent_checks(agent, options)
     if json:
         print_json([asdict(check) for check in found])
     else:

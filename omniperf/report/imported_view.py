@@ -8,7 +8,7 @@ from rich.console import Group
 from rich.text import Text
 
 from omniperf.report.escape import one_line
-from omniperf.report.numbers import count
+from omniperf.report.numbers import count, dollars
 from omniperf.report.terminal import STYLES, facts_view, shown_path
 
 if TYPE_CHECKING:
@@ -41,7 +41,7 @@ def _view(found: Imported, folder: Path) -> RenderableType:
         "tool calls": f"{_known(found.tool_calls, 'call')}{failed}",
         "denied": one_line(", ".join(found.denied)),
         "tokens": _tokens(found),
-        "USD": "unknown" if found.usd is None else f"${found.usd:.2f}, as it says",
+        "USD": "unknown" if found.usd is None else f"{dollars(found.usd)}, as it says",
         "session": one_line(found.session or ""),
         "from": one_line(found.source),
         "files": shown_path(folder),

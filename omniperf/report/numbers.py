@@ -31,6 +31,11 @@ def duration(seconds: float) -> str:
     return f"{whole // 3600} h {whole % 3600 // 60} min"
 
 
+def dollars(usd: float) -> str:
+    """Return a cost: $1.25, and $0.0043 of what is less than ten cents, since nothing that was paid was free."""
+    return f"${usd:.2g}" if 0 < usd < 0.1 else f"${usd:.2f}"
+
+
 def ratio(value: float) -> str:
     """Return a speedup such as 1.042x, with the digits that can matter."""
     return f"{value:.3f}x" if value < 10 else f"{value:.1f}x"

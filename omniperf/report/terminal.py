@@ -14,7 +14,7 @@ from rich.table import Table
 from rich.text import Text
 
 from omniperf.report.escape import one_line, plain
-from omniperf.report.numbers import count, duration, interval, percent, quantity, ratio, with_interval
+from omniperf.report.numbers import count, dollars, duration, interval, percent, quantity, ratio, with_interval
 
 if TYPE_CHECKING:
     from collections.abc import Iterable, Iterator, Mapping, Sequence
@@ -382,7 +382,7 @@ def _usage(usage: Usage) -> str:
     if usage.input_tokens or usage.output_tokens:
         cached = f" ({usage.cached_tokens:,} cached)" if usage.cached_tokens else ""
         parts.append(f"{usage.input_tokens:,}{cached} + {usage.output_tokens:,} tokens")
-        parts.append("price unknown" if usage.usd is None else f"${usage.usd:.2f}")
+        parts.append("price unknown" if usage.usd is None else dollars(usage.usd))
     parts.append(duration(usage.wall_seconds))
     if usage.seconds_to_first_edit is not None:
         parts.append(f"first edit after {duration(usage.seconds_to_first_edit)}")

@@ -130,6 +130,18 @@ def test_a_stream_that_is_no_json_is_what_no_second_try_mends(api: str, loopback
     assert ended.usage.usd == 0
 
 
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json"])
+@pytest.mark.parametrize("api", APIS)
+def test_a_page_in_place_of_a_stream_is_named_and_not_asked_for_again(
+    api: str, kind: str, loopback: Loopback, attempt: Attempt
+) -> None:
+    ended = attempt(repeat(Fail(200, headers={"content-type": kind})), api)
+    assert (ended.outcome.kind, ended.outcome.infra_kind) == ("infra_error", "protocol"), ended.outcome
+    assert f"the server answered with {kind.split(';')[0]}, not with a stream of events" in ended.outcome.detail
+    assert len(loopback.calls) == 1
+    assert ended.usage.usd == 0
+
+
 @pytest.mark.parametrize("api", APIS)
 def test_a_server_that_is_not_there(api: str, loopback: Loopback, attempt: Attempt) -> None:
     ended = attempt([], api, url="http://127.0.0.1:9")
@@ -208,6 +220,13 @@ def test_parallel_calls_are_done_in_order_and_answered_in_order(api: str, loopba
     answers = answers_of(items)
     assert [id_ for id_, _ in answers] == calls_of(items)
     assert [text.splitlines()[:-1] for _, text in answers] == [[str(n) for n in range(k + 1)] for k in range(8)]
+
+
+def test_an_edit_by_a_command_is_an_edit(loopback: Loopback, attempt: Attempt) -> None:
+    ended = attempt([LOOK, Say("", (("bash", {"command": "echo '# x' >> toy/order.py"}),)), FINISH, FINISH])
+    assert "+# x" in ended.patch
+    assert ended.usage.seconds_to_first_edit is not None
+    assert attempt([LOOK, FINISH], name="attempt.2").usage.seconds_to_first_edit is None
 
 
 LIMITS = [

@@ -105,6 +105,7 @@ def test_anthropics_own_editor_does_what_ours_does(loopback: Loopback, attempt: 
         own("undo_edit", "toy/new.py"),
         own("create", "toy/x.py"),
         own("view", "../etc/passwd"),
+        own("view", "a" * 5000),
         ("edit", {"command": "view", "path": "toy/order.py"}),
     ]
     ended = attempt(script(calls, [FINISH], [FINISH]), "anthropic", native_tools="True")
@@ -112,8 +113,8 @@ def test_anthropics_own_editor_does_what_ours_does(loopback: Loopback, attempt: 
     assert "./toy/order.py" in texts[0].splitlines()
     assert texts[1] == "     4\tdef distinct(items):\n     5\t    seen = []"
     assert texts[2:6] == ["toy/new.py: done."] * 3 + ["toy/order.py: done."]
-    wanted = ("must be one of view", "needs file_text", "not a path inside", "There is no tool 'edit'")
-    assert [word in text for word, text in zip(wanted, texts[6:], strict=False)] == [True] * 4
+    wanted = ("must be one of view", "needs file_text", "not a path inside", "name too long", "There is no tool 'edit'")
+    assert [word in text for word, text in zip(wanted, texts[6:], strict=False)] == [True] * 5
     assert "dict.fromkeys" in ended.patch
     assert "+b\n" in ended.patch
     tools = loopback.calls[0].body["tools"]

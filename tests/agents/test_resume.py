@@ -6,11 +6,12 @@ import json
 import os
 import re
 import shutil
-from dataclasses import replace
+from dataclasses import asdict, replace
 from typing import TYPE_CHECKING, Any
 
 import pytest
 
+from omniperf.agents.protocol import Screening
 from omniperf.agents.resume import resume_point
 from omniperf.agents.snapshots import Snapshots, restore
 from omniperf.errors import OmniPerfError
@@ -129,6 +130,26 @@ def test_what_was_resumed_can_be_resumed_again(loopback: Loopback, attempt: Atte
         point = resume_point(whole.folder)
         assert point is not None
         assert point.waits
+
+
+def test_when_the_first_edit_and_the_first_gain_were_is_known_after_resuming(
+    loopback: Loopback, attempt: Attempt
+) -> None:
+    script = [Say("", (bash("sleep 1"),)), Say("", (EDIT,)), Say("", (bash("sleep 1"),)), Fail(401)]
+    whole = attempt(script, "chat")
+    file = whole.folder / "trajectory.jsonl"
+    lines = file.read_text().splitlines(keepends=True)
+    replies = [at for at, line in enumerate(lines) if json.loads(line)["kind"] == "reply"]
+    screening = Screening("faster", 2.0, 1.9, 2.1, pairs=6, outputs_equal=True)
+    lines.insert(replies[2] + 1, json.dumps({"kind": "done", "screened": asdict(screening), "against": "base"}) + "\n")
+    file.write_text("".join(lines))
+    finish = Say("t", (("finish", {"summary": "done"}),))
+    ended = attempt([finish, finish], "chat", point=resume_point(whole.folder))
+    first, gain = whole.usage.seconds_to_first_edit, ended.usage.seconds_to_first_gain
+    assert first is not None
+    assert gain is not None
+    assert ended.usage.seconds_to_first_edit == pytest.approx(first, abs=2)
+    assert ended.usage.seconds_to_first_edit < gain
 
 
 @pytest.mark.parametrize(

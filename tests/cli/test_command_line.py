@@ -287,6 +287,12 @@ def test_doctor_answers_every_question(omniperf: Omniperf) -> None:
     assert omniperf("doctor").returncode == done.returncode
 
 
+def test_doctor_does_not_pass_over_what_it_is_told_of_a_model(omniperf: Omniperf) -> None:
+    done = omniperf("doctor", "--model", "m", "--base-url", "http://localhost:1")
+    assert (done.returncode, done.stdout) == (2, "")
+    assert "--model and --base-url. Name one with --agent." in done.stderr
+
+
 def test_doctor_without_git_fails_and_says_what_to_install(omniperf: Omniperf, folder: Any) -> None:
     done = omniperf("doctor", PATH=str(folder))
     assert done.returncode == 1

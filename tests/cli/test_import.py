@@ -155,10 +155,22 @@ def test_what_is_no_output_is_refused_in_one_sentence(omniperf: Omniperf, folder
         done = omniperf("import", name)
         assert done.returncode in (1, 2), name
         assert done.stderr.count("\n") == 1, done.stderr
+        assert "not written by OmniPerf" not in done.stderr  # no output of a client is
         assert (done.stdout, done.stderr.startswith("error: ")) == ("", True)
     done = omniperf("import", "deeper")
     assert "Traceback" not in done.stderr
     assert not (folder / "results").exists() or done.returncode == 0
+
+
+def test_a_link_is_followed_and_a_byte_order_mark_is_no_text(omniperf: Omniperf, folder: Path) -> None:
+    (folder / "real").write_text(lines(CLAUDE), encoding="utf-8-sig")
+    (folder / "link").symlink_to("real")
+    done = omniperf("import", "link", "--json")
+    assert (done.returncode, done.stderr) == (0, "")
+    assert json.loads(done.stdout)["attempts"][0]["turns"] == 3
+    (folder / "loop").symlink_to("loop")
+    done = omniperf("import", "loop")
+    assert (done.returncode, done.stderr.count("\n")) == (2, 1)
 
 
 def test_what_can_be_read_is_kept_beside_what_cannot(omniperf: Omniperf, folder: Path) -> None:

@@ -7,7 +7,15 @@ from example_result import PATCH
 from rich.console import Console
 
 from omniperf.report.diff import coloured, split, stat
-from omniperf.report.numbers import count, duration, percent, quantity, ratio
+from omniperf.report.numbers import count, dollars, duration, percent, quantity, ratio
+
+
+@pytest.mark.parametrize(
+    ("usd", "shown"),
+    [(0, "$0.00"), (0.00343, "$0.0034"), (0.0516, "$0.052"), (0.25, "$0.25"), (12.346, "$12.35")],
+)
+def test_what_was_paid_is_never_shown_as_nothing(usd: float, shown: str) -> None:
+    assert dollars(usd) == shown
 
 
 @pytest.mark.parametrize(

@@ -124,8 +124,8 @@ class ExternalAgent:
         emit(Event("preflight", f"asking {provider.name} for {provider.model}", {}))
         try:
             behind.prove(provider, PATIENCE)
-        except CallError as error:  # the gateway has tried again already, and knows best
-            known = admission.close().failure
+        except CallError as error:  # the gateway has tried again already, and knows best why a call failed
+            known = None if error.kind == "protocol" else admission.close().failure
             raise known or as_infra(error, provider.name, provider.model, behind.key_variable) from None
         finally:
             provider.close()

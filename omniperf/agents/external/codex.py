@@ -144,11 +144,13 @@ class CodexReader(JsonLines):
                     yield Called(id_, tool, input=item.get("arguments"))
                 else:
                     failed = item.get("status") == "failed"
-                    yield Answered(id_, text(mapped(item, "result").get("content")), failed=failed)
+                    output = text(mapped(item, "result").get("content")) or text(mapped(item, "error").get("message"))
+                    yield Answered(id_, output, failed=failed)
 
 
-_ENDED = re.compile(r"^ ?(?:succeeded in|exited (\d{1,3}) in) (?:[\d.]+m?s|[\dm.]+s):$")
-_ENDED_INLINE = re.compile(r"^(.*) in (/\S*) (?:succeeded in|exited (\d{1,3}) in) \S+:$", re.S)
+_TOOK = r"(?:[\d.]+m?s|\d+m ?\d+s)"  # from a minute on there is a space in it
+_ENDED = re.compile(rf"^ ?(?:succeeded in|exited (\d{{1,3}}) in) {_TOOK}:$")
+_ENDED_INLINE = re.compile(rf"^(.*) in (/.*) (?:succeeded in|exited (\d{{1,3}}) in) {_TOOK}:$")
 _SECTIONS = ("user", "thinking", "codex", "exec", "file update", "file update:", "tokens used", "mcp startup:")
 
 

@@ -17,7 +17,7 @@ from omniperf.agents.external.mini_swe_agent import MiniReader
 from omniperf.agents.external.openhands import OpenHandsReader
 from omniperf.agents.external.stream import UNREADABLE, Answered, Called, JsonLines, as_record, encodable, mapped
 from omniperf.agents.external.trae import TraeReader
-from omniperf.errors import UsageError
+from omniperf.errors import OmniPerfError, UsageError
 from omniperf.results.journal import Journal
 from omniperf.results.schema import Imported
 from omniperf.results.store import IMPORTED, read_plain, write_whole
@@ -45,13 +45,16 @@ _LOG = re.compile(r"OpenAI Codex v([\d.]+)")
 def import_output(file: Path, client: str, run: Path, n: int) -> tuple[Path, Imported]:
     """Read one output of a client (one of FORMATS) into a folder of the run; the folder, and what was found.
 
-    Raises UsageError for a file that is none, OmniPerfError for one that is too large.
+    Raises UsageError for a file that is none, or too large.
     """
+    remedy = f"Name the output of a client, a file of at most {MOST // 2**20} MiB."
     try:
-        data = read_plain(file, MOST)
-    except OSError as error:
-        raise UsageError(f"{file} cannot be read ({error.strerror}).", "Name the output of a client.") from None
-    found, report, seen, log = _recognised(file, data.decode("utf-8", "replace"), client)
+        data = read_plain(file.resolve(), MOST)  # the link that a user names is his own
+    except (OSError, RuntimeError) as error:
+        raise UsageError(f"{file} cannot be read ({getattr(error, 'strerror', error)}).", remedy) from None
+    except OmniPerfError as error:
+        raise UsageError(error.message, remedy) from None
+    found, report, seen, log = _recognised(file, data.decode("utf-8-sig", "replace"), client)
     record = _record(report, seen, log, found, run.name, n).model_copy(
         update={"source": encodable(file.name), "source_sha256": hashlib.sha256(data).hexdigest()}
     )

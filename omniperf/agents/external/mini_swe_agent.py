@@ -6,7 +6,19 @@ import json
 from typing import TYPE_CHECKING, Any, ClassVar
 
 from omniperf.agents.external.agent import HOME, Launch, PythonAgent
-from omniperf.agents.external.stream import Answered, Called, Growing, Said, failure_of, listed, mapped, money, text
+from omniperf.agents.external.stream import (
+    Answered,
+    Called,
+    Growing,
+    Said,
+    failure_of,
+    listed,
+    mapped,
+    money,
+    number,
+    text,
+)
+from omniperf.gateway.tokens import Tokens
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -80,8 +92,7 @@ class MiniReader(Growing):
         actions = listed(extra, "actions")
         role = message.get("role")
         if role == "assistant" or message.get("object") == "response":
-            self.report.turns += 1
-            self.report.add_model(mapped(extra, "response").get("model"))
+            self._reply(mapped(extra, "response") or message)
             said = text(message.get("content"))
             if said:
                 yield Said(said)
@@ -90,8 +101,33 @@ class MiniReader(Growing):
         elif role == "tool" or message.get("type") == "function_call_output":
             code = extra.get("returncode")
             output = text(extra.get("raw_output", message.get("content", message.get("output"))))
+            why = text(extra.get("exception_info"))  # such as that its time was over
+            output = f"{output.rstrip()}\n{why}".lstrip() if why else output
             failed = type(code) is int and code != 0
             id_ = text(message.get("tool_call_id") or message.get("call_id"))
             yield Answered(id_, output, code if type(code) is int else None, failed)
         elif role == "exit":
             self.report.said = text(message.get("content"))
+        elif response := mapped(extra, "response"):  # a reply that it could not use, and what it answered
+            self._reply(response)
+            choices = listed(response, "choices")
+            reply = mapped(choices[0], "message") if choices else {}
+            if said := text(reply.get("content")):
+                yield Said(said)
+            for call in map(mapped, listed(reply, "tool_calls")):
+                function, id_ = mapped(call, "function"), text(call.get("id"))
+                yield Called(id_, text(function.get("name")), input=function.get("arguments"))
+                yield Answered(id_, text(message.get("content")), failed=True)
+
+    def _reply(self, response: dict[str, Any]) -> None:
+        """Count a reply of the model's, as litellm has it."""
+        self.report.turns += 1
+        self.report.add_model(response.get("model"))
+        used = mapped(response, "usage")
+        names = ("prompt_tokens", "completion_tokens") if "prompt_tokens" in used else ("input_tokens", "output_tokens")
+        sent, out = (number(used.get(name)) for name in names)
+        details = mapped(used, f"{names[0]}_details")
+        read, written = number(details.get("cached_tokens")), number(details.get("cache_write_tokens"))
+        if sent or out:
+            now = Tokens(max(0, sent - read - written), read, written, out)
+            self.report.tokens = (self.report.tokens or Tokens()) + now

@@ -143,6 +143,7 @@ class Run:
                 failure = error
             finally:
                 self._end(pipes, read=failure is None)
+            session.note_edit()  # of a call that has no result the client has not said so
             self._save_watched(logs)
             code = channel.exit_code()
             spent = self._charged(self._admission.close())

@@ -179,14 +179,15 @@ def _keeping(events: Iterator[Item], kept: list[Item]) -> Iterator[Item]:
 def _decoded(response: Response, watchdog: _Watchdog) -> Iterator[Item]:
     """The events of a response. Raises CallError where one of them is an error, ValueError for what is no JSON.
 
-    One that has said that it is done is read to its end, if that is near: then its connection serves the next call too.
+    CallError too for a page, as a wrong URL or a proxy answers with. A response that has said that it is done is read to its end, if that is near: then its connection serves the next call too.
     """
     import httpx2
 
-    events, done = Events(), False
+    events, silent, done = Events(), True, False
     try:
         for data in response.iter_bytes():
             for said in events.said(data):
+                silent = False
                 if said.startswith(b"[DONE]"):
                     done = True
                     watchdog.bite_in(_LAST_BYTES)
@@ -197,6 +198,9 @@ def _decoded(response: Response, watchdog: _Watchdog) -> Iterator[Item]:
     except httpx2.HTTPError:
         if not done:
             raise
+    kind = response.headers.get("content-type", "").partition(";")[0]
+    if silent and kind not in ("", "text/event-stream"):
+        raise CallError("protocol", clean(f"the server answered with {kind}, not with a stream of events"))
 
 
 class _RefusedError(Exception):

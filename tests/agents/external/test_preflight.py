@@ -120,10 +120,12 @@ def test_doctor_asks_the_model_and_says_what_it_refuses(
         (Fail(401, "authentication_error", "invalid x-api-key"), "refused the key"),
         (Fail(404, "not_found_error", "model: claude-opus-5-5"), "did not accept the call"),
         (Fail(402, "billing_error", "no credit"), "has no quota left"),
+        (Fail(200, headers={"content-type": "text/html"}), "the server answered with text/html"),
     ):
         server.probe = fail
         found = agent_checks("claude-code", options)
         assert [check.status for check in (found[0], found[-1])] == ["ok", "fail"]
+        assert found[0].detail == "version 1 (claude 2.1.329), options taken"
         assert said in found[-1].detail
         assert KEY not in json.dumps([check.__dict__ for check in found])
 

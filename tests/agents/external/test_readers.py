@@ -61,6 +61,29 @@ def test_codexs_log_of_an_earlier_version_is_read() -> None:
     assert sum(one.tool == "apply_patch" for one in seen if isinstance(one, Called)) == log.count("\napply_patch(")
 
 
+@pytest.mark.parametrize("took", ["25ms", "1.20s", "1m 01s", "60m 01s"])
+@pytest.mark.parametrize("how", ["bash -lc 'sleep 61; exit 3' in /my work", "bash -lc 'sleep 61; exit 3' in /tmp\n"])
+def test_a_command_of_codexs_log_has_its_result_however_long_it_took(how: str, took: str) -> None:
+    gap = "" if how.endswith("\n") else " "
+    report, seen = read_log(f"OpenAI Codex v0.60.1\nexec\n{how}{gap}exited 3 in {took}:\nlate\ncodex\nDone.\n")
+    call, answer = seen[0], seen[1]
+    assert isinstance(call, Called)
+    assert isinstance(answer, Answered)
+    assert call.command.startswith("sleep 61; exit 3" if gap else "bash -lc")
+    assert (answer.output, answer.exit_code, answer.failed) == ("late", 3, True)
+    assert report.final == "Done."
+
+
+def test_why_a_tool_of_an_mcp_server_failed_is_its_result() -> None:
+    item = {"id": "1", "type": "mcp_tool_call", "server": "omniperf", "tool": "test", "arguments": {}}
+    failed = {**item, "result": None, "error": {"message": "timed out awaiting tools/call"}, "status": "failed"}
+    seen = read(CodexReader(), {"type": "item.started", "item": item}, {"type": "item.completed", "item": failed})
+    assert seen == [
+        Called("1", "omniperf.test", input={}),
+        Answered("1", "timed out awaiting tools/call", failed=True),
+    ]
+
+
 def test_success_of_claude_code_is_more_than_its_subtype() -> None:
     reader = ClaudeCodeReader()
     said = "Failed to authenticate. API Error: 401 invalid x-api-key"
@@ -143,6 +166,34 @@ def test_exit_status_0_of_mini_is_not_success() -> None:
     info = {"exit_status": "LimitsExceeded", "model_stats": {"instance_cost": 0.5, "api_calls": 3}}
     list(reader.document({"messages": [], "info": info}))
     assert (reader.report.ok, reader.report.failure, reader.report.usd) == (False, "turns", 0.5)
+
+
+def test_a_reply_that_mini_cannot_use_is_a_turn_with_a_failed_call_and_tokens_are_added_up() -> None:
+    usage = {"prompt_tokens": 150, "completion_tokens": 20}
+    usage |= {"prompt_tokens_details": {"cached_tokens": 40, "cache_write_tokens": 10}}
+    call = {"id": "c2", "type": "function", "function": {"name": "fly", "arguments": "{}"}}
+    reply = {"role": "assistant", "content": "two", "tool_calls": [call]}
+    messages = [
+        {"role": "user", "content": "Make it faster."},
+        {"role": "assistant", "content": "one", "extra": {
+            "actions": [{"tool_call_id": "c1", "command": "sleep 99"}], "response": {"model": "m-1", "usage": usage}}},
+        {"role": "tool", "tool_call_id": "c1", "content": "{}",
+         "extra": {"returncode": -1, "raw_output": "", "exception_info": "timed out after 9 seconds"}},
+        {"role": "user", "content": "Unknown tool 'fly'.", "extra": {
+            "interrupt_type": "FormatError",
+            "response": {"model": "m-1", "usage": usage, "choices": [{"message": reply}]}}},
+    ]  # fmt: skip
+    reader = MiniReader()
+    assert list(reader.document({"messages": messages, "info": {}})) == [
+        Said("one"),
+        Called("c1", "bash", "sleep 99"),
+        Answered("c1", "timed out after 9 seconds", -1, failed=True),
+        Said("two"),
+        Called("c2", "fly", input="{}"),
+        Answered("c2", "Unknown tool 'fly'.", failed=True),
+    ]
+    assert (reader.report.turns, reader.report.models) == (2, ["m-1"])
+    assert reader.report.tokens == Tokens(200, 80, 20, 40)
 
 
 @pytest.mark.parametrize(
