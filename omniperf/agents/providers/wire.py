@@ -177,9 +177,10 @@ def _keeping(events: Iterator[Item], kept: list[Item]) -> Iterator[Item]:
 
 
 def _decoded(response: Response, watchdog: _Watchdog) -> Iterator[Item]:
-    """The events of a response. Raises CallError where one of them is an error, ValueError for what is no JSON.
+    """The events of a response. A response that is done is read to its end, if near: its connection serves the next call.
 
-    CallError too for a page, as a wrong URL or a proxy answers with. A response that has said that it is done is read to its end, if that is near: then its connection serves the next call too.
+    Raises CallError for an event that is an error, and for a page, as a wrong URL or a proxy answers with; ValueError
+    for what is no JSON.
     """
     import httpx2
 
