@@ -177,7 +177,7 @@ def _keeping(events: Iterator[Item], kept: list[Item]) -> Iterator[Item]:
 
 
 def _decoded(response: Response, watchdog: _Watchdog) -> Iterator[Item]:
-    """The events of a response. A response that is done is read to its end, if near: its connection serves the next call.
+    """The events of a response. One that is done is read to its end, if near: its connection serves the next call.
 
     Raises CallError for an event that is an error, and for a page, as a wrong URL or a proxy answers with; ValueError
     for what is no JSON.
