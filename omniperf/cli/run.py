@@ -111,7 +111,12 @@ def run(
         print_view(summary(found[0], folder / found[0].identity.task_id / f"{agent}.1"))
     else:
         print_view(results_table(found))
-    if any(result.outcome.kind in ("infra_error", "harness_error") for result in found):
+    failed = [result.outcome.kind in ("infra_error", "harness_error") for result in found]
+    if replayed is not None:
+        from omniperf.agents.arms.replay import DIVERGED
+
+        failed += [DIVERGED in result.outcome.detail for result in found]
+    if any(failed):
         raise typer.Exit(1)
     if require is not None and any(result.verdict.class_ != require for result in found):
         typer.echo(f"gate not met: {require} was required", err=True)

@@ -7,6 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
 from omniperf.gateway.failures import CallError, from_report
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens, openai_usage
+from omniperf.results.redact import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -51,7 +52,8 @@ class Meter:
         self._events, self._body = Events(), bytearray()
         self._usage: dict[str, Any] = {}
         self._bytes = 0  # of text, thoughts and arguments
-        self._finished = False
+        self._finished = self._begun = False
+        self._page = False  # in place of a reply
         self._ids: set[object] = set()  # of the calls of a chat
 
     def feed(self, data: bytes) -> None:
@@ -60,15 +62,21 @@ class Meter:
             self._body += data
             return
         for event in self._events.feed(data):
+            self._begun = True
             try:
                 self._take(event)
             except (TypeError, AttributeError, LookupError, ValueError):
                 continue
 
-    def end(self) -> None:
-        """No more bytes come. Sets `error` where the reply is not whole."""
+    def end(self, content_type: str = "") -> None:
+        """No more bytes come. Sets `error` where the reply is not whole, or a page, as wrong URLs and proxies have."""
+        kind = content_type.partition(";")[0].strip().lower()
         if not self._streamed and (body := _parsed(bytes(self._body))) is not None:
             self._take_whole(body)
+        elif self._streamed and not self._begun and kind not in ("", "text/event-stream"):
+            self._page = kind != "application/json"  # that may be a reply that was not streamed, and cost something
+            said = clean(f"the server answered with {kind}, not with a stream of events")
+            self.error = CallError("protocol", said)
         if self.error is None and not self._finished:
             said = "the stream of the reply ended in the middle" if self._streamed else "the reply is no JSON object"
             self.error = CallError("network" if self._streamed else "protocol", said, retry=True)
@@ -78,6 +86,8 @@ class Meter:
 
         Where it broke off, the output is at least what had streamed.
         """
+        if self._page:
+            return Tokens(), False
         said = self._said()
         streamed = self._bytes // BYTES_PER_TOKEN
         if said is None:

@@ -339,7 +339,7 @@ class Proxy:
         meter = exchange.meter
         assert meter is not None
         if 200 <= exchange.status < 400:
-            meter.end()
+            meter.end(exchange.headers.get("content-type", ""))
             tokens, exchange.estimated = meter.tokens(exchange.sent)
             exchange.count(tokens, attempt.charge(tokens, exchange.model, meter.model, meter.calls))
 

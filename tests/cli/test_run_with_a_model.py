@@ -5,6 +5,7 @@ from __future__ import annotations
 import json
 import subprocess
 from collections.abc import Callable
+from pathlib import Path
 from typing import TYPE_CHECKING
 
 import pytest
@@ -14,7 +15,6 @@ from tests.agents.loopback import Fail, Loopback, Say
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
-    from pathlib import Path
 
     from omniperf.tasks.schema import Task
 
@@ -112,3 +112,19 @@ def test_without_walls_a_key_that_a_command_finds_is_blotted_out(
     made = [path for path in folder.rglob("*") if path.is_file()]
     assert {"trajectory.jsonl", "journal.jsonl"} <= {path.name for path in made}
     assert [path for path in made if KEY.encode() in path.read_bytes()] == []
+
+
+def test_a_replay_that_is_not_as_its_recording_exits_with_1(
+    omniperf: Omniperf, server: Loopback, make_task: Callable[..., Task], bubblewrap: None
+) -> None:
+    task = make_task("measure: {max_minutes: 0.2}")
+    server.play([Say("", (("bash", {"command": "true"}),)), Say("", (("finish", {"summary": "no"}),))])
+    flags = ("--model", "gpt-6.2-sol", "--base-url", f"{server.url}/v1", "--api", "chat", "--json")
+    done = omniperf("run", str(task.folder), "--agent", "openai", *flags, OPENAI_API_KEY=KEY)
+    recorded = Path(json.loads(done.stdout)["folder"], "toy", "openai.1")
+    again = ("run", str(task.folder), "--agent", "replay", "--from", str(recorded))
+    assert omniperf(*again).returncode == 0
+    exchanges = recorded / "exchanges.jsonl"
+    exchanges.write_text(exchanges.read_text().replace('\\"true\\"', '\\"false\\"'))
+    done = omniperf(*again)
+    assert (done.returncode, "the replay diverged" in done.stdout) == (1, True), done.stdout + done.stderr

@@ -365,6 +365,19 @@ def test_a_reply_that_breaks_off_is_passed_on_as_far_as_it_came_paid_for_and_not
     assert spent.tokens.output >= (100 if api != "responses" else 0)
 
 
+@pytest.mark.parametrize("kind", ["text/html; charset=utf-8", "application/json"])
+@pytest.mark.parametrize("api", APIS)
+def test_a_page_in_place_of_a_stream_is_named(api: str, kind: str, upstream: Upstream, admit: Admit) -> None:
+    upstream.play((head(200, kind), b"<html>Please log in\n"))
+    client = admit()
+    assert client.ask(api, stream=True).status_code == 200
+    spent = client.admission.spent()
+    assert spent.failure is not None
+    assert spent.failure.kind == "protocol"
+    assert f"answered with {kind.split(';')[0]}, not with a stream of events" in str(spent.failure)
+    assert (spent.tokens.total == 0) == (kind != "application/json")
+
+
 def test_a_call_that_succeeds_takes_back_what_failed_before(upstream: Upstream, admit: Admit) -> None:
     upstream.play(failing(401, "authentication_error"), streamed("chat", HELLO))
     client = admit()

@@ -41,6 +41,9 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
 
 TRAJECTORY = "trajectory.jsonl"
+DIVERGED = "the replay diverged"
+"""The detail of the outcome of one that was not as its recording begins so."""
+
 _CLOCK = {"t", "seconds", "wait"}
 
 
@@ -82,14 +85,14 @@ class ReplayAgent:
         try:
             ended = _again(session, self.client or agent, recorded, folder)
         except DivergedError as error:
-            return Outcome("agent_error", f"the replay diverged: {error}")
+            return Outcome("agent_error", f"{DIVERGED}: {error}")
         except Exception as error:  # a limit or a failure, where the attempt ended too
             ended = error
         if isinstance(ended, InfraError) and recorded.source:  # this host's, for the recording had none
             raise ended
         if apart := _take_clock(session.folder, folder) or _other_patch(session, recorded, folder):
             end = f" (it ended with: {ended})" if isinstance(ended, Exception) else ""
-            return Outcome("agent_error", f"the replay diverged: {apart}{end}")
+            return Outcome("agent_error", f"{DIVERGED}: {apart}{end}")
         if isinstance(ended, Exception):
             raise ended
         return ended

@@ -38,6 +38,7 @@ _LOG = 256 * 2**20  # bytes of each raw log
 _SILENCE = 300.0  # seconds beyond the longest command after which a silent client counts as stuck
 _PATIENCE = 120.0  # seconds in which a client may still mend a call that failed for good, by another kind of call
 _END_SECONDS = 15.0
+_UNSAID = "(the client ended without saying what came of it)"
 _REMEDY = "See logs/agent.stdout and logs/agent.stderr of the attempt."
 
 
@@ -110,6 +111,7 @@ class Run:
         self._failing: float | None = None  # since when the last call to the provider is one that failed for good
         self._active = time.monotonic()
         self._watched: Any = None
+        self._open = dict[str, None]()  # calls without a result
 
     def run(self, launch: Launch, about: dict[str, object]) -> Outcome:
         """Run the client. Raises InfraError where host or provider failed, BudgetExhaustedError at a limit."""
@@ -143,7 +145,8 @@ class Run:
                 failure = error
             finally:
                 self._end(pipes, read=failure is None)
-            session.note_edit()  # of a call that has no result the client has not said so
+            for id_ in tuple(self._open):
+                self._take([Answered(id_, _UNSAID)])
             self._save_watched(logs)
             code = channel.exit_code()
             spent = self._charged(self._admission.close())
@@ -242,12 +245,14 @@ class Run:
             kind, line = as_record(seen)
             self._trajectory.write(kind, **line)
             match seen:
-                case Called(_, tool, command, given):
+                case Called(id_, tool, command, given):
+                    self._open[id_] = None
                     session.budget.step()
                     fields = {"command": command} if command else {"input": bounded(json.dumps(given))}
                     session.journal.write("step", step=session.budget.steps, tool=tool, **fields)
                     session.emit(Event("agent", tool, {"step": session.budget.steps, "transient": True}))
-                case Answered(exit_code=code, failed=failed):
+                case Answered(id_, exit_code=code, failed=failed):
+                    self._open.pop(id_, None)
                     session.journal.write("result", exit_code=code, failed=failed)
                     session.note_edit()
 

@@ -157,8 +157,10 @@ def test_an_edit_is_known_of_a_client_that_dies_before_it_says_so(
     make_task: Callable[..., Task], server: Loopback, attempt: Attempt
 ) -> None:
     server.play_by_turns(turns("claude-code", f"{EDIT}\nkill -9 $PPID; sleep 60"))
-    _, result = attempt(make_task("measure: {max_minutes: 0.05}"), "claude-code")
+    folder, result = attempt(make_task("measure: {max_minutes: 0.05}"), "claude-code")
     assert (result.outcome.kind, result.outcome.signal) == ("agent_error", "SIGKILL")
+    (told,) = [line for line in read_lines(folder / "trajectory.jsonl") if line["kind"] == "result"]
+    assert (told["exit_code"], told["output"]) == (None, "(the client ended without saying what came of it)")
     assert result.patch is not None
     assert result.patch.added == 1
     assert result.usage.seconds_to_first_edit is not None
