@@ -22,7 +22,8 @@ if TYPE_CHECKING:
     from omniperf.tasks.schema import Task
     from omniperf.workspace.patch import Patch
 
-_PATHS = ("file", "prices", "from")  # options that name a file of the host, which is no content
+PATHS = ("file", "prices", "from")
+"""Options that name a file of the host, which is no content."""
 
 
 @dataclass(frozen=True)
@@ -58,7 +59,7 @@ def make_result(
 ) -> schema.Result:  # fmt: skip
     """Put together the result of an attempt; `patch` is None where none could be collected."""
     task = bench.task
-    options = {name: value for name, value in spec.options.items() if name not in _PATHS}
+    options = {name: value for name, value in spec.options.items() if name not in PATHS}
     content = [task_sha256(task), prompt.sha256, bench.seal.tree, spec.agent, agent.version, options, spec.n]
     identity = schema.Identity(
         run_id=spec.run_id,

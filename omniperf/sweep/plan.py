@@ -4,19 +4,19 @@ from __future__ import annotations
 
 import random
 from fnmatch import fnmatchcase
+from pathlib import Path
 from typing import TYPE_CHECKING, Literal
 
 from pydantic import Field, ValidationError
 
 from omniperf.errors import OmniPerfError, UsageError
+from omniperf.record import PATHS
 from omniperf.results.store import read_plain
-from omniperf.sweep.spec import Sweep
+from omniperf.sweep.spec import Contender, Sweep
 from omniperf.tasks.load import list_tasks, load_task, task_file, task_sha256
 from omniperf.tasks.schema import Model
 
 if TYPE_CHECKING:
-    from pathlib import Path
-
     from omniperf.settings import Settings
     from omniperf.tasks.schema import Task
 
@@ -88,6 +88,7 @@ def make_plan(sweep: Sweep, run_id: str, settings: Settings) -> Plan:
             "Nothing can be refined that is not measured.", "Let `verify` be true, or the strategy independent."
         )
     tasks = _chosen(sweep.tasks, settings)
+    sweep = sweep.model_copy(update={"agents": tuple(map(_found_from_anywhere, sweep.agents))})
     draw, attempts = random.Random(sweep.seed), []  # noqa: S311 - an order, no secret
     for n in range(1, sweep.attempts + 1):
         each = [
@@ -99,6 +100,12 @@ def make_plan(sweep: Sweep, run_id: str, settings: Settings) -> Plan:
         attempts += each
     planned = [PlannedTask(id=task.id, file=str(file), sha256=task_sha256(task)) for task, file in tasks]
     return Plan(run_id=run_id, sweep=sweep, tasks=tuple(planned), attempts=tuple(attempts))
+
+
+def _found_from_anywhere(one: Contender) -> Contender:
+    """A contender whose files are named by whole paths: who resumes a sweep may be in another folder."""
+    whole = {name: str(Path(str(value)).absolute()) for name, value in one.options.items() if name in PATHS}
+    return one.model_copy(update={"options": {**one.options, **whole}})
 
 
 def _most(sweep: Sweep, task: Task) -> float:

@@ -117,6 +117,14 @@ def test_each_prediction_has_a_name_of_its_own(attempts: int, names: list[str], 
     assert (len(claims), errors) == (attempts, [])
 
 
+def test_a_plan_names_files_that_are_found_from_anywhere(
+    settings: Settings, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.chdir(tmp_path)
+    plan = planned(settings, agents=(Contender(agent="patch", options={"file": "my.diff", "sha256": "0" * 64}),))
+    assert plan.sweep.agents[0].options == {"file": str(tmp_path / "my.diff"), "sha256": "0" * 64}
+
+
 def test_tasks_by_tag(settings: Settings) -> None:
     plan = planned(settings, tasks=("tag:triton", "liger-dyt-autotune"))
     assert len({one.task for one in plan.attempts}) > 5
