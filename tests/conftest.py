@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING
 
 import pytest
 
+from omniperf.measure import pairs
 from omniperf.measure.bench import Bench, open_bench
 from omniperf.results.events import ignore
 from omniperf.sandbox.bubblewrap import why_not
@@ -156,6 +157,12 @@ def all_cores() -> Iterator[None]:
 def shared_cache(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """One cache a worker: seals and environments are content-addressed, so sharing is what a user has too."""
     return tmp_path_factory.mktemp("cache")
+
+
+@pytest.fixture(autouse=True)
+def short_batches(monkeypatch: pytest.MonkeyPatch) -> None:
+    """Patches of toys are hundreds of times as fast as base, whose batches would be of seconds for the clock's sake."""
+    monkeypatch.setattr(pairs, "_BASE_SECONDS", 0.3)
 
 
 @pytest.fixture(autouse=True)
