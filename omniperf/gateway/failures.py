@@ -61,6 +61,14 @@ def window_said(message: str) -> int | None:
     return min(found, default=None)
 
 
+def no_stream(content_type: str) -> CallError | None:
+    """What is wrong with a reply of no event: a page, as wrong URLs and proxies have; None where it is a stream."""
+    kind = content_type.partition(";")[0].strip().lower()
+    if kind in ("", "text/event-stream"):
+        return None
+    return CallError("protocol", clean(f"the server answered with {kind}, not with a stream of events"))
+
+
 def from_exception(error: Exception, tokens: Tokens | None = None) -> CallError:
     """Classify what an SDK raised; `tokens` are spent where the connection was what failed."""
     status = getattr(error, "status_code", None)

@@ -5,9 +5,8 @@ from __future__ import annotations
 import json
 from typing import TYPE_CHECKING, Any, Literal, TypeAlias
 
-from omniperf.gateway.failures import CallError, from_report
+from omniperf.gateway.failures import CallError, from_report, no_stream
 from omniperf.gateway.tokens import BYTES_PER_TOKEN, Tokens, openai_usage
-from omniperf.results.redact import clean
 
 if TYPE_CHECKING:
     from collections.abc import Iterator
@@ -70,13 +69,12 @@ class Meter:
 
     def end(self, content_type: str = "") -> None:
         """No more bytes come. Sets `error` where the reply is not whole, or a page, as wrong URLs and proxies have."""
-        kind = content_type.partition(";")[0].strip().lower()
         if not self._streamed and (body := _parsed(bytes(self._body))) is not None:
             self._take_whole(body)
-        elif self._streamed and not self._begun and kind not in ("", "text/event-stream"):
-            self._page = kind != "application/json"  # that may be a reply that was not streamed, and cost something
-            said = clean(f"the server answered with {kind}, not with a stream of events")
-            self.error = CallError("protocol", said)
+        elif self._streamed and not self._begun and (error := no_stream(content_type)) is not None:
+            # That may be a reply that was not streamed, and cost something.
+            self._page = not content_type.lower().startswith("application/json")
+            self.error = error
         if self.error is None and not self._finished:
             said = "the stream of the reply ended in the middle" if self._streamed else "the reply is no JSON object"
             self.error = CallError("network" if self._streamed else "protocol", said, retry=True)

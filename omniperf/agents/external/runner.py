@@ -147,6 +147,7 @@ class Run:
                 self._end(pipes, read=failure is None)
             for id_ in tuple(self._open):
                 self._take([Answered(id_, _UNSAID)])
+            session.note_edit()  # of a call that the client never showed
             self._save_watched(logs)
             code = channel.exit_code()
             spent = self._charged(self._admission.close())

@@ -19,7 +19,7 @@ from threading import TIMEOUT_MAX, Condition, Thread
 from typing import TYPE_CHECKING, Any
 
 from omniperf.gateway.backoff import CONNECTING, SILENCE
-from omniperf.gateway.failures import CallError, from_exception, from_report
+from omniperf.gateway.failures import CallError, from_exception, from_report, no_stream
 from omniperf.gateway.meter import Events
 from omniperf.gateway.recording import parsed
 from omniperf.gateway.tokens import Tokens
@@ -199,9 +199,8 @@ def _decoded(response: Response, watchdog: _Watchdog) -> Iterator[Item]:
     except httpx2.HTTPError:
         if not done:
             raise
-    kind = response.headers.get("content-type", "").partition(";")[0]
-    if silent and kind not in ("", "text/event-stream"):
-        raise CallError("protocol", clean(f"the server answered with {kind}, not with a stream of events"))
+    if silent and (error := no_stream(response.headers.get("content-type", ""))) is not None:
+        raise error
 
 
 class _RefusedError(Exception):
